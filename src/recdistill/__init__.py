@@ -1,0 +1,3 @@
+"""RecDistill: distil, compress and honestly evaluate recommenders."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,136 @@
+"""The help texts: static but for the groups, which are read from the config folders."""
+
+from __future__ import annotations
+
+from recdistill.cli.words import VERBS, Words
+from recdistill.config.listing import groups
+from recdistill.config.locate import find_sources
+
+ABOUT = {
+    "run": "the whole line: data, teacher, distillation, compression, evaluation, report",
+    "data": "read, filter and split the data, and say what is in it",
+    "train": "train the teacher, or with train.what=student the student alone",
+    "distill": "train the student with the teacher's help",
+    "compress": "make the trained student smaller",
+    "evaluate": "rank the full catalogue for every user and compare all models",
+    "recommend": "write the best items of each user",
+    "report": "tables and one page of everything under a folder",
+    "ls": "list the config groups, or the options of one",
+    "check": "look at a config without running anything",
+}
+
+EXAMPLES = {
+    "run": [
+        "recdistill run",
+        "recdistill run student=mf student.net.dim=8 alpha=0.3",
+        "recdistill run 'distiller=[soft_label,rrd]'",
+        "recdistill run -m 'distiller=[none],[soft_label],[rrd]' seed=1,2,3",
+        "recdistill run --cfg job",
+    ],
+    "data": [
+        "recdistill data",
+        "recdistill data data=csv data.path=my.csv",
+        "recdistill data run.name=look",
+        "recdistill data --config-dir my_conf data=mine",
+        "recdistill data --cfg job",
+    ],
+    "train": [
+        "recdistill train",
+        "recdistill train teacher=mf",
+        "recdistill train seed=7 run.name=teacher_7",
+        "recdistill train -m seed=1,2,3",
+        "recdistill train --config-dir my_conf teacher=mine",
+    ],
+    "distill": [
+        "recdistill distill",
+        "recdistill distill distiller=rrd",
+        "recdistill distill alpha=0.9 temperature=4",
+        "recdistill distill -m alpha=0.1,0.5,0.9",
+        "recdistill distill --plugin my_code distiller=mine",
+    ],
+    "compress": [
+        "recdistill compress compression=prune",
+        "recdistill compress 'compression=[low_rank,quantize]'",
+        "recdistill compress compression=quantize run.name=small",
+        "recdistill compress -m compression=prune,quantize",
+        "recdistill compress --cfg job",
+    ],
+    "evaluate": [
+        "recdistill evaluate",
+        "recdistill evaluate 'evaluation.ks=[10,100]' evaluation.metric=ndcg@10",
+        "recdistill evaluate run.name=numbers",
+        "recdistill evaluate -m seed=1,2,3",
+        "recdistill evaluate student=mf distiller=none",
+    ],
+    "recommend": [
+        "recdistill recommend",
+        "recdistill recommend recommend.k=20",
+        "recdistill recommend recommend.users=users.txt recommend.output=top.csv",
+        "recdistill recommend recommend.model=outputs/my_run",
+        "recdistill recommend 'recommend.users=[u1,u2]'",
+    ],
+    "report": [
+        "recdistill report",
+        "recdistill report run.name=table",
+        "recdistill report evaluation.metric=recall@20",
+        "recdistill report run.root=outputs",
+        "recdistill report --cfg job",
+    ],
+    "ls": [
+        "recdistill ls",
+        "recdistill ls distiller",
+        "recdistill ls data teacher",
+        "recdistill ls --config-dir my_conf",
+        "recdistill ls --plugin my_code distiller",
+    ],
+    "check": [
+        "recdistill check",
+        "recdistill check student.net.dim=8",
+        "recdistill check -m distiller=none,rrd alpha=0.1,0.9",
+        "recdistill check --config-dir my_conf experiment=mine",
+        "recdistill check --plugin my_code distiller=mine",
+    ],
+}
+
+FLAGS = """\
+flags:
+  -m, --multirun     a grid: every combination of the comma-separated values
+  --config-dir DIR   a folder with config groups of your own; a file of the same name as a shipped one wins
+  --plugin DIR       a folder with Python modules that a _target_ may name, and their DIR/conf
+  --cfg job          print the composed config and stop (--resolve: with interpolations resolved)
+  --info defaults    print where each part of the config comes from
+  --version, --help
+
+completion of verbs, groups, options and keys in bash: eval "$(recdistill -sc install=bash)"
+"""
+
+EXIT_CODES = """\
+exit codes: 0 done, 1 a bug (traceback in error.log), 2 wrong input or config, 3 training diverged,
+  4 disk, memory or permission missing, 130 Ctrl-C, 143 SIGTERM
+"""
+
+
+def help_text(words: Words) -> str:
+    """What ``recdistill --help`` or ``recdistill VERB --help`` prints."""
+    if words.verb is None:
+        head = "usage: recdistill VERB [key=value ...] [-m] [--config-dir DIR] [--plugin DIR]\n\n"
+        head += "Distil, compress and honestly evaluate recommenders.\n\nverbs:\n"
+        head += "\n".join(f"  {verb:<10} {ABOUT[verb]}" for verb in VERBS)
+        examples = [*EXAMPLES["run"][:3], "recdistill ls distiller", "recdistill check student.net.dim=8"]
+    else:
+        shape = "[GROUP ...]" if words.verb == "ls" else "[key=value ...] [-m]"
+        head = f"usage: recdistill {words.verb} {shape} [--config-dir DIR] [--plugin DIR]\n\n"
+        head += ABOUT[words.verb][0].upper() + ABOUT[words.verb][1:] + "."
+        examples = EXAMPLES[words.verb]
+    shown = "examples:\n" + "\n".join(f"  {example}" for example in examples)
+    return "\n\n".join([head, shown, _groups(words), FLAGS + "\n" + EXIT_CODES.rstrip()])
+
+
+def _groups(words: Words) -> str:
+    found = groups(find_sources(words.config_dirs, words.plugins).folders)
+    lines = [_cut(f"  {group:<12} {', '.join(options)}") for group, options in found.items()]
+    return "config groups (recdistill ls says what each option is):\n" + "\n".join(lines)
+
+
+def _cut(line: str, width: int = 110) -> str:
+    return line if len(line) <= width else line[: width - 4].rpartition(",")[0] + ", ..."

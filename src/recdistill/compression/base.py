@@ -1,0 +1,122 @@
+"""What a compression pass does, and how its result stays compressed while it is fine-tuned.
+
+A pass changes the weights and says how they are to be stored (a :class:`~recdistill.export.packing.Codec` per tensor).
+Fine-tuning then trains under exactly these constraints: zeros stay zero, and the forward pass sees quantized weights,
+with gradients passed straight through the rounding.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from recdistill.export.packing import Codec, quantize_rows
+from recdistill.models.base import FactorModel, RankingModel
+from recdistill.models.build import build
+from recdistill.models.fit import Fit
+
+
+@dataclass
+class Compressed:
+    """A model on its way through the passes.
+
+    Attributes:
+        model: the model; its weights are float32, already at the values that will be stored, or latent ones that
+            rounding brings there.
+        net: ``_target_`` and hyper-parameters that rebuild it.
+        codecs: how tensors of its state dict are stored, where not as dense float32.
+        clips: of quantized tensors, ``[rows]``.
+    """
+
+    model: RankingModel
+    net: dict[str, Any]
+    codecs: dict[str, Codec] = field(default_factory=dict)
+    clips: dict[str, Tensor] = field(default_factory=dict)
+
+
+class CompressionPass:
+    """One step of compression.
+
+    Args:
+        finetune: training afterwards, under the teacher where there is one; None for none.
+    """
+
+    def __init__(self, finetune: Fit | None = None):
+        self.finetune = finetune
+
+    def apply(self, state: Compressed) -> Compressed:
+        """The compressed model. ``state`` may be changed."""
+        raise NotImplementedError
+
+
+def tables(model: nn.Module) -> dict[str, Tensor]:
+    """The tensors that passes work on: two-dimensional weights, by their name in the state dict."""
+    return {name: tensor for name, tensor in model.state_dict().items() if tensor.dim() == 2 and tensor.is_floating_point()}
+
+
+def materialised(model: RankingModel, net: dict[str, Any]) -> Compressed:
+    """The model as it is served: one that derives its factors from a graph becomes a plain factorisation."""
+    if not isinstance(model, FactorModel) or net["_target_"].endswith(".MF"):
+        return Compressed(model, net)
+    with torch.inference_mode():
+        user, item = model.factors()
+    return from_factors(model, user, item)
+
+
+def from_factors(model: RankingModel, user: Tensor, item: Tensor) -> Compressed:
+    """An MF with these vectors."""
+    net = {"_target_": "recdistill.models.mf.MF", "dim": user.shape[1]}
+    plain = build(net, model.schema)
+    plain.load_state_dict({"user.weight": user.clone().float(), "item.weight": item.clone().float()})
+    return Compressed(plain.eval(), net)
+
+
+class _Masked(nn.Module):
+    """Keeps zeros zero."""
+
+    def __init__(self, kept: Tensor):
+        super().__init__()
+        self.register_buffer("kept", kept, persistent=False)
+
+    def forward(self, weight: Tensor) -> Tensor:
+        return weight * self.kept
+
+
+class _Rounded(nn.Module):
+    """Rounds to the grid that is stored; the gradient passes as if nothing had happened."""
+
+    def __init__(self, bits: int, clip: Tensor):
+        super().__init__()
+        self.bits = bits
+        self.register_buffer("clip", clip, persistent=False)
+
+    def forward(self, weight: Tensor) -> Tensor:
+        codes, scale = quantize_rows(weight, self.bits, self.clip)
+        rounded = codes * scale[:, None]
+        return weight + (rounded - weight).detach()
+
+
+def constrain(state: Compressed) -> None:
+    """Make the model's forward pass see what will be stored, so that training adapts to it."""
+    parameters = dict(state.model.named_parameters())
+    for name, codec in state.codecs.items():
+        if name not in parameters:
+            continue
+        path, _, leaf = name.rpartition(".")
+        owner = state.model.get_submodule(path)
+        if codec.sparse:
+            parametrize.register_parametrization(owner, leaf, _Masked((parameters[name] != 0).float()))
+        if codec.bits != 32:
+            parametrize.register_parametrization(owner, leaf, _Rounded(codec.bits, state.clips[name]))
+
+
+def release(model: nn.Module) -> None:
+    """Undo :func:`constrain`; the weights become what the forward pass saw."""
+    for module in list(model.modules()):
+        if parametrize.is_parametrized(module):
+            for leaf in list(module.parametrizations):  # type: ignore[arg-type]
+                parametrize.remove_parametrizations(module, leaf, leave_parametrized=True)

@@ -1,0 +1,85 @@
+"""The plain values of the config: their types and ranges. Extend this file when a new one is added.
+
+Sections whose children carry a ``_target_`` are ``Any`` here: their constructors say what they take.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Gt, Le, MinLen
+from pydantic import BaseModel, ConfigDict, StringConstraints
+
+Count = Annotated[int, Ge(1)]
+Text = Annotated[str, MinLen(1)]
+# A schedule is a node with a _target_; what it takes is checked by its constructor.
+Schedule = dict[str, Any]
+Metric = Annotated[str, StringConstraints(pattern=r"^[a-z_]+(@[1-9][0-9]*)?$")]
+
+
+class Section(BaseModel):
+    """A part of the config; a key that is not listed is an error."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class Run(Section):
+    """The run folder is ``root/name``."""
+
+    name: Text
+    root: Text = "outputs"
+
+
+class Evaluation(Section):
+    """How every model is evaluated."""
+
+    ks: Annotated[list[Count], MinLen(1)] = [5, 10, 20, 50]
+    metric: Metric = "ndcg@10"
+    batch: Count | None = None
+    chunk: Count | None = None
+
+
+class Recommend(Section):
+    """What ``recdistill recommend`` writes."""
+
+    k: Count = 10
+    users: str | list[str | int] | None = None
+    output: str | None = None
+    model: Text = "last"
+
+
+class Checkpoint(Section):
+    """How often a training can be gone on from."""
+
+    every_seconds: Annotated[float, Ge(0)] = 30.0
+
+
+class Report(Section):
+    """What ``recdistill report`` shows."""
+
+    run: str | None = None
+
+
+class Config(Section):
+    """The whole config."""
+
+    alpha: Annotated[float, Ge(0), Le(1)] | Schedule = 0.5
+    temperature: Annotated[float, Gt(0)] | Schedule = 2.0
+    seed: Annotated[int, Ge(0)] = 1
+    run: Run
+    cache: Text = "outputs/cache"
+    evaluation: Evaluation = Evaluation()
+    recommend: Recommend = Recommend()
+    checkpoint: Checkpoint = Checkpoint()
+    report: Report = Report()
+    signals: Literal["stored", "live"] = "stored"
+    data: Any = None
+    task: Any = None
+    teacher: Any = None
+    student: Any = None
+    distiller: Any = None
+    compression: Any = None
+    trainer: Any = None
+    logger: Any = None
+    baselines: Any = None
+    experiment: Any = None

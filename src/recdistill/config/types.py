@@ -1,0 +1,156 @@
+"""A config value against a type annotation, and the message when it does not fit."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import typing
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic.errors import PydanticUserError
+
+from recdistill.config.suggest import listing, nearest
+
+Finding = tuple[str, str, str | None]
+"""Key, message, fix."""
+
+_BOUNDS = (("minimum", ">="), ("exclusiveMinimum", ">"), ("maximum", "<="), ("exclusiveMaximum", "<"))
+
+
+def annotations_of(found: Any) -> dict[str, Any]:
+    """The types of a class's constructor arguments (or of a function's), as far as they can be evaluated."""
+    function = inspect.unwrap(found.__init__ if inspect.isclass(found) else found)
+    function = getattr(function, "__func__", function)
+    scope = getattr(function, "__globals__", {})
+    types: dict[str, Any] = {}
+    for name, annotation in getattr(function, "__annotations__", {}).items():
+        holder = SimpleNamespace(__annotations__={name: annotation})
+        try:
+            types |= typing.get_type_hints(holder, scope, include_extras=True)
+        except (NameError, TypeError, AttributeError):
+            continue  # a type that is imported for the type checker only
+    types.pop("return", None)
+    return types
+
+
+def value_problem(key: str, value: Any, annotation: Any) -> Finding | None:
+    """What is wrong with a value, or None.
+
+    Strict: ``true`` and ``1.5`` are no int, ``"3"`` is no number; an int is a float, a list is a tuple.
+    Types that no plain value can have (a tensor, a module) are not judged.
+    """
+    adapter = _adapter(annotation)
+    if adapter is None:
+        return None
+    try:
+        # As JSON, since a YAML list stands for a tuple and a string for a path or an enum.
+        adapter.validate_json(json.dumps(value, default=str), strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where, wrong = _follow(key, value, first["loc"])
+        return where, f"{_shown(wrong)}: {_wording(first)}{_range(adapter)}", _fix_choice(wrong, adapter)
+    return None
+
+
+def _adapter(annotation: Any) -> TypeAdapter[Any] | None:
+    if annotation is Any:
+        return None
+    try:
+        return TypeAdapter(annotation)
+    except (PydanticUserError, TypeError, NameError):
+        return None
+
+
+def explain(error: ValidationError, tree: dict[str, Any], model: type[BaseModel]) -> Iterator[Finding]:
+    """The errors of a pydantic model as config keys, one for each key."""
+    seen: set[str] = set()
+    for item in error.errors(include_url=False):
+        if item["type"] == "extra_forbidden":
+            key = ".".join(map(str, item["loc"]))
+            yield key, f"there is no key {key!r} in the config", _near_field(item["loc"], model)
+            continue
+        if item["type"] == "missing":
+            key = ".".join(map(str, item["loc"]))
+            yield key, "is missing", f"{key}=VALUE"
+            continue
+        key, wrong = _follow("", tree, item["loc"])
+        if key not in seen:
+            seen.add(key)
+            yield key, f"{_shown(wrong)}: {_wording(item)}{_field_range(item['loc'], model)}", None
+
+
+def _follow(key: str, value: Any, loc: tuple[int | str, ...]) -> tuple[str, Any]:
+    """Walk an error's location through the data; the names of union members in it are stepped over."""
+    for part in loc:
+        if isinstance(value, dict) and part in value:
+            key, value = (f"{key}.{part}" if key else str(part)), value[part]
+        elif isinstance(value, list) and isinstance(part, int) and part < len(value):
+            key, value = f"{key}[{part}]", value[part]
+    return key, value
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, default=str, ensure_ascii=False)
+    text = text if len(text) <= 60 else text[:57] + "..."
+    return f"{text} ({'null' if value is None else type(value).__name__})"
+
+
+def _wording(item: Any) -> str:
+    if item["type"] == "string_pattern_mismatch":
+        return f"must look like {item['ctx']['pattern']}"
+    text = str(item["msg"]).replace("Input should", "must").replace("String should", "must")
+    return text.replace("a valid ", "a ").replace("a integer", "an integer")
+
+
+def _range(adapter: TypeAdapter[Any]) -> str:
+    """The allowed range when it has two ends; the message itself names a single one."""
+    bounds = [bound for part in _parts(adapter) for bound in _bounds(part)]
+    return f"; allowed: {', '.join(dict.fromkeys(bounds))}" if bounds else ""
+
+
+def _bounds(part: dict[str, Any]) -> list[str]:
+    return [f"{sign} {part[name]:g}" for name, sign in _BOUNDS if name in part]
+
+
+def _parts(adapter: TypeAdapter[Any]) -> list[dict[str, Any]]:
+    try:
+        schema = adapter.json_schema()
+    except PydanticUserError:
+        return []
+    return [schema, *schema.get("anyOf", [])]
+
+
+def _fix_choice(value: Any, adapter: TypeAdapter[Any]) -> str | None:
+    choices = [str(choice) for part in _parts(adapter) for choice in part.get("enum", [])]
+    near = nearest(str(value), choices, 1)
+    return f"did you mean {near[0]}?" if near else (f"one of {listing(choices)}" if choices else None)
+
+
+def _model_at(loc: tuple[int | str, ...], model: type[BaseModel]) -> type[BaseModel]:
+    for part in loc[:-1]:
+        field = model.model_fields.get(str(part))
+        inner = field.annotation if field else None
+        if not (inspect.isclass(inner) and issubclass(inner, BaseModel)):
+            break
+        model = inner
+    return model
+
+
+def _near_field(loc: tuple[int | str, ...], model: type[BaseModel]) -> str | None:
+    fields = _model_at(loc, model).model_fields
+    near = nearest(str(loc[-1]), fields, 1)
+    return f"did you mean {'.'.join([*map(str, loc[:-1]), near[0]])}?" if near else f"keys: {listing(fields)}"
+
+
+def _field_range(loc: tuple[int | str, ...], model: type[BaseModel]) -> str:
+    for end in range(len(loc), 0, -1):
+        field = _model_at(loc[:end], model).model_fields.get(str(loc[end - 1]))
+        if field is not None:
+            annotation: Any = field.annotation
+            for extra in field.metadata:
+                annotation = typing.Annotated[annotation, extra]
+            return _range(TypeAdapter(annotation))
+    return ""

@@ -1,0 +1,107 @@
+"""A split that somebody else drew: one file for each part, in one folder."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import polars as pl
+
+from recdistill.data.sources.base import PARTS, RawLog, Source, hash_arguments, hash_files
+from recdistill.data.sources.files import Separator, existing_file
+from recdistill.data.sources.reading import Reader
+from recdistill.data.sources.rows import Columns, OnBadRows
+from recdistill.data.sources.titles import read_titles
+from recdistill.errors import InputError
+
+
+class Given(Source):
+    """Train, validation and test files (CSV, TSV or Parquet) of a split drawn elsewhere; for
+    ``data/split=given``.
+
+    Args:
+        path: the folder.
+        train, valid, test: file names in it. ``valid`` and ``test`` may be None: that part is then empty.
+        user, item: columns of the ids. Ids are labels: "01" is not "1".
+        value: column of the rating or weight, None without.
+        time: column of the time, None without.
+        separator: of text files, by name or as itself; None guesses from header and extension.
+        quote: quote character of text files; None takes quotes as text.
+        titles: file name in the folder with a human name for each item, None without.
+        title_item, title: its columns.
+        on_bad_rows: ``error`` stops at the first bad row and says where, ``drop`` leaves bad rows out,
+            counted.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        train: str = "train.csv",
+        valid: str | None = "valid.csv",
+        test: str | None = "test.csv",
+        user: str = "user",
+        item: str = "item",
+        value: str | None = None,
+        time: str | None = None,
+        separator: Separator | None = None,
+        quote: str | None = '"',
+        titles: str | None = None,
+        title_item: str = "item",
+        title: str = "title",
+        on_bad_rows: OnBadRows = "error",
+    ):
+        self.path = Path(path).expanduser()
+        self.names = {"train": train, "valid": valid, "test": test}
+        self.titles = self.path / titles if titles else None
+        self.title_columns = (title_item, title)
+        self.columns = Columns(user, item, value, time)
+        self.separator, self.quote, self.on_bad_rows = separator, quote, on_bad_rows
+
+    def fingerprint(self) -> str:
+        files = {
+            part: hash_files(existing_file(path, f"data.{part}")) for part, path in self._files().items()
+        }
+        titles = hash_files(existing_file(self.titles, "data.titles")) if self.titles else None
+        return hash_arguments(
+            kind="given",
+            files=files,
+            titles=[titles, *self.title_columns],
+            columns=asdict(self.columns),
+            separator=self.separator,
+            quote=self.quote,
+            on_bad_rows=self.on_bad_rows,
+        )
+
+    def read(self) -> RawLog:
+        frames, dropped, notes, units = [], dict[str, int](), list[str](), {}
+        for number, name in enumerate(PARTS):
+            if name not in self._files():
+                continue
+            reader = Reader(self.columns, self.separator, self.quote, self.on_bad_rows, key=f"data.{name}")
+            part = reader.read(self._files()[name])
+            frames.append(part.events.with_columns(pl.lit(number, pl.Int8).alias("part")))
+            units[name] = part.time_unit
+            notes += part.notes
+            for reason, count in part.dropped.items():
+                dropped[reason] = dropped.get(reason, 0) + count
+        if self.columns.time and len(set(units.values())) > 1:
+            raise InputError(
+                "the files hold times in different units",
+                where=str(self.path),
+                why=", ".join(f"{name}: {unit}" for name, unit in units.items()),
+                fix="bring them to one unit",
+            )
+        titles = read_titles(self.titles, *self.title_columns, self.quote) if self.titles else None
+        return RawLog(pl.concat(frames), titles, dropped, "; ".join(notes), units["train"])
+
+    def where(self) -> str:
+        return str(self.path)
+
+    def _files(self) -> dict[str, Path]:
+        if not self.path.is_dir():
+            # Raises with the nearest name, or says that a folder is needed.
+            existing_file(self.path)
+            raise InputError(
+                f"'{self.path}' is a file, and a folder is needed", where="data.path", fix="data.path=FOLDER"
+            )
+        return {name: self.path / file for name, file in self.names.items() if file is not None}

@@ -1,0 +1,58 @@
+"""Parquet tables, with ids made text only where that is exact."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+
+from recdistill.data.sources.rows import ROW, missing_columns
+from recdistill.errors import InputError
+
+_EXACT = 2**53  # the last integer below which a float64 holds every integer
+
+
+def read_parquet(path: Path, wanted: dict[str, str]) -> pl.DataFrame:
+    """The wanted columns of a Parquet file under our names, ids as text.
+
+    Raises:
+        InputError: for a damaged file, missing columns, or ids that are no exact labels.
+    """
+    try:
+        schema = pl.read_parquet_schema(path)
+    except (pl.exceptions.ComputeError, OSError) as error:
+        raise InputError(
+            f"'{path}' is no Parquet file, or is damaged",
+            where=str(path),
+            why=str(error).split("\n")[0],
+            fix="write it again, or give a CSV file with data=csv",
+        ) from error
+    if not set(wanted.values()) <= set(schema):
+        raise missing_columns(path, wanted, list(schema), str(path))
+    frame = pl.read_parquet(path, columns=list(wanted.values())).with_row_index(ROW)
+    frame = frame.select(ROW, **{ours: pl.col(theirs) for ours, theirs in wanted.items()})
+    for ours in ("user", "item"):
+        frame = frame.with_columns(_id_text(frame[ours], path, wanted[ours]).alias(ours))
+    return frame
+
+
+def _id_text(ids: pl.Series, path: Path, name: str) -> pl.Series:
+    if ids.dtype.is_float():
+        ids = ids.fill_nan(None)
+        whole = ids.is_null() | ((ids == ids.round(0)) & (ids.abs() < _EXACT))
+        if not whole.all():
+            row = int((~whole).arg_true()[0])
+            raise InputError(
+                f"ids in column '{name}' are floats that are no exact integers: {ids[row]!r}",
+                where=f"{path}:{row + 1}:{name}",
+                why=f"the column is {ids.dtype}; an id must be a label",
+                fix="write the ids as text or integers",
+            )
+        ids = ids.cast(pl.Int64)
+    if ids.dtype.is_nested() or ids.dtype == pl.Binary or ids.dtype == pl.Boolean:
+        raise InputError(
+            f"column '{name}' can't hold ids: it is {ids.dtype}",
+            where=f"{path}:{name}",
+            fix="write the ids as text or integers",
+        )
+    return ids.cast(pl.String)

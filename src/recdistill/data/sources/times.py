@@ -1,0 +1,102 @@
+"""Times as integers: from numbers, dates and ISO text, and the unit that they are in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import polars as pl
+
+Unit = Literal["s", "ms", "us", "ns", "step"]
+# Clock times of 1973 to 2286, by unit. Between them nothing is claimed.
+_RANGES: dict[Unit, tuple[int, int]] = {
+    "s": (10**8, 10**10),
+    "ms": (10**11, 10**13),
+    "us": (10**14, 10**16),
+    "ns": (10**17, 9 * 10**18),
+}
+_MICRO = 1_000_000
+
+
+@dataclass(frozen=True)
+class Times:
+    """Parsed times.
+
+    Attributes:
+        values: Int64, null where a time could not be read.
+        kind: what the column holds, for messages.
+        unit: where the text says it; None to be judged from the size of the numbers.
+    """
+
+    values: pl.Series
+    kind: str
+    unit: Unit | None = None
+    note: str = ""
+
+
+def parse(column: pl.Series) -> Times:
+    """Integers of a column of integers, floats, dates or text; the majority kind decides what is an error."""
+    if column.dtype.is_integer():
+        return Times(column.cast(pl.Int64, strict=False), "an integer")
+    if column.dtype.is_float():
+        return _of_floats(column)
+    if column.dtype.is_temporal() and column.dtype not in (pl.Time, pl.Duration):
+        return _of_dates(column.cast(pl.Datetime("us")))
+    text = column.cast(pl.String, strict=False).str.strip_chars()
+    whole = text.cast(pl.Int64, strict=False)
+    if whole.null_count() == 0:
+        return Times(whole, "an integer")
+    numbers = text.cast(pl.Float64, strict=False)
+    if numbers.null_count() * 2 <= len(text):
+        # Integers keep their digits beyond 2**53.
+        return (
+            _of_floats(numbers) if whole.null_count() > numbers.null_count() else Times(whole, "an integer")
+        )
+    return _of_dates(_dates(text))
+
+
+def _of_floats(numbers: pl.Series) -> Times:
+    numbers = pl.select(pl.when(numbers.is_finite()).then(numbers)).to_series()
+    known = numbers.drop_nulls()
+    if (known == known.floor()).all():
+        return Times(numbers.cast(pl.Int64, strict=False), "a number")
+    micro = (numbers * _MICRO).round(0).cast(pl.Int64, strict=False)
+    return Times(micro, "a number", note="times have fractions: kept as millionths")
+
+
+def _dates(text: pl.Series) -> pl.Series:
+    """Datetimes of ISO text; the form under which most of it reads wins, and the rest is null."""
+    best = pl.Series(text.name, [None] * len(text), dtype=pl.Datetime("us"))
+    for form in ("%Y-%m-%d", "%Y-%m-%d %H:%M", None, "%+"):
+        try:
+            iso = text.str.replace("T", " ", literal=True) if form and form != "%+" else text
+            found = iso.str.to_datetime(form, strict=False, time_unit="us")
+        except pl.exceptions.PolarsError:
+            continue
+        if found.null_count() < best.null_count():
+            best = found
+    return best.cast(pl.Datetime("us"))
+
+
+def _of_dates(dates: pl.Series) -> Times:
+    micro = dates.dt.epoch("us")
+    if (micro.drop_nulls() % _MICRO == 0).all():
+        return Times(micro // _MICRO, "a date and time in one form", "s", "dates turned into unix seconds")
+    return Times(micro, "a date and time in one form", "us", "dates turned into unix microseconds")
+
+
+def unit_of(values: pl.Series) -> Unit:
+    """The unit that most of the values look like, ``step`` for numbers that are no clock time."""
+    counts = {unit: int(values.is_between(*limits).sum()) for unit, limits in _RANGES.items()}
+    unit = max(counts, key=lambda key: counts[key])
+    return unit if counts[unit] * 2 > len(values) else "step"
+
+
+def mixed_units(values: pl.Series) -> tuple[tuple[Unit, int], tuple[Unit, int]] | None:
+    """Two units that the values look like, each with the position of its first value; None for one unit."""
+    found: list[tuple[Unit, int]] = []
+    for unit, limits in _RANGES.items():
+        at = values.is_between(*limits).arg_max()
+        if at is not None and limits[0] <= values[at] <= limits[1]:
+            found.append((unit, at))
+    return (found[0], found[1]) if len(found) > 1 else None

@@ -1,0 +1,106 @@
+"""Distillation on scores: soft labels over the whole catalogue and its kin."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import torch
+from annotated_types import Ge, Gt, Interval
+from torch import Tensor
+from torch.nn import functional as F
+
+from recdistill.distillers.base import Distiller, Needs, View
+
+
+def soft_label_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """T² · KL(softmax(z_t / T) ‖ softmax(z_s / T)), mean over rows of ``[Q, I]``.
+
+    T² keeps the size of the gradient independent of T (Hinton et al. 2015, section 2.1).
+    """
+    return temperature**2 * F.kl_div(
+        F.log_softmax(student / temperature, -1),
+        F.log_softmax(teacher / temperature, -1),
+        log_target=True,
+        reduction="batchmean",
+    )
+
+
+def ce_kl_loss(student: Tensor, teacher: Tensor, temperature: float, mix: float) -> Tensor:
+    """T² · (mix · CE(p_t, p_s) + (1 - mix) · KL(p_t ‖ p_s)), mean over rows of ``[Q, I]``."""
+    teacher_p = F.softmax(teacher / temperature, -1)
+    cross_entropy = -(teacher_p * F.log_softmax(student / temperature, -1)).sum(-1).mean()
+    kl = soft_label_loss(student, teacher, temperature)
+    return mix * temperature**2 * cross_entropy + (1 - mix) * kl
+
+
+class SoftLabel(Distiller):
+    """Soft labels over the catalogue: :func:`soft_label_loss`.
+
+    Source: Hinton et al., Distilling the knowledge in a neural network, 2015, section 2.
+
+    Args:
+        temperature: softens both distributions.
+        weight: factor among the distillers.
+    """
+
+    def __init__(self, temperature: Annotated[float, Gt(0)] = 2.0, weight: Annotated[float, Ge(0)] = 1.0):
+        super().__init__(weight)
+        self.temperature = temperature
+
+    def needs(self) -> Needs:
+        return Needs(scores=True)
+
+    def forward(self, student: View, teacher: View, rng: torch.Generator) -> Tensor:  # noqa: ARG002
+        return soft_label_loss(student.scores(), teacher.scores(), self.temperature)
+
+
+class CEKL(Distiller):
+    """Cross-entropy and KL on the soft labels, mixed: :func:`ce_kl_loss`. Their gradients for the student are equal
+    (CE = KL + a constant); the mix matters for the value that is logged.
+
+    Args:
+        mix: share of the cross-entropy.
+        temperature: softens both distributions.
+        weight: factor among the distillers.
+    """
+
+    def __init__(
+        self,
+        mix: Annotated[float, Interval(ge=0, le=1)] = 0.7,
+        temperature: Annotated[float, Gt(0)] = 2.0,
+        weight: Annotated[float, Ge(0)] = 1.0,
+    ):
+        super().__init__(weight)
+        self.mix, self.temperature = mix, temperature
+
+    def needs(self) -> Needs:
+        return Needs(scores=True)
+
+    def forward(self, student: View, teacher: View, rng: torch.Generator) -> Tensor:  # noqa: ARG002
+        return ce_kl_loss(student.scores(), teacher.scores(), self.temperature, self.mix)
+
+
+class LogitMSE(Distiller):
+    """Mean of (z_t - z_s)² over the teacher's top items and as many random ones.
+
+    Source: Ba and Caruana, Do deep nets really need to be deep?, NeurIPS 2014, eq. 1; on lists, because a catalogue's
+    tail would outweigh what is shown.
+
+    Args:
+        k: items of the teacher's list, and random items.
+        weight: factor among the distillers.
+    """
+
+    def __init__(self, k: Annotated[int, Ge(1)] = 50, weight: Annotated[float, Ge(0)] = 1.0):
+        super().__init__(weight)
+        self.k = k
+
+    def needs(self) -> Needs:
+        return Needs(top_k=self.k, scores=True)
+
+    def forward(self, student: View, teacher: View, rng: torch.Generator) -> Tensor:
+        items, top_scores = teacher.top_items(self.k)
+        others = torch.randint(student.n_items, (self.k,), generator=rng, device=items.device)
+        on_top = (top_scores - student.scores(items)).square().mean()
+        on_others = (teacher.scores(others) - student.scores(others)).square().mean()
+        return (on_top + on_others) / 2

@@ -1,0 +1,93 @@
+"""What a model costs to serve, measured and not computed."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+WARM_UP = 5
+
+
+def latency(
+    recommend: Callable[[Tensor], object],
+    users: Tensor,
+    *,
+    batch: int = 1,
+    repeats: int = 200,
+    threads: int = 1,
+) -> dict[str, float]:
+    """Time of one call, after warm-up, with the number of threads pinned.
+
+    Args:
+        recommend: what is timed; gets ``batch`` users a call.
+        users: int64 ``[U]``, a pool that calls cycle through, so that no call finds its own users cached.
+        batch: users a call.
+        repeats: timed calls.
+        threads: of torch's operators; restored afterwards.
+
+    Returns:
+        ``p50_ms``, ``p95_ms``, ``p99_ms`` a call, ``repeats``, ``batch`` and ``threads``.
+    """
+    pool = users.repeat(-(-batch // len(users)))
+    starts = torch.arange(repeats + WARM_UP) * batch % (len(pool) - batch + 1)
+    calls = [pool[start : start + batch] for start in starts.tolist()]
+    taken = []
+    with pinned_threads(threads), torch.inference_mode():
+        for call in calls[:WARM_UP]:
+            recommend(call)
+        for call in calls[WARM_UP:]:
+            _synchronize(users)
+            start = time.perf_counter_ns()
+            recommend(call)
+            _synchronize(users)
+            taken.append(time.perf_counter_ns() - start)
+    p50, p95, p99 = (float(value) / 1e6 for value in np.percentile(taken, [50, 95, 99]))
+    return {
+        "p50_ms": p50,
+        "p95_ms": p95,
+        "p99_ms": p99,
+        "repeats": repeats,
+        "batch": batch,
+        "threads": threads,
+    }
+
+
+@contextmanager
+def pinned_threads(threads: int) -> Iterator[None]:
+    """Let torch's operators use this many threads inside the block."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _synchronize(users: Tensor) -> None:
+    if users.is_cuda:
+        torch.cuda.synchronize(users.device)
+
+
+def parameters(model: nn.Module) -> int:
+    """How many parameters a model has; those that are shared count once, buffers don't count."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def cpu_name() -> str:
+    """The processor's name as the system tells it, such as ``AMD EPYC 7B13``."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    with suppress(OSError, subprocess.SubprocessError):
+        command = ["sysctl", "-n", "machdep.cpu.brand_string"]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=5).stdout.strip()
+    return platform.processor() or platform.machine()

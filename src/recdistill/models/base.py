@@ -1,0 +1,87 @@
+"""What every model offers. A model is one file here and one YAML under ``conf/model``.
+
+Ranking models map users to scores over the catalogue. The other tasks keep the same shape: a sequence model's
+query is a history instead of a user, a ctr, rating or classification model maps a table of features to logits.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from recdistill.data.interactions import Interactions, Schema
+
+
+class Model(nn.Module):
+    """Base of all models.
+
+    Args:
+        schema: sizes of the data. Every other argument of a subclass is a hyper-parameter and a key of its YAML.
+
+    Attributes:
+        tasks: the tasks that the model serves, by name.
+    """
+
+    tasks: ClassVar[frozenset[str]] = frozenset()
+
+    def __init__(self, schema: Schema):
+        super().__init__()
+        self.schema = schema
+
+    def bind(self, train: Interactions) -> None:  # noqa: B027
+        """Attach what is derived from the training data and not learned, such as a graph. Called once, before
+        training and again after loading; it must not draw random numbers."""
+
+
+class RankingModel(Model):
+    """A model that scores items for users."""
+
+    tasks: ClassVar[frozenset[str]] = frozenset({"ranking"})
+
+    def scores(self, users: Tensor, items: Tensor | None = None) -> Tensor:
+        """Scores of the catalogue, or of given items.
+
+        Args:
+            users: int64 ``[B]``.
+            items: int64 ``[K]`` shared by all users, ``[B, K]`` per user, or None for all.
+
+        Returns:
+            float ``[B, n_items]``, or ``[B, K]``.
+        """
+        raise NotImplementedError
+
+
+class FactorModel(RankingModel):
+    """A ranking model whose score is a dot product: scoring all items is one matmul, and serving can use an index."""
+
+    def factors(self) -> tuple[Tensor, Tensor]:
+        """User factors ``[n_users, d]`` and item factors ``[n_items, d]`` whose dot products are the scores."""
+        raise NotImplementedError
+
+    def raw_factors(self) -> tuple[Tensor, Tensor]:
+        """The learned tables themselves, for weight penalties; the same as the factors unless a model derives those."""
+        return self.factors()
+
+    def scores(self, users: Tensor, items: Tensor | None = None) -> Tensor:
+        user_factors, item_factors = self.factors()
+        return dot_scores(user_factors, item_factors, users, items)
+
+
+class ClosedFormModel(RankingModel):
+    """A ranking model that is computed from the data in one go instead of by gradient descent."""
+
+    def fit(self, train: Interactions) -> None:
+        """Compute the model from the training part; afterwards its buffers hold all that scoring needs."""
+        raise NotImplementedError
+
+
+def dot_scores(user_factors: Tensor, item_factors: Tensor, users: Tensor, items: Tensor | None) -> Tensor:
+    """Dot products for :meth:`RankingModel.scores`; gathers rows by ``index_select``, the fastest way back and forth."""
+    query = nn.functional.embedding(users, user_factors)  # [B, d]
+    if items is None:
+        return query @ item_factors.T
+    rows = nn.functional.embedding(items, item_factors)  # [K, d] or [B, K, d]
+    if items.dim() == 1:
+        return query @ rows.T
+    return (rows @ query.unsqueeze(-1)).squeeze(-1)

@@ -1,0 +1,127 @@
+"""Checkpoints that survive a kill at any moment, and resuming from them exactly.
+
+Lightning's own format and hooks are used, with two differences: the file is written to a temporary name in the same
+folder and renamed, and where training goes on is our (epoch, step) instead of Lightning's loop counters, which count a
+restart in the middle or at the end of an epoch in different ways.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.plugins.io import CheckpointIO
+from torch import Tensor
+
+from recdistill.errors import InputError
+from recdistill.evaluation.metrics import direction
+from recdistill.modules.supervised import SupervisedModule
+from recdistill.runs.atomic import atomic_path
+from recdistill.runs.stop import stop_requested
+
+LAST = "last.ckpt"
+
+
+class AtomicCheckpointIO(CheckpointIO):
+    """Writes a checkpoint whole or not at all, and never unpickles anything but tensors and plain containers."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:  # noqa: ARG002
+        with atomic_path(Path(path)) as temporary:
+            torch.save(checkpoint, temporary)
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = True) -> dict[str, Any]:  # noqa: ARG002
+        return load_plain(Path(path), map_location)
+
+    def remove_checkpoint(self, path: Any) -> None:
+        Path(path).unlink(missing_ok=True)
+
+
+def load_plain(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
+    """Reads a checkpoint with ``weights_only=True``.
+
+    Raises:
+        InputError: the file is damaged, or holds objects that would have to be unpickled.
+    """
+    try:
+        content: dict[str, Any] = torch.load(path, map_location=map_location, weights_only=True)
+    except Exception as error:
+        raise InputError(
+            f"cannot read the checkpoint {path.name}",
+            where=str(path),
+            why=str(error).splitlines()[0],
+            fix="remove it and run again; only files of tensors and plain containers are read",
+        ) from error
+    return content
+
+
+class Checkpointer(pl.Callback):
+    """Saves where training is every few seconds and when it is asked to stop; goes on from there.
+
+    Args:
+        folder: of the checkpoint.
+        every_seconds: time between saves at the end of an epoch.
+    """
+
+    def __init__(self, folder: Path, every_seconds: float):
+        self.path, self.every_seconds = folder / LAST, every_seconds
+        self.saved = time.monotonic()
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, SupervisedModule)
+        progress = trainer.fit_loop.epoch_progress.current
+        progress.processed = progress.completed = progress.started = progress.ready = pl_module.position[0]
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        if stop_requested():
+            trainer.save_checkpoint(self.path)
+            trainer.should_stop = True
+            # Validation and the end of the epoch belong to the run that goes on from here.
+            raise Stopped
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, _: pl.LightningModule) -> None:
+        due = torch.tensor(time.monotonic() - self.saved >= self.every_seconds)
+        if trainer.strategy.broadcast(bool(due)):
+            trainer.save_checkpoint(self.path)
+            self.saved = time.monotonic()
+
+
+class Stopped(BaseException):
+    """Leaves Lightning's loops after the checkpoint was written."""
+
+
+class KeepBest(pl.Callback):
+    """Keeps the weights of the best validation in memory, and stops when nothing better comes.
+
+    Args:
+        monitor: name of a validation metric, such as "ndcg@10"; its direction is known to the metric.
+        patience: validations without improvement before training stops, 0 for never.
+    """
+
+    def __init__(self, monitor: str, patience: int):
+        self.monitor, self.patience = monitor, patience
+        self.sign = 1.0 if direction(monitor) == "max" else -1.0
+        self.best: float | None = None
+        self.best_epoch = -1
+        self.waited = 0
+        self.weights: dict[str, Tensor] = {}
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, SupervisedModule)
+        value = float(trainer.callback_metrics[f"valid/{self.monitor}"])
+        if self.best is None or self.sign * (value - self.best) > 0:
+            self.best, self.waited, self.best_epoch = value, 0, trainer.current_epoch
+            self.weights = {k: v.detach().to("cpu", copy=True) for k, v in pl_module.model.state_dict().items()}
+        else:
+            self.waited += 1
+            if self.patience and self.waited >= self.patience:
+                trainer.should_stop = True
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best, "best_epoch": self.best_epoch, "waited": self.waited, "weights": self.weights}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best, self.best_epoch = state_dict["best"], state_dict["best_epoch"]
+        self.waited, self.weights = state_dict["waited"], state_dict["weights"]

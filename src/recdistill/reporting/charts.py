@@ -1,0 +1,247 @@
+"""The charts of the page, as SVG text. matplotlib is an extra: without it ``available`` says so."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from recdistill.reporting import figures, svg
+from recdistill.reporting.escape import visible
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Point = tuple[float, float]
+Box = tuple[float, float, float, float]
+
+MAX_POINTS = 150  # of one curve
+MAX_LABELS = 14  # of a scatter; past it only the frontier is named
+_MARKS = {
+    "teacher": ("s", 1),
+    "teacher_quantized": ("D", 1),
+    "alone": ("^", 5),
+    "student": ("o", 0),
+    "compressed": ("v", 2),
+    "baseline": ("X", 4),
+}
+_SIDES: tuple[tuple[int, int, Any], ...] = (
+    (7, 5, "left"),  # first above, where the frontier's line does not run
+    (-7, 5, "right"),
+    (0, 9, "center"),
+    (0, -17, "center"),
+    (8, -4, "left"),
+    (-8, -4, "right"),
+    (8, -17, "left"),
+    (-8, -17, "right"),
+)
+_ROLES = {"teacher_quantized": "quantized teacher", "alone": "student alone", "student": "distilled student"}
+
+
+def available() -> bool:
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+def _draw(name: str, label: str, size: tuple[float, float], paint: Callable[[Figure], None]) -> str:
+    import matplotlib as mpl
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    style: Any = {**svg.STYLE, "svg.hashsalt": name}  # matplotlib types the keys one by one
+    with mpl.rc_context(style), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a glyph that matplotlib's font lacks is drawn by the browser
+        figure = Figure(figsize=size, layout="constrained")
+        FigureCanvasSVG(figure)
+        paint(figure)
+        return svg.inline(figure, name, label)
+
+
+def frontier(points: Sequence[Point]) -> list[int]:
+    """Which points no other beats with fewer or as many bytes, from small to large."""
+    best, kept = float("-inf"), []
+    for index in sorted(range(len(points)), key=lambda i: (points[i][0], -points[i][1])):
+        if points[index][1] > best:
+            best = points[index][1]
+            kept.append(index)
+    return kept
+
+
+def pareto(rows: Sequence[Mapping[str, Any]], metric: str, name: str = "pareto") -> str:
+    """Quality against bytes on disk.
+
+    Args:
+        rows: each with ``label``, ``role``, ``bytes``, ``value`` and ``low``, ``high`` or ``None``.
+        metric: what ``value`` is.
+        name: of the chart on its page.
+    """
+    rows = [row for row in rows if row["bytes"] and figures.known(row["value"])]
+    if not rows:
+        return ""
+    edge = frontier([(row["bytes"], row["value"]) for row in rows])
+    named = range(len(rows)) if len(rows) <= MAX_LABELS else edge
+
+    def paint(figure: Figure) -> None:
+        axes = figure.add_subplot()
+        axes.set_xscale("log")
+        axes.margins(0.16, 0.12)
+        line = [rows[i] for i in edge]
+        xs, ys = [row["bytes"] for row in line], [row["value"] for row in line]
+        axes.plot(xs, ys, drawstyle="steps-post", color=svg.INK, alpha=0.35, linewidth=1.2, zorder=1)
+        for role in dict.fromkeys(row["role"] for row in rows):
+            _scatter(axes, [row for row in rows if row["role"] == role], role)
+        axes.xaxis.set_major_formatter(lambda value, _: _size(value))
+        axes.xaxis.set_minor_formatter(_minor_sizes(rows))
+        axes.set_xlabel("bytes on disk (log)")
+        axes.set_ylabel(figures.metric_name(visible(metric)))
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3, handletextpad=0.3)
+        _annotate(figure, axes, [rows[i] for i in named], [(row["bytes"], row["value"]) for row in rows])
+
+    return _draw(name, f"{figures.metric_name(metric)} against bytes on disk", (7.2, 4.6), paint)
+
+
+def _minor_sizes(rows: Sequence[Mapping[str, Any]]) -> Callable[[float, float], str]:
+    """Labels at 2 and 5 where the axis holds too few powers of ten to be read."""
+    sizes = [row["bytes"] for row in rows]
+    narrow = max(sizes) / min(sizes) < 100
+    return lambda value, _: _size(value) if narrow and f"{value:e}"[0] in "25" else ""
+
+
+def _size(value: float) -> str:
+    """Without the zeros that only a measured size has."""
+    number, _, unit = figures.size(value).partition(" ")
+    return f"{float(number):g} {unit}" if unit else number
+
+
+def _scatter(axes: Axes, rows: Sequence[Mapping[str, Any]], role: str) -> None:
+    mark, colour = _MARKS.get(role, ("o", 5))
+    for row in rows:
+        if figures.known(row.get("low")) and figures.known(row.get("high")):
+            interval = [row["low"], row["high"]]
+            axes.plot([row["bytes"]] * 2, interval, color=svg.PALETTE[colour], alpha=0.6, linewidth=1.2)
+    xs, ys = [row["bytes"] for row in rows], [row["value"] for row in rows]
+    style: dict[str, Any] = {"color": svg.PALETTE[colour], "markersize": 7.5, "markeredgewidth": 0}
+    axes.plot(xs, ys, mark, label=visible(_ROLES.get(role, role)), zorder=3, **style)
+
+
+def _annotate(figure: Figure, axes: Axes, rows: Sequence[Mapping[str, Any]], points: Sequence[Point]) -> None:
+    """Puts each label on the first side of its point where it covers nothing."""
+    figure.draw_without_rendering()
+    unit = figure.dpi / 72
+    centres = [axes.transData.transform(point) for point in points]
+    taken: list[Box] = [(x - 6 * unit, y - 6 * unit, x + 6 * unit, y + 6 * unit) for x, y in centres]
+    for row in rows:
+        text, at = _short(row["label"]), (row["bytes"], row["value"])
+        x, y = axes.transData.transform(at)
+        extent = 5.6 * len(text) * unit, 12 * unit
+        boxes = [_label_box((x + dx * unit, y + dy * unit), align, extent) for dx, dy, align in _SIDES]
+        best = min(range(len(_SIDES)), key=lambda i: _cost(boxes[i], taken, axes))
+        taken.append(boxes[best])
+        dx, dy, align = _SIDES[best]
+        axes.annotate(
+            text, at, (dx, dy), textcoords="offset points", ha=align, fontsize=9.5, annotation_clip=False
+        )
+
+
+def _label_box(at: Point, align: str, extent: Point) -> Box:
+    left = at[0] - {"left": 0.0, "right": extent[0], "center": extent[0] / 2}[align]
+    return left, at[1], left + extent[0], at[1] + extent[1]
+
+
+def _cost(box: Box, taken: Sequence[Box], axes: Axes) -> int:
+    frame = axes.get_window_extent()
+    outside = box[0] < frame.x0 or box[2] > frame.x1 or box[1] < frame.y0
+    return sum(_overlaps(box, other) for other in taken) + 3 * int(outside)
+
+
+def _short(label: str) -> str:
+    text = visible(label)
+    return text if len(text) <= 34 else text[:33] + "…"
+
+
+def _overlaps(a: Box, b: Box) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+
+def curves(history: Sequence[Mapping[str, Any]], row: str, name: str) -> str:
+    """Every loss term and every validation metric of one trained row, by epoch."""
+    keys = list(dict.fromkeys(key for entry in history for key in entry))
+    losses = [key for key in keys if key.startswith("train/") and _curve(history, key)]
+    metrics = [key for key in keys if key.startswith("valid/") and _curve(history, key)]
+    parts = [("loss", losses), ("validation", metrics)]
+    parts = [(title, part) for title, part in parts if part]
+    if not parts:
+        return ""
+
+    def paint(figure: Figure) -> None:
+        panels = figure.subplots(len(parts), 1, sharex=True, squeeze=False)[:, 0]
+        for axes, (title, part) in zip(panels, parts, strict=True):
+            _lines(axes, history, part, title)
+        panels[-1].set_xlabel("epoch")
+
+    return _draw(name, f"learning curves of {visible(row)}", (4.4, 2.2 * len(parts) + 0.3), paint)
+
+
+def _curve(history: Sequence[Mapping[str, Any]], key: str) -> list[Point]:
+    """Finite points, thinned; the last one always stays."""
+    found = [(entry.get("epoch", i), entry.get(key)) for i, entry in enumerate(history)]
+    points = [(epoch, float(value)) for epoch, value in found if value is not None and figures.known(value)]
+    step = max(1, -(-len(points) // MAX_POINTS))
+    return points[::step] + points[-1:] if step > 1 else points
+
+
+def _lines(axes: Axes, history: Sequence[Mapping[str, Any]], keys: Sequence[str], title: str) -> None:
+    styles, values = ("-", "--", ":", "-."), []
+    for index, key in enumerate(keys):
+        points = _curve(history, key)
+        values += [y for _, y in points]
+        style: dict[str, Any] = {"color": svg.PALETTE[index % 6], "linestyle": styles[index % 4]}
+        style["marker"] = "o" if len(points) == 1 else None
+        label = visible(key.partition("/")[2])
+        label = figures.metric_name(label) if title == "validation" else label.replace("_", " ")
+        axes.plot([x for x, _ in points], [y for _, y in points], label=label, **style)
+    if title == "loss" and min(values) > 0 and max(values) > 30 * min(values):
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")  # the default writes TeX
+        axes.yaxis.set_minor_formatter("")
+        title += " (log)"
+    axes.set_title(title)
+    axes.locator_params(axis="x", integer=True)
+    axes.legend(ncols=min(len(keys), 3) if len(keys) > 4 else 1)
+
+
+def _marks(roles: Sequence[str]) -> list[tuple[str, int]]:
+    """The scatter's marker and colour where they tell the rows apart, else one after the other."""
+    if len(set(roles)) == len(roles) and all(role in _MARKS for role in roles):
+        return [_MARKS[role] for role in roles]
+    return [("osD^vX"[index % 6], index % 6) for index in range(len(roles))]
+
+
+def overlap(rows: Sequence[Mapping[str, Any]], name: str = "overlap") -> str:
+    """Share of the teacher's top k that each row also has. Rows: ``label``, ``role``, ``overlap`` by k."""
+    rows = [row for row in rows if row["overlap"]]
+    if not rows:
+        return ""
+    ks = sorted({int(k) for row in rows for k in row["overlap"]})
+    marks = _marks([row["role"] for row in rows])
+
+    def paint(figure: Figure) -> None:
+        axes = figure.add_subplot()
+        for index, row in enumerate(rows):
+            points = [(ks.index(int(k)), v) for k, v in row["overlap"].items() if figures.known(v)]
+            points.sort()
+            marker, colour = marks[index]
+            style: dict[str, Any] = {"color": svg.PALETTE[colour], "marker": marker}
+            style |= {"linestyle": "-" if index < 6 else "--", "label": _short(row["label"])}
+            axes.plot([x for x, _ in points], [y for _, y in points], markersize=6, **style)
+        axes.set_xticks(range(len(ks)), [str(k) for k in ks])
+        axes.set_ylim(0, 1.02)
+        axes.set_xlabel("k")
+        axes.set_ylabel("overlap with the teacher's top k")
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
+
+    return _draw(name, "overlap with the teacher's top k", (7.2, 4.4), paint)

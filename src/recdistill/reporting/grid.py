@@ -1,0 +1,258 @@
+"""A grid's jobs as one table: a row for each configuration and model, over its seeds."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from recdistill.errors import EXIT_BUG, EXIT_OK, InputError
+from recdistill.reporting import users
+from recdistill.reporting.table import DISTILLED, first
+from recdistill.runs.atomic import read_json
+
+_SEED = re.compile(r"^\+{0,2}seed=")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One finished job: its folder and ``summary.json``."""
+
+    folder: Path
+    summary: dict[str, Any]
+    overrides: tuple[str, ...]
+
+
+@dataclass
+class Group:
+    """The rows of one model in the jobs that differ only by their seed."""
+
+    key: tuple[str, ...]
+    jobs: list[tuple[Job, dict[str, Any]]]
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        return [row for _, row in self.jobs]
+
+    @property
+    def identity(self) -> frozenset[tuple[str, str]]:
+        """Weights and what they reached: two groups that share them hold the same model."""
+        return frozenset((str(row.get("weights_hash")), _rounded(row)) for row in self.rows)
+
+
+def _rounded(row: Mapping[str, Any]) -> str:
+    """The metrics without the last digits, which may depend on the number of threads."""
+    return str({name: f"{value:.6f}" for name, value in sorted((row.get("metrics") or {}).items())})
+
+
+def collect(folder: Path) -> dict[str, Any]:
+    """Everything that ``grid.json`` holds: ``rows``, ``failed``, ``common`` overrides, counts.
+
+    Raises:
+        InputError: the folder has no jobs.
+    """
+    done, failed = _jobs(folder)
+    metric = done[0].summary["metric"] if done else None
+    common = _common([job.overrides for job in done])
+    groups = _groups(done)
+    rows = [_row(group, groups, str(metric), common) for group in _distinct(groups)]
+    names = Counter(row["name"] for row in rows)
+    for row in rows:
+        row["trials"] = names[row["name"]]
+    _adjust(rows)
+    return {
+        "format": 1,
+        "folder": str(folder),
+        "metric": metric,
+        "data": _one([(job.summary.get("data") or {}).get("name") for job in done]),
+        "n_users": _one([job.summary.get("n_users") for job in done]),
+        "common": common,
+        "n_jobs": len(done) + len(failed),
+        "n_failed": len(failed),
+        "n_configs": len({without_seed(job.overrides) for job in done} | _configs(failed)),
+        "rows": sorted(rows, key=lambda row: row["role"] not in ("teacher", "teacher_quantized", "alone")),
+        "failed": failed,
+        "notes": list(dict.fromkeys(note for job in done for note in job.summary.get("notes") or [])),
+    }
+
+
+def _jobs(folder: Path) -> tuple[list[Job], list[dict[str, Any]]]:
+    names = [path.name for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
+    numbers = sorted(int(name) for name in names if name.isdecimal())
+    if not numbers:
+        raise InputError(
+            "no jobs of a grid here",
+            where=str(folder),
+            why="a grid's folder holds one folder a job: 0, 1, 2, ...",
+            fix="give the folder that `recdistill run -m ...` wrote",
+        )
+    done, failed = [], []
+    for number in numbers:
+        job = _read(folder / str(number))
+        if isinstance(job, Job):
+            done.append(job)
+        else:
+            failed.append(job)
+    return done, failed
+
+
+def _read(folder: Path) -> Job | dict[str, Any]:
+    """The job, or why it has no figures: what left no status is a failure too."""
+    status: dict[str, Any] = {}
+    try:
+        status = read_json(folder / "status.json")
+        if status.get("state") == "done":
+            summary = read_json(folder / "summary.json")
+            return Job(folder, summary, tuple(status.get("overrides") or summary.get("overrides") or ()))
+        error = str(status.get("error") or f"ended in state {status.get('state')!r}")
+    except FileNotFoundError as missing:
+        error = f"no {Path(str(missing.filename)).name}: the job was killed or never started"
+    except ValueError as broken:
+        error = f"a result of the job cannot be read: {broken}"
+    code = status.get("exit_code") or EXIT_BUG
+    line = next((line.strip() for line in error.splitlines() if line.strip()), "failed")
+    return {"job": folder.name, "overrides": status.get("overrides") or [], "exit_code": code, "error": line}
+
+
+def without_seed(overrides: Sequence[str]) -> tuple[str, ...]:
+    return tuple(sorted(text for text in overrides if not _SEED.match(text)))
+
+
+def _configs(failed: Sequence[Mapping[str, Any]]) -> set[tuple[str, ...]]:
+    return {without_seed(job["overrides"]) for job in failed if job["overrides"]}
+
+
+def _common(overrides: Sequence[Sequence[str]]) -> list[str]:
+    """What every job was given, the seed apart."""
+    sets = [set(without_seed(texts)) for texts in overrides]
+    return sorted(set.intersection(*sets)) if sets else []
+
+
+def _one(values: Sequence[Any]) -> Any:
+    """The value that all jobs share, else ``None``."""
+    return values[0] if values and all(value == values[0] for value in values) else None
+
+
+def _groups(jobs: Sequence[Job]) -> list[Group]:
+    found: dict[tuple[Any, ...], Group] = {}
+    for job in jobs:
+        key = without_seed(job.overrides)
+        for row in job.summary["rows"]:
+            group = found.setdefault((key, row["name"], row.get("role")), Group(key, []))
+            # Several seeds may share one teacher: the same weights are no second observation of it.
+            known = {str(other.get("weights_hash")) for other in group.rows if other.get("weights_hash")}
+            if str(row.get("weights_hash")) not in known:
+                group.jobs.append((job, row))
+    return list(found.values())
+
+
+def _distinct(groups: Sequence[Group]) -> list[Group]:
+    """One group for each set of weights; a part of it (a job of another seed failed) is not shown beside it."""
+    shown: list[Group] = []
+    for group in sorted(groups, key=lambda group: -len(group.rows)):
+        hashed = all(row.get("weights_hash") for row in group.rows)
+        if not (hashed and any(_same(group, other) for other in shown)):
+            shown.append(group)
+    return [group for group in groups if any(group is other for other in shown)]
+
+
+def _same(group: Group, larger: Group) -> bool:
+    a, b = group.rows[0], larger.rows[0]
+    alike = (a["name"], a.get("role")) == (b["name"], b.get("role"))
+    return alike and group.identity <= larger.identity
+
+
+def _row(group: Group, groups: Sequence[Group], metric: str, common: Sequence[str]) -> dict[str, Any]:
+    """One line of the grid's table."""
+    row = group.rows[0]
+    sharing = [
+        other for other in groups if other.rows[0].get("role") == row.get("role") and _same(other, group)
+    ]
+    shared = set.intersection(*(set(other.key) for other in [group, *sharing]))
+    alones = [other for other in groups if other.rows[0].get("role") == "alone"]
+    baselines = {other.identity for other in alones if other.key in {part.key for part in [group, *sharing]}}
+    return {
+        "name": row["name"],
+        "role": row.get("role", ""),
+        "label": row.get("label") or "",
+        "overrides": [text for text in group.key if text in shared and text not in common],
+        "n_seeds": len(group.rows),
+        "jobs": [job.folder.name for job, _ in group.jobs],
+        "parameters": row.get("parameters"),
+        "bytes": row.get("bytes"),
+        "teacher_bytes": _teacher_bytes(group),
+        "metrics": users.over_seeds(group.rows),
+        **_tests(group, groups, metric),
+        # A teacher that several students share has no one student alone to be compared with.
+        **({"p_alone": None, "gain": None} if _ambiguous(baselines) else {}),
+        "p_holm": None,
+        "latency": row.get("latency"),
+        "weights_hashes": [other.get("weights_hash") for other in group.rows],
+        "warnings": list(dict.fromkeys(text for other in group.rows for text in other.get("warnings") or [])),
+    }
+
+
+def _ambiguous(baselines: set[frozenset[tuple[str, str]]]) -> bool:
+    """More than one baseline, where one that lacks a seed is no other baseline."""
+    largest: frozenset[tuple[str, str]] = max(baselines, key=len, default=frozenset())
+    return any(not baseline <= largest for baseline in baselines)
+
+
+def _teacher_bytes(group: Group) -> int | None:
+    teacher = first(group.jobs[0][0].summary["rows"], "teacher")
+    return teacher.get("bytes") if teacher else None
+
+
+def _tests(group: Group, groups: Sequence[Group], metric: str) -> dict[str, Any]:
+    """``kept`` and ``p_alone`` from the users of all seeds; a single seed falls back on its own summary."""
+    role, only = group.rows[0].get("role"), group.rows[0] if len(group.rows) == 1 else {}
+    by_role = {other.rows[0].get("role"): other for other in reversed(groups) if other.key == group.key}
+    values = _users(group, metric)
+    alone, teacher = (
+        _users(by_role[role], metric) if role in by_role else None for role in ("alone", "teacher")
+    )
+    p = None if role == "alone" else users.paired_p(values, alone)
+    kept = None if role == "teacher" else users.kept_share(values, teacher)
+    return {
+        "kept": only.get("kept") if kept is None else kept,
+        "gain": _gain(group, by_role.get("alone"), metric),
+        "p_alone": only.get("p_alone") if p is None else p,
+    }
+
+
+def _gain(group: Group, alone: Group | None, metric: str) -> float | None:
+    """How much higher the mean is than that of the student alone."""
+    ours, theirs = (users.over_seeds(part.rows).get(metric) if part else None for part in (group, alone))
+    return ours["mean"] - theirs["mean"] if ours and theirs else None
+
+
+def _users(group: Group, metric: str) -> Any:
+    files = [job.folder / str(row.get("folder") or "") / users.PER_USER for job, row in group.jobs]
+    return users.mean_per_user(files, metric)
+
+
+def _adjust(rows: Sequence[dict[str, Any]]) -> None:
+    """Holm over everything that was distilled: a grid asks the same question many times."""
+    tested = [row for row in rows if row["role"] in DISTILLED and row["p_alone"] is not None]
+    for row, p in zip(tested, users.holm([row["p_alone"] for row in tested]), strict=True):
+        row["p_holm"] = p
+
+
+def exit_code(failed: Sequence[Mapping[str, Any]]) -> int:
+    """0, or the largest code of the failed jobs."""
+    return max((int(job["exit_code"]) for job in failed), default=EXIT_OK)
+
+
+def finish(folder: Path) -> int:
+    """Writes the grid's reports, prints them and returns the exit code of the whole grid."""
+    from rich.console import Console
+
+    from recdistill.reporting.grid_report import print_grid, write_grid
+
+    grid = collect(folder)
+    write_grid(folder, grid)
+    print_grid(grid, Console(), folder)
+    return exit_code(grid["failed"])

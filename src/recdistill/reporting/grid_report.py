@@ -1,0 +1,196 @@
+"""The outputs of a grid: its columns, its headline and its page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from recdistill.reporting import charts, figures, page, write
+from recdistill.reporting.headline import SIGNIFICANT, Headline
+from recdistill.reporting.table import (
+    DISTILLED,
+    Cell,
+    Column,
+    Row,
+    Table,
+    exact,
+    field,
+    kept_column,
+    latency_column,
+    main_metrics,
+    parameters_column,
+    size_column,
+    title,
+)
+from recdistill.runs.atomic import write_json
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+FILE = "grid.json"
+
+
+def grid_table(grid: Mapping[str, Any]) -> Table:
+    """A line for each configuration and model, then one for each failed job."""
+    metric = grid["metric"] or ""
+    shown = main_metrics(metric, grid["rows"]) if grid["rows"] else []
+    measured = dict.fromkeys(name for row in grid["rows"] for name in row["metrics"])
+    columns = (
+        Column("name", "model", _name, field("name"), left=True),
+        exact("role"),
+        exact("label"),
+        Column("overrides", "overrides", None, lambda row: {"overrides": " ".join(row["overrides"])}),
+        Column("n_seeds", "seeds\n(trials)", _seeds, _seeds_raw),
+        Column("gain", "gain", None, lambda row: {"gain_alone": row.get("gain")}),
+        Column("parameters", "parameters", None, parameters_column().raw),
+        size_column(),
+        *(_metric_column(name, True, terminal=name == metric) for name in shown),
+        kept_column(),
+        Column("p_alone", "p vs\nalone", _p, _p_raw),
+        Column("latency", "latency", None, latency_column().raw),
+        *(_metric_column(name, False) for name in measured if name not in shown),
+        exact("error"),
+    )
+    return Table(columns, (*grid["rows"], *map(_failed_row, grid["failed"])), _caption(grid))
+
+
+def _failed_row(job: Mapping[str, Any]) -> dict[str, Any]:
+    return {"name": f"job {job['job']} failed (exit {job['exit_code']})", "role": "failed", **job}
+
+
+def _name(row: Row) -> Cell:
+    parts = [" ".join(row["overrides"]), row.get("error") or row.get("label")]
+    return Cell(row["name"], ", ".join(part for part in parts if part))
+
+
+def _seeds(row: Row) -> Cell:
+    return Cell(f"{row['n_seeds']} ({row['trials']})" if "n_seeds" in row else figures.NONE)
+
+
+def _seeds_raw(row: Row) -> dict[str, Any]:
+    return {"n_seeds": row.get("n_seeds"), "trials": row.get("trials")}
+
+
+def _p(row: Row) -> Cell:
+    adjusted = row.get("p_holm")
+    detail = f"Holm {figures.probability(adjusted)}" if adjusted is not None else ""
+    return Cell(figures.probability(row.get("p_alone")), detail)
+
+
+def _p_raw(row: Row) -> dict[str, Any]:
+    return {"p_alone": row.get("p_alone"), "p_holm": row.get("p_holm")}
+
+
+def _metric_column(name: str, shown: bool, terminal: bool = True) -> Column:
+    def cell(row: Row) -> Cell:
+        found = (row.get("metrics") or {}).get(name) or {}
+        return Cell(figures.spread(found.get("mean"), found.get("sd")))
+
+    def raw(row: Row) -> dict[str, Any]:
+        found = (row.get("metrics") or {}).get(name) or {}
+        return {name: found.get("mean"), f"{name}_sd": found.get("sd")}
+
+    return Column(name, title(name), cell if shown else None, raw, terminal=terminal)
+
+
+def _caption(grid: Mapping[str, Any]) -> str:
+    users = f", {grid['n_users']:,} users" if grid["n_users"] else ""
+    sentences = [
+        f"Test part, all items ranked{users}.",
+        "Mean ±sd over seeds; trials: how many configurations of that model the grid holds.",
+        "% of teacher: ratio of the means over users, the interval is over users.",
+        "p: paired t-test on each user's mean over the seeds, against the same student trained alone.",
+        "Holm: over all distilled rows.",
+        *([f"All jobs: {' '.join(grid['common'])}."] if grid["common"] else []),
+    ]
+    return " ".join(sentences)
+
+
+def grid_headline(grid: Mapping[str, Any]) -> Headline:
+    """How much of the grid stands, and how many of its students a test tells from one trained alone.
+
+    No best row is named: it would be chosen by looking at the test part.
+    """
+    jobs, failed = grid["n_jobs"], grid["n_failed"]
+    data = f" on {grid['data']}" if grid["data"] else ""
+    configs = f"{grid['n_configs']} configuration" + ("" if grid["n_configs"] == 1 else "s")
+    lead = f"{configs}{data}: {jobs - failed} of {jobs} jobs finished" + (
+        f", {failed} failed." if failed else "."
+    )
+    tested = [row for row in grid["rows"] if row["role"] in DISTILLED and row["p_holm"] is not None]
+    if not tested:
+        return Headline(lead)
+    sure = [row for row in tested if row["p_holm"] < SIGNIFICANT and row["gain"] is not None]
+    better, worse = ([row for row in sure if sign * row["gain"] > 0] for sign in (1, -1))
+    text = f"{len(better)} of {len(tested)} distilled models are significantly better"
+    text += f" and {len(worse)} significantly worse" if worse else ""
+    return Headline(lead, [f"{text} than the same student trained alone (paired t-test per user, Holm)."])
+
+
+def _point_label(row: Row) -> str:
+    """Short, for a chart: ``distiller=[rrd] student.dim=16`` of a student is ``rrd dim=16``."""
+    parts = [] if row["role"] == "student" and row["overrides"] else [row["name"]]
+    for override in row["overrides"]:
+        key, _, value = override.lstrip("+").partition("=")
+        _, dot, tail = key.rpartition(".")
+        parts.append(f"{tail}={value}" if dot else value.strip("[]"))
+    return " ".join(parts)
+
+
+def _points(grid: Mapping[str, Any]) -> list[dict[str, Any]]:
+    points = []
+    for row in grid["rows"]:
+        found = row["metrics"].get(grid["metric"]) or {}
+        mean, sd = found.get("mean"), found.get("sd")
+        ends = {"low": mean - sd, "high": mean + sd} if sd is not None else {"low": None, "high": None}
+        points.append(
+            {"label": _point_label(row), "role": row["role"], "bytes": row["bytes"], "value": mean, **ends}
+        )
+    return points
+
+
+def _chart(grid: Mapping[str, Any]) -> page.Chart | None:
+    return page.pareto_chart(_points(grid), grid["metric"], "Bars: ±sd over seeds.")
+
+
+def grid_page(grid: Mapping[str, Any]) -> str:
+    """The joint page: headline, table, quality against bytes."""
+    chart = _chart(grid) if grid["rows"] and charts.available() else None
+    failed = [f"job {job['job']} ({' '.join(job['overrides'])}): {job['error']}" for job in grid["failed"]]
+    jobs = [(f"{row['name']} {' '.join(row['overrides'])}", ", ".join(row["jobs"])) for row in grid["rows"]]
+    facts = [("folder", grid["folder"]), ("overrides of all jobs", " ".join(grid["common"]) or "none")]
+    return page.render(
+        page.Page(
+            title=Path(grid["folder"]).name,
+            headline=grid_headline(grid),
+            table=grid_table(grid),
+            charts=[chart] if chart else [],
+            notes=grid["notes"],
+            warnings=[*failed, *_warnings(grid)],
+            facts=[("Grid", facts), ("Jobs behind each row", jobs)],
+        )
+    )
+
+
+def _warnings(grid: Mapping[str, Any]) -> list[str]:
+    return [f"{row['name']}: {text}" for row in grid["rows"] for text in row["warnings"]]
+
+
+def write_grid(folder: Path, grid: Mapping[str, Any]) -> None:
+    """Writes ``grid.json`` and the same four files as a run has."""
+    write_json(folder / FILE, grid)
+    write.write_files(folder, grid_table(grid), grid_page(grid))
+
+
+def print_grid(grid: Mapping[str, Any], console: Console, folder: Path) -> None:
+    """The grid on one screen; errors of failed jobs stand in full below the table."""
+    failed = [f"job {job['job']} ({' '.join(job['overrides'])}): {job['error']}" for job in grid["failed"]]
+    write.print_report(
+        console,
+        grid_headline(grid).sentences,
+        grid_table(grid),
+        notes=grid["notes"],
+        warnings=[*failed, *_warnings(grid)],
+        folder=folder,
+    )

@@ -1,0 +1,118 @@
+"""What a run found, in plain words, and no better than it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from recdistill.reporting import figures
+from recdistill.reporting.table import Row, first, teacher_ratio
+
+SIGNIFICANT = 0.05
+
+
+@dataclass(frozen=True)
+class Headline:
+    """``lead`` is the one sentence to remember; ``details`` put it in proportion."""
+
+    lead: str
+    details: list[str] = field(default_factory=list)
+
+    @property
+    def sentences(self) -> list[str]:
+        return [self.lead, *self.details]
+
+
+def headline(summary: Mapping[str, Any]) -> Headline:
+    """The headline of one run."""
+    rows, metric = summary["rows"], summary["metric"]
+    teacher, alone, student = (first(rows, role) for role in ("teacher", "alone", "student"))
+    compressed = [row for row in rows if row.get("role") == "compressed"]
+    subject = student or (compressed[0] if compressed else None)
+    if teacher is None or subject is None:
+        return Headline(_comparison(summary))
+    kept = _kept("The student" if student else _compressed_name(subject), subject, teacher, metric)
+    smaller = [_kept(_compressed_name(row), row, teacher, metric) for row in compressed if row is not subject]
+    if alone is None:
+        missing = "There is no student trained alone in this run, so what distillation added is not known."
+        return Headline(kept, [*smaller, missing])
+    verdict = _verdict(subject, alone, metric)
+    if not _better(teacher, alone, metric):
+        what_it_did = f"Distillation made the student {verdict}."
+        return Headline(_weak_teacher(teacher, alone, metric), [what_it_did, kept, *smaller])
+    if _better(subject, alone, metric):
+        return Headline(kept, [f"Distillation made it {verdict}.", *smaller])
+    caution = "What it keeps is not shown to come from the teacher."
+    return Headline(f"{kept[:-1]}, but distillation made it {verdict}.", [caution, *smaller])
+
+
+def _compressed_name(row: Row) -> str:
+    return f"Compressed ({row['name']}), it"
+
+
+def _value(row: Row, metric: str) -> float | None:
+    value = (row.get("metrics") or {}).get(metric)
+    return float(value) if value is not None and figures.known(value) else None
+
+
+def _better(row: Row, alone: Row, metric: str) -> bool:
+    """Higher, and significantly so where a test was made."""
+    ours, theirs, p = _value(row, metric), _value(alone, metric), row.get("p_alone")
+    if ours is None or theirs is None or ours <= theirs:
+        return False
+    return not figures.known(p) or float(str(p)) < SIGNIFICANT
+
+
+def _kept(who: str, row: Row, teacher: Row, metric: str) -> str:
+    ratio = teacher_ratio(row, teacher)
+    where = f" in {figures.share(ratio)}" if ratio is not None else ""
+    kept, name = row.get("kept") or {}, figures.metric_name(metric)
+    if not figures.known(kept.get("value")):
+        return f"{who} reaches {name} {figures.quality(_value(row, metric))}{where}."
+    share = (
+        f"{figures.percent(kept['value'])} % {figures.interval(kept.get('low'), kept.get('high'))}".strip()
+    )
+    return f"{who} keeps {share} of the teacher's {name}{where}."
+
+
+def _against(row: Row, alone: Row, metric: str) -> str:
+    p = row.get("p_alone")
+    test = f", {figures.equals(p)}" if figures.known(p) else ""
+    values = f"{figures.quality(_value(row, metric))} against {figures.quality(_value(alone, metric))}"
+    return f"{figures.metric_name(metric)} {values}{test}"
+
+
+def _verdict(row: Row, alone: Row, metric: str) -> str:
+    """What distillation made of the student, against the same student without a teacher."""
+    baseline = f"than the same student trained alone ({_against(row, alone, metric)})"
+    ours, theirs, p = _value(row, metric), _value(alone, metric), row.get("p_alone")
+    if ours is None or theirs is None:
+        return f"neither better nor worse {baseline}: the metric is missing"
+    side = "better" if ours > theirs else "worse"
+    if not figures.known(p):
+        return f"{side} {baseline}, without a test"
+    sure = float(str(p)) < SIGNIFICANT
+    return f"significantly {side} {baseline}" if sure else f"not significantly better {baseline}"
+
+
+def _weak_teacher(teacher: Row, alone: Row, metric: str) -> str:
+    above = (_value(teacher, metric) or 0.0) > (_value(alone, metric) or 0.0)
+    extent = "not significantly better than" if above else "no better than"
+    return (
+        f"The teacher is {extent} the student trained alone ({_against(teacher, alone, metric)}):"
+        " there was little to distil, and the share kept of it says little."
+    )
+
+
+def _comparison(summary: Mapping[str, Any]) -> str:
+    rows, metric = summary["rows"], summary["metric"]
+    data = (summary.get("data") or {}).get("name") or "this data set"
+    scored = [row for row in rows if _value(row, metric) is not None]
+    if not scored:
+        return f"No model was evaluated on {data}."
+    best = max(scored, key=lambda row: _value(row, metric) or 0.0)
+    value = f"{figures.metric_name(metric)} {figures.quality(_value(best, metric))}"
+    if len(scored) == 1:
+        return f"{best['name']} reaches {value} on {data}."
+    return f"{len(scored)} models compared on {data}; the highest is {best['name']} with {value}."

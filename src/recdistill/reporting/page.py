@@ -1,0 +1,163 @@
+"""One self-contained HTML page: no network, no script, readable on a phone and on paper."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from recdistill.reporting import charts, escape, figures
+from recdistill.reporting.headline import Headline, headline
+from recdistill.reporting.table import Row, Table, summary_table
+
+Histories = Mapping[str, Sequence[Mapping[str, Any]]]
+MAX_CURVES = 12
+INSTALL = 'pip install "recdistill[plots]"'
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Panels (name, SVG) stand side by side where there is room and they are small."""
+
+    title: str
+    caption: str
+    panels: list[tuple[str, str]]
+    small: bool = False
+
+
+@dataclass(frozen=True)
+class Page:
+    """What the template shows; every text is escaped there."""
+
+    title: str
+    headline: Headline
+    table: Table
+    charts: list[Chart] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    command: str = ""
+    facts: list[tuple[str, list[tuple[str, str]]]] = field(default_factory=list)
+
+
+def render(page: Page) -> str:
+    """The page as HTML."""
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    environment.filters.update(visible=escape.visible, visible_lines=escape.visible_lines)
+    source = resources.files("recdistill.reporting").joinpath("page.html.j2").read_text(encoding="utf-8")
+    return environment.from_string(source).render(page=page, plots=charts.available(), install=INSTALL)
+
+
+def run_page(summary: Mapping[str, Any], histories: Histories) -> str:
+    """The page of one run.
+
+    Args:
+        summary: ``summary.json``.
+        histories: ``history.json`` of the rows that were trained, by row name.
+    """
+    return render(
+        Page(
+            title=str(summary.get("run", "run")),
+            headline=headline(summary),
+            table=summary_table(summary),
+            charts=_run_charts(summary, histories) if charts.available() else [],
+            notes=[str(note) for note in summary.get("notes") or []],
+            warnings=warnings(summary),
+            command=str(summary.get("command", "")),
+            facts=[*data_facts(summary.get("data") or {}), ("Provenance", provenance(summary))],
+        )
+    )
+
+
+def warnings(summary: Mapping[str, Any]) -> list[str]:
+    """Of the data and of each row, the row named."""
+    report = (summary.get("data") or {}).get("report") or {}
+    rows = [f"{row['name']}: {text}" for row in summary["rows"] for text in row.get("warnings") or []]
+    return [*(f"data: {text}" for text in report.get("warnings") or []), *rows]
+
+
+def pareto_chart(points: Sequence[Mapping[str, Any]], metric: str, bars: str) -> Chart | None:
+    """Rows: ``label``, ``role``, ``bytes``, ``value``, ``low``, ``high``."""
+    drawn = charts.pareto(points, metric)
+    caption = (
+        f"Up and to the left is better; the line joins the models that none beats in fewer bytes. {bars}"
+    )
+    return Chart("Quality against size", caption, [("", drawn)]) if drawn else None
+
+
+def _point(row: Row, metric: str) -> dict[str, Any]:
+    low, high = (row.get("ci") or {}).get(metric) or (None, None)
+    value = (row.get("metrics") or {}).get(metric)
+    return {"label": row["name"], "role": row.get("role", ""), "bytes": row.get("bytes"), "value": value} | {
+        "low": low,
+        "high": high,
+    }
+
+
+def _run_charts(summary: Mapping[str, Any], histories: Histories) -> list[Chart]:
+    rows, metric = summary["rows"], summary["metric"]
+    agreeing = [{"label": r["name"], "role": r.get("role", ""), "overlap": r.get("overlap")} for r in rows]
+    overlap = charts.overlap(agreeing)
+    drawn = [(name, charts.curves(h, name, f"curves-{i}")) for i, (name, h) in enumerate(histories.items())]
+    shown = [(name, curve) for name, curve in drawn if curve][:MAX_CURVES]
+    found = [pareto_chart([_point(row, metric) for row in rows], metric, "Bars: 95 % CI.")]
+    if overlap:
+        caption = "Share of the teacher's top k that each model also has in its top k."
+        found.append(Chart("Agreement with the teacher", caption, [("", overlap)]))
+    if shown:
+        caption = "Each loss term as logged, and the validation metrics, by epoch."
+        found.append(Chart("Learning curves", caption, shown, small=True))
+    return [chart for chart in found if chart is not None]
+
+
+def data_facts(data: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
+    """The data report and the manifest as lists of facts."""
+    report = {key: value for key, value in (data.get("report") or {}).items() if key != "warnings"}
+    head = [("name", str(data.get("name", ""))), ("fingerprint", str(data.get("fingerprint", "")))]
+    facts = [("Data", [*head, *flat(report)])]
+    manifest = list(flat(data.get("manifest") or {}))
+    return [*facts, ("Data manifest", manifest)] if manifest else facts
+
+
+def flat(content: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Nested containers as (dotted key, text); long lists are cut."""
+    if isinstance(content, Mapping):
+        for key, value in content.items():
+            yield from flat(value, f"{prefix}.{key}" if prefix else str(key))
+    elif isinstance(content, list):
+        more = f", ... ({len(content)} in all)" if len(content) > 20 else ""
+        yield prefix, ", ".join(str(item) for item in content[:20]) + more
+    elif isinstance(content, int) and not isinstance(content, bool):
+        # A seed or a year is not a count; only what is long gains from separators.
+        yield prefix, f"{content:,}" if abs(content) >= 10_000 and "time" not in prefix else str(content)
+    else:
+        yield prefix, "none" if content is None else str(content)
+
+
+def provenance(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What a second run needs to give the same figures."""
+    machine = summary.get("machine") or {}
+    facts = [("created", summary.get("created")), ("took", figures.duration(summary.get("seconds")))]
+    facts += [("seed", summary.get("seed")), ("commit", summary.get("commit") or "not in a git checkout")]
+    facts += [("config hash", summary.get("config_hash"))]
+    facts += [("overrides", " ".join(summary.get("overrides") or []))]
+    facts += [(f"{name} version", version) for name, version in (summary.get("versions") or {}).items()]
+    facts += [("machine", ", ".join(f"{key} {value}" for key, value in machine.items()))]
+    hashes = [(row["name"], row.get("weights_hash")) for row in summary["rows"]]
+    facts += [(f"weights of {name}", value) for name, value in hashes if value]
+    return [(key, str(value)) for key, value in facts if value not in (None, "")]
+
+
+def histories(folder: Path, summary: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """``history.json`` of each row that has one; a row's folder cannot point out of the run."""
+    from recdistill.runs.atomic import read_json
+
+    found = {}
+    for row in summary["rows"]:
+        path = folder / str(row.get("folder") or "") / "history.json"
+        if row.get("folder") and path.is_file() and path.resolve().is_relative_to(folder.resolve()):
+            found[row["name"]] = read_json(path)
+    return found

@@ -1,0 +1,67 @@
+"""The stage cache: one folder per distinct piece of work, named by the hash of all that it depends on."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from recdistill import __version__
+from recdistill.runs.atomic import digest, read_json, sweep_temporaries, write_json
+
+log = logging.getLogger(__name__)
+
+STAMP = "stamp.json"
+
+
+class Store:
+    """Folders under ``root``, one per stage and key. What has a name is whole.
+
+    Args:
+        root: the cache folder; created when first written to.
+    """
+
+    def __init__(self, root: Path):
+        self.root = root
+
+    def folder(self, stage: str, depends_on: Mapping[str, Any]) -> Path:
+        """Where the output for these dependencies is, or will be."""
+        return self.root / stage / digest({"version": __version__, **depends_on})
+
+    def obtain(self, stage: str, depends_on: Mapping[str, Any], make: Callable[[Path], None], title: str = "") -> Path:
+        """The folder of a stage's output; ``make(folder)`` fills it unless it is there already.
+
+        A process that wants what another one is making waits for it. ``make`` works in a folder of its own name
+        which survives a kill, so that it can go on from a checkpoint it finds there.
+        """
+        from filelock import FileLock
+
+        folder = self.folder(stage, depends_on)
+        if (folder / STAMP).exists():
+            log.info("%s: from cache (%s)", title or stage, folder.name)
+            return folder
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.with_suffix(".lock")):
+            if (folder / STAMP).exists():
+                log.info("%s: from cache (%s)", title or stage, folder.name)
+                return folder
+            partial = folder.with_suffix(".partial")
+            partial.mkdir(exist_ok=True)
+            sweep_temporaries(partial)
+            start = time.monotonic()
+            make(partial)
+            write_json(
+                partial / STAMP,
+                {"stage": stage, "key": folder.name, "depends_on": dict(depends_on), "version": __version__,
+                 "seconds": round(time.monotonic() - start, 3)},
+            )  # fmt: skip
+            partial.replace(folder)
+        return folder
+
+
+def stamp(folder: Path) -> dict[str, Any]:
+    """What a finished stage says of itself: stage, key, dependencies, version, seconds."""
+    content: dict[str, Any] = read_json(folder / STAMP)
+    return content

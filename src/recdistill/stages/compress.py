@@ -1,0 +1,73 @@
+"""Compressing a model: the passes one after another, each with its fine-tuning."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from recdistill.compression.base import Compressed, CompressionPass, materialised
+from recdistill.data.interactions import Interactions
+from recdistill.export.bundle import load_model, model_info, save_model
+from recdistill.export.packing import Codec
+from recdistill.models.build import instantiate
+from recdistill.stages.training import FitSpec
+
+LATENT = "latent"  # the weights before rounding, from which the next pass or a fine-tuning goes on
+
+
+def compress(
+    source: Path, node: dict[str, Any], train: Interactions, folder: Path, finetune: FitSpec, launch: Callable[[FitSpec], None]
+) -> None:
+    """One pass over the model in ``source``, written to ``folder``.
+
+    Args:
+        source: a model, or the result of the pass before.
+        node: config of the pass.
+        train: the training part.
+        folder: of the result.
+        finetune: the training run of the student; its model, its settings and where it starts are set here.
+        launch: runs a training.
+    """
+    step: CompressionPass = instantiate(node)
+    state = step.apply(read_state(source, train))
+    write_latent(folder / LATENT, state)
+    if step.finetune is None:
+        save_model(folder, state.model, state.net, codecs=state.codecs, clips=state.clips, data=finetune_data(source))
+        return
+    spec = replace(
+        finetune,
+        node={**finetune.node, "net": state.net, "fit": node["finetune"]},
+        folder=str(folder),
+        init=str(folder / LATENT),
+        codecs={name: asdict(codec) for name, codec in state.codecs.items()},
+    )
+    launch(spec)
+
+
+def finetune_data(source: Path) -> str:
+    """Fingerprint of the data that the model was trained on."""
+    return str(model_info(source)["data"])
+
+
+def read_state(source: Path, train: Interactions) -> Compressed:
+    """A model with the constraints of earlier passes."""
+    from safetensors.torch import load_file
+
+    info = model_info(source)
+    codecs = {name: Codec(**codec) for name, codec in info["codecs"].items()}
+    if not codecs:
+        return materialised(load_model(source, train), info["net"])
+    latent = source / LATENT
+    clips = load_file(latent / "clips.safetensors") if (latent / "clips.safetensors").exists() else {}
+    return Compressed(load_model(source, train), info["net"], codecs, clips)
+
+
+def write_latent(folder: Path, state: Compressed) -> None:
+    """The unrounded weights and the clips."""
+    from safetensors.torch import save_file
+
+    save_model(folder, state.model, state.net)
+    if state.clips:
+        save_file(state.clips, folder / "clips.safetensors")

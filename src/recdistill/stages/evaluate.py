@@ -1,0 +1,106 @@
+"""Evaluating one model: its metrics on the test part, kept per user, and what it costs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from recdistill.data.interactions import Dataset
+from recdistill.evaluation.cost import latency
+from recdistill.evaluation.ranking import RankingResult, recommend
+from recdistill.export.bundle import WEIGHTS, count_parameters, load_model, model_info
+from recdistill.runs.atomic import atomic_path, read_json, write_json
+from recdistill.runs.store import Store
+from recdistill.tasks.ranking import Ranking, scorer
+
+RESULT = "result.safetensors"
+METRICS = "evaluation.json"
+PER_USER = "per_user.parquet"
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """One model's result.
+
+    Attributes:
+        folder: where it is stored.
+        means: metric name to average.
+        per_user: metric name to float64 ``[U]``.
+        top: int32 ``[U, K]``.
+        users: int64 ``[U]``.
+        info: tie rates, counts and warnings.
+    """
+
+    folder: Path
+    means: dict[str, float]
+    per_user: dict[str, Tensor]
+    top: Tensor
+    users: Tensor
+    info: dict[str, Any]
+
+
+def evaluate(store: Store, model_folder: Path, data: Dataset, ks: list[int], name: str) -> Evaluated:
+    """Ranks the full catalogue for every test user, or reads what was found before.
+
+    Raises:
+        InputError: the model was made for other data, or a score is NaN.
+    """
+    depends_on = {
+        "model": model_info(model_folder)["hash"], "net": model_info(model_folder)["net"],
+        "data": data.fingerprint, "ks": ks,
+    }  # fmt: skip
+
+    def make(folder: Path) -> None:
+        write_result(folder, Ranking().evaluate(load_model(model_folder, data.train), data, "test", ks, name=name), data)
+
+    return read_result(store.obtain("evaluate", depends_on, make, f"evaluate {name}"))
+
+
+def write_result(folder: Path, result: RankingResult, data: Dataset) -> None:
+    import polars as pl
+    from safetensors.torch import save_file
+
+    tensors = {f"per_user/{name}": values.contiguous() for name, values in result.per_user.items()}
+    with atomic_path(folder / RESULT) as temporary:
+        save_file(tensors | {"top": result.top.contiguous(), "users": result.users.contiguous()}, temporary)
+    frame = pl.DataFrame(
+        {"user": data.users[result.users.numpy()]} | {name: v.numpy() for name, v in result.per_user.items()}
+    )
+    with atomic_path(folder / PER_USER) as temporary:
+        frame.write_parquet(temporary)
+    info = {
+        "n_users": result.n_users, "n_cold": result.n_cold, "warnings": result.warnings,
+        "tie_rate": {str(k): rate for k, rate in result.tie_rate.items()},
+    }  # fmt: skip
+    write_json(folder / METRICS, {"means": result.means(), "info": info})
+
+
+def read_result(folder: Path) -> Evaluated:
+    from safetensors.torch import load_file
+
+    tensors, metrics = load_file(folder / RESULT), read_json(folder / METRICS)
+    per_user = {name.removeprefix("per_user/"): t for name, t in tensors.items() if name.startswith("per_user/")}
+    return Evaluated(folder, metrics["means"], per_user, tensors["top"], tensors["users"], metrics["info"])
+
+
+def costs(model_folder: Path, data: Dataset, *, k: int = 10, repeats: int = 200) -> dict[str, Any]:
+    """What serving the model costs: numbers stored, bytes of its file, time for a top-k of the whole catalogue.
+
+    Times are on one thread, for one user and for 256 users at a time.
+    """
+    model = load_model(model_folder, data.train)
+    score, seen = scorer(model), data.train.csr
+    users = torch.randperm(data.train.n_users, generator=torch.Generator().manual_seed(0))
+    times = {
+        str(batch): latency(lambda u: recommend(score, u, seen, k), users, batch=batch, repeats=max(repeats // (4 if batch > 1 else 1), 20))
+        for batch in (1, min(256, data.train.n_users))
+    }  # fmt: skip
+    return {
+        "parameters": count_parameters(model_folder),
+        "bytes": (model_folder / WEIGHTS).stat().st_size,
+        "latency": times,
+    }

@@ -1,0 +1,206 @@
+"""The line: data, teacher, signals, student, compression. Each stop is computed when it is first asked for, and only if
+its output is not in the cache; a stop's key holds all that its output depends on, so no stop is ever out of date."""
+
+from __future__ import annotations
+
+import logging
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from recdistill.compression.quantize import Quantize
+from recdistill.data import store as data_store
+from recdistill.data.interactions import Dataset
+from recdistill.data.prepare import prepare
+from recdistill.distillers.base import Needs
+from recdistill.distillers.teacher import check_needs, compute_signals
+from recdistill.errors import InputError
+from recdistill.export.bundle import load_model, model_info, save_model
+from recdistill.models.build import instantiate
+from recdistill.runs.store import Store
+from recdistill.stages.compress import compress
+from recdistill.stages.launch import launch
+from recdistill.stages.training import FitSpec
+
+log = logging.getLogger(__name__)
+
+
+class Line:
+    """The stops of one config.
+
+    Args:
+        cfg: the resolved config.
+        folder: of the run, for loggers.
+        max_steps: optimizer steps of each training, -1 for all; for trying a config out.
+    """
+
+    def __init__(self, cfg: dict[str, Any], folder: Path, max_steps: int = -1):
+        self.cfg, self.folder, self.max_steps = cfg, folder, max_steps
+        self.store = Store(Path(cfg["cache"]))
+
+    # Data.
+
+    @cached_property
+    def data_folder(self) -> Path:
+        node = self.cfg["data"]
+        source, filters, split = (instantiate(node[name]) for name in ("source", "filters", "split"))
+        depends_on = {
+            "source": _plain(node["source"], without=("path",)), "content": source.fingerprint(),
+            "filters": node["filters"], "split": node["split"],
+        }  # fmt: skip
+        return self.store.obtain(
+            "data", depends_on, lambda folder: data_store.save(prepare(source, filters, split), folder), "data"
+        )
+
+    @cached_property
+    def data(self) -> Dataset:
+        data = data_store.load(self.data_folder)
+        longest = max(self.cfg["evaluation"]["ks"])
+        if longest > data.train.n_items:
+            raise InputError(
+                f"evaluation.ks asks for lists of {longest} items, the catalogue has {data.train.n_items}",
+                where="evaluation.ks", fix=f"keep k at or below {data.train.n_items}",
+            )  # fmt: skip
+        return data
+
+    # Models.
+
+    def _fit(self, stage: str, title: str, spec: dict[str, Any], depends_on: dict[str, Any]) -> Path:
+        common: dict[str, Any] = {
+            "seed": self.cfg["seed"], "ks": self.cfg["evaluation"]["ks"], "monitor": self.cfg["evaluation"]["metric"],
+        }  # fmt: skip
+
+        def make(folder: Path) -> None:
+            log.info("%s: training", title)
+            launch(self.spec(title, folder, **spec))
+
+        key = {
+            "data": self.data_folder.name, "precision": self.cfg["trainer"].get("precision", "32-true"),
+            "max_steps": self.max_steps, **common, **depends_on,
+        }  # fmt: skip
+        return self.store.obtain(stage, key, make, title)
+
+    def spec(self, title: str, folder: Path, **more: Any) -> FitSpec:
+        """A training run of this line."""
+        logger = self.cfg.get("logger") or {}
+        return FitSpec(
+            title=title, data=str(self.data_folder), folder=str(folder), run=str(self.folder),
+            seed=self.cfg["seed"], ks=self.cfg["evaluation"]["ks"], monitor=self.cfg["evaluation"]["metric"],
+            trainer=self.cfg["trainer"], loggers=logger, max_steps=self.max_steps,
+            every_seconds=self.cfg["checkpoint"]["every_seconds"], **more,
+        )  # fmt: skip
+
+    @cached_property
+    def teacher(self) -> Path:
+        node = self.cfg["teacher"]
+        return self._fit("teacher", "teacher", {"role": "teacher", "node": node}, {"node": node})
+
+    def baseline(self, name: str) -> Path:
+        node = self.cfg["baselines"][name]
+        return self._fit("teacher", name, {"role": "teacher", "node": node}, {"node": node})
+
+    @cached_property
+    def alone(self) -> Path:
+        """The student without a teacher: same model, hard loss, seed and budget."""
+        node = self.cfg["student"]
+        return self._fit("student", "student alone", {"role": "student", "node": node}, {"node": node})
+
+    @property
+    def distillers(self) -> dict[str, Any]:
+        return dict(self.cfg.get("distiller") or {})
+
+    @cached_property
+    def needs(self) -> Needs:
+        needs = Needs()
+        for node in self.distillers.values():
+            needs |= instantiate(node).needs()
+        return needs
+
+    @cached_property
+    def signals(self) -> Path | None:
+        """The teacher's answers, computed once; None where the teacher is asked live."""
+        check_needs(load_model(self.teacher, self.data.train), self.data.train, self.needs)
+        if self.cfg["signals"] == "live":
+            return None
+        depends_on = {"teacher": self.teacher.name, "data": self.data_folder.name, "needs": vars(self.needs)}
+
+        def make(folder: Path) -> None:
+            compute_signals(load_model(self.teacher, self.data.train), self.data.train, self.needs, folder)
+
+        return self.store.obtain("signals", depends_on, make, "signals")
+
+    @cached_property
+    def student(self) -> Path:
+        """The distilled student, or the student alone where there is no distiller."""
+        if not self.distillers or not self.cfg["alpha"]:
+            return self.alone
+        node = self.cfg["student"]
+        depends_on = {"node": node, **self.soft_key}
+        return self._fit("student", "student", {"role": "student", "node": node, **self.soft_spec}, depends_on)
+
+    @property
+    def soft_spec(self) -> dict[str, Any]:
+        """What makes a training run a distillation."""
+        if not self.distillers or not self.cfg["alpha"]:
+            return {}
+        return {
+            "distillers": self.distillers, "alpha": self.cfg["alpha"], "teacher": str(self.teacher),
+            "signals": str(self.signals) if self.signals else None,
+        }  # fmt: skip
+
+    @property
+    def soft_key(self) -> dict[str, Any]:
+        if not self.soft_spec:
+            return {}
+        return {
+            "distillers": self.distillers, "alpha": self.cfg["alpha"], "teacher": self.teacher.name,
+            "signals": self.cfg["signals"],
+        }  # fmt: skip
+
+    @cached_property
+    def compressed(self) -> list[tuple[str, Path]]:
+        """After each pass: the names of the passes so far, and the model."""
+        results: list[tuple[str, Path]] = []
+        source, names = self.student, []
+        for name, node in dict(self.cfg.get("compression") or {}).items():
+            names.append(name)
+            source = self._compress(name, node, source)
+            results.append((" + ".join(names), source))
+        return results
+
+    def _compress(self, name: str, node: dict[str, Any], source: Path) -> Path:
+        depends_on: dict[str, Any] = {"pass": node, "source": source.name, "max_steps": self.max_steps}
+        if node.get("finetune"):
+            depends_on |= {"node": self.cfg["student"], "seed": self.cfg["seed"], **self.soft_key}
+
+        def make(folder: Path) -> None:
+            log.info("%s: compressing", name)
+            finetune = self.spec(name, folder, role="student", node=self.cfg["student"], **self.soft_spec)
+            compress(source, node, self.data.train, folder, finetune, launch)
+
+        return self.store.obtain("compress", depends_on, make, name)
+
+    def quantized_teacher(self, bits: int) -> Path:
+        """The teacher itself in fewer bits: the rival at equal bytes that needs no distillation."""
+
+        def make(folder: Path) -> None:
+            from recdistill.compression.base import materialised
+
+            state = materialised(load_model(self.teacher, self.data.train), model_info(self.teacher)["net"])
+            state = Quantize(bits=8 if bits == 8 else 4).apply(state)
+            save_model(
+                folder, state.model, state.net, codecs=state.codecs, clips=state.clips, data=self.data.fingerprint
+            )
+
+        return self.store.obtain(
+            "compress", {"teacher": self.teacher.name, "bits": bits}, make, f"teacher in {bits} bits"
+        )
+
+    @property
+    def last(self) -> Path:
+        """The end of the line: the compressed student, or the student."""
+        return self.compressed[-1][1] if self.compressed else self.student
+
+
+def _plain(node: dict[str, Any], without: tuple[str, ...]) -> dict[str, Any]:
+    return {key: value for key, value in node.items() if key not in without}

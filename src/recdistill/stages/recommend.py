@@ -1,0 +1,84 @@
+"""Recommending: top-k lists with the user's own ids."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from recdistill.data.interactions import Dataset
+from recdistill.errors import InputError
+from recdistill.evaluation.ranking import recommend
+from recdistill.export.bundle import load_model
+from recdistill.runs.atomic import atomic_path
+from recdistill.tasks.ranking import scorer
+
+
+def write_recommendations(model_folder: Path, data: Dataset, settings: dict[str, Any], folder: Path) -> Path:
+    """Writes the k best items that each user has not seen, best first.
+
+    Args:
+        model_folder: the model.
+        data: the data set that it was trained on.
+        settings: the config's ``recommend`` section.
+        folder: of the run, for a relative or absent ``output``.
+
+    Returns:
+        The file: Parquet or CSV by its ending, columns user, rank (from 1), item, score and, where the data have
+        them, title.
+    """
+    import polars as pl
+
+    output = Path(settings["output"]) if settings["output"] else folder / "recommendations.csv"
+    if output.suffix not in (".csv", ".parquet"):
+        raise InputError(
+            f"recommendations are written as .csv or .parquet, not {output.suffix or 'without an ending'}",
+            where="recommend.output", fix=f"recommend.output={output.with_suffix('.csv')}",
+        )  # fmt: skip
+    users = chosen_users(data, settings["users"])
+    score = scorer(load_model(model_folder, data.train))
+    k = min(settings["k"], data.train.n_items)
+    frames = []
+    for part in users.split(1024):
+        items, scores = recommend(score, part, data.train.csr, k)
+        valid = items >= 0
+        row, rank = valid.nonzero(as_tuple=True)
+        item = items[valid].numpy()
+        columns: dict[str, Any] = {
+            "user": data.users[part[row].numpy()], "rank": rank.numpy() + 1, "item": data.items[item],
+            "score": scores[valid].numpy(),
+        }  # fmt: skip
+        if data.titles is not None:
+            columns["title"] = data.titles[item]
+        frames.append(pl.DataFrame(columns))
+    lists = pl.concat(frames)
+    with atomic_path(output) as temporary:
+        lists.write_csv(temporary) if output.suffix == ".csv" else lists.write_parquet(temporary)
+    return output
+
+
+def chosen_users(data: Dataset, wanted: Any) -> torch.Tensor:
+    """Rows of the users to serve: all, those of a list, or those of a file with one id per line."""
+    if wanted is None:
+        return torch.arange(data.train.n_users)
+    if isinstance(wanted, str):
+        path = Path(wanted)
+        if not path.is_file():
+            raise InputError(
+                f"no such file: {wanted}", where="recommend.users",
+                fix="give a file with one user id per line, or a list: 'recommend.users=[u1,u2]'",
+            )  # fmt: skip
+        wanted = path.read_text(encoding="utf-8").splitlines()
+    names = np.asarray([str(name) for name in wanted if str(name)], dtype=object)
+    order = np.argsort(data.users.astype(str))
+    known = data.users.astype(str)[order]
+    at = np.searchsorted(known, names.astype(str)).clip(max=len(known) - 1)
+    unknown = names[known[at] != names.astype(str)]
+    if len(unknown):
+        raise InputError(
+            f"{len(unknown)} users are not in the training data, the first is {unknown[0]!r}",
+            where="recommend.users", why="a user's vector is learned from interactions",
+        )  # fmt: skip
+    return torch.from_numpy(order[at])

@@ -1,0 +1,226 @@
+"""Training one model: everything a process needs is in a :class:`FitSpec` of plain values, so that the same function
+trains here, or in each of several processes."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+
+from recdistill.compression.base import Compressed, constrain, release
+from recdistill.data.interactions import Dataset
+from recdistill.data.store import load as load_data
+from recdistill.distillers.base import Distiller
+from recdistill.distillers.teacher import FrozenTeacher, LiveTeacher, StoredTeacher
+from recdistill.export.bundle import load_model, save_model
+from recdistill.export.packing import Codec
+from recdistill.models.base import ClosedFormModel, RankingModel
+from recdistill.models.build import build, instantiate
+from recdistill.models.fit import Fit
+from recdistill.modules.checkpoints import LAST, AtomicCheckpointIO, Checkpointer, KeepBest, Stopped
+from recdistill.modules.distillation import DistillationModule
+from recdistill.modules.progress import History, Progress
+from recdistill.modules.supervised import StudentModule, SupervisedModule, TeacherModule
+from recdistill.runs.atomic import write_json
+from recdistill.runs.stop import deferred, stop_error, stop_requested
+from recdistill.tasks.batches import mix
+
+log = logging.getLogger(__name__)
+
+HISTORY = "history.json"
+
+
+@dataclass(frozen=True)
+class FitSpec:
+    """One training run, in plain values.
+
+    Attributes:
+        title: for people.
+        role: "teacher" or "student".
+        node: the config of the model: ``net``, ``objective``, ``fit``.
+        data: folder of the prepared data.
+        folder: where the model goes; a checkpoint found there is gone on from.
+        seed, ks, monitor: of the run; ``monitor`` is the validation metric that picks the best epoch.
+        trainer: config of the Lightning trainer.
+        loggers: configs of Lightning loggers.
+        run: folder of the run, for loggers.
+        distillers: configs by name; empty for none.
+        alpha: share of the soft losses.
+        teacher: folder of the teacher, for a live one.
+        signals: folder of its stored signals; used instead of the live one when given.
+        init: folder of the model that training starts from.
+        codecs: constraints under which it is trained, see :mod:`recdistill.compression.base`.
+        every_seconds: between checkpoints.
+        max_steps: stop after so many optimizer steps; -1 for never.
+    """
+
+    title: str
+    role: str
+    node: dict[str, Any]
+    data: str
+    folder: str
+    seed: int
+    ks: list[int]
+    monitor: str
+    trainer: dict[str, Any]
+    loggers: dict[str, Any] = field(default_factory=dict)
+    run: str = "."
+    distillers: dict[str, Any] = field(default_factory=dict)
+    alpha: float = 0.0
+    teacher: str | None = None
+    signals: str | None = None
+    init: str | None = None
+    codecs: dict[str, Any] = field(default_factory=dict)
+    every_seconds: float = 30.0
+    max_steps: int = -1
+
+
+def fit(spec: FitSpec) -> None:
+    """Trains the model and writes it to ``spec.folder`` (the first process does)."""
+    quiet_lightning()
+    data = load_data(Path(spec.data))
+    state, clips_from = starting_point(spec, data)
+    model = state.model
+    if isinstance(model, ClosedFormModel):
+        model.fit(data.train)
+        history: list[dict[str, float]] = []
+    else:
+        module = make_module(spec, model, data)
+        trainer = make_trainer(spec)
+        run_trainer(trainer, module, Path(spec.folder))
+        history = finish(trainer, module)
+        if not trainer.is_global_zero:
+            return
+        if clips_from:
+            drop_constraints(state)
+    save_model(
+        Path(spec.folder), model, state.net, codecs=state.codecs, clips=state.clips, data=data.fingerprint
+    )
+    write_json(Path(spec.folder) / HISTORY, history)
+    (Path(spec.folder) / LAST).unlink(missing_ok=True)
+
+
+def starting_point(spec: FitSpec, data: Dataset) -> tuple[Compressed, bool]:
+    """A new model, or the one to be fine-tuned with the constraints it must keep."""
+    if spec.init is None:
+        torch.manual_seed(mix(spec.seed, 0x1417))
+        model = build(spec.node["net"], data.schema)
+        model.bind(data.train)
+        return Compressed(model, spec.node["net"]), False
+    from safetensors.torch import load_file
+
+    model = load_model(Path(spec.init), data.train).train()
+    clips_file = Path(spec.init) / "clips.safetensors"
+    clips = load_file(clips_file) if clips_file.exists() else {}
+    codecs = {name: Codec(**codec) for name, codec in spec.codecs.items()}
+    state = Compressed(model, spec.node["net"], codecs, clips)
+    constrain(state)
+    return state, True
+
+
+def drop_constraints(state: Compressed) -> None:
+    """After training under constraints, the latent weights are stored: packing rounds them as the forward pass did."""
+    for module in state.model.modules():
+        for parametrization in getattr(module, "parametrizations", {}).values():
+            for step in list(parametrization):
+                if type(step).__name__ == "_Rounded":
+                    step.bits = 32
+    release(state.model)
+
+
+def make_module(spec: FitSpec, model: RankingModel, data: Dataset) -> SupervisedModule:
+    objective = instantiate(spec.node["objective"])
+    settings: Fit = instantiate(spec.node["fit"])
+    common: dict[str, Any] = {"seed": spec.seed, "ks": spec.ks}
+    if spec.role == "teacher":
+        return TeacherModule(model, objective, settings, data, **common)
+    if not spec.distillers:
+        return StudentModule(model, objective, settings, data, **common)
+    distillers: dict[str, Distiller] = {name: instantiate(node) for name, node in spec.distillers.items()}
+    return DistillationModule(
+        model, objective, settings, data, teacher=make_teacher(spec, data), distillers=distillers, alpha=spec.alpha,
+        **common,
+    )  # fmt: skip
+
+
+def make_teacher(spec: FitSpec, data: Dataset) -> FrozenTeacher:
+    if spec.signals is not None:
+        return StoredTeacher(Path(spec.signals))
+    assert spec.teacher is not None
+    return LiveTeacher(load_model(Path(spec.teacher), data.train), data.train)
+
+
+def make_trainer(spec: FitSpec) -> pl.Trainer:
+    settings: Fit = instantiate(spec.node["fit"])
+    loggers = [instantiate(node)(save_dir=str(Path(spec.run) / "logs"), name=spec.title.replace(" ", "_")) for node in spec.loggers.values()]
+    trainer: pl.Trainer = instantiate(
+        spec.trainer,
+        logger=loggers or False,
+        callbacks=[
+            History(),
+            KeepBest(spec.monitor, settings.patience),
+            Progress(spec.title, spec.monitor),
+            Checkpointer(Path(spec.folder), spec.every_seconds),
+        ],
+        plugins=[AtomicCheckpointIO()],
+        max_epochs=settings.epochs,
+        max_steps=spec.max_steps,
+        check_val_every_n_epoch=settings.validate_every,
+        num_sanity_val_steps=0,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        log_every_n_steps=1,
+        use_distributed_sampler=False,
+    )
+    return trainer
+
+
+def run_trainer(trainer: pl.Trainer, module: SupervisedModule, folder: Path) -> None:
+    """Fits, from the last checkpoint if there is one.
+
+    Raises:
+        InterruptedByUser, Terminated: a signal came; the checkpoint of the last step is written.
+    """
+    last = folder / LAST
+    if last.exists():
+        log.info("going on from %s", last)
+    # Several processes can't stop after the same step without asking each other at each: there a signal ends all at once.
+    with deferred() if trainer.world_size == 1 else contextlib.nullcontext():
+        try:
+            trainer.fit(module, ckpt_path=str(last) if last.exists() else None, weights_only=True)
+        except Stopped:
+            raise stop_error() from None
+        if trainer.world_size == 1 and stop_requested():
+            raise stop_error()
+
+
+def finish(trainer: pl.Trainer, module: SupervisedModule) -> list[dict[str, float]]:
+    """Puts the weights of the best epoch back and gives the history."""
+    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+    best = next(c for c in callbacks if isinstance(c, KeepBest))
+    history = next(c for c in callbacks if isinstance(c, History))
+    module.cpu()
+    if best.weights:
+        module.model.load_state_dict(best.weights)
+    for logger in trainer.loggers:
+        logger.finalize("success")
+        close = getattr(logger, "close", None)
+        if close is not None:
+            close()
+    return history.rows
+
+
+def quiet_lightning() -> None:
+    """Leave out what Lightning says about choices that we made on purpose."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    for message in (".*does not have many workers.*", ".*It is recommended to use.*sync_dist.*", ".*isinstance.*LeafSpec.*",
+                    ".*GPU available but not used.*", ".*only logged on epoch.*", ".*no `.*_dataloader`.*"):  # fmt: skip
+        warnings.filterwarnings("ignore", message)

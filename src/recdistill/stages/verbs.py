@@ -1,0 +1,159 @@
+"""What each verb does: the line up to a stop, and what is shown of it."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+
+from recdistill.errors import InputError
+from recdistill.runs.atomic import read_json, write_json
+from recdistill.stages.line import Line
+
+log = logging.getLogger(__name__)
+
+SUMMARY = "summary.json"
+
+
+def plain(cfg: DictConfig) -> dict[str, Any]:
+    """The config as plain containers, all interpolations resolved."""
+    content: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
+    return content
+
+
+def overrides() -> list[str]:
+    from hydra.core.hydra_config import HydraConfig
+
+    return [o for o in HydraConfig.get().overrides.task if not o.startswith("run.name=")]
+
+
+def run(cfg: DictConfig, folder: Path) -> int:
+    """The whole line, then the table and the page."""
+    from recdistill.reporting.write import print_summary, write_reports
+    from recdistill.stages.summary import command_line, summarise
+
+    started = time.monotonic()
+    line = Line(plain(cfg), folder)
+    summary = summarise(line, command_line(), overrides(), started)
+    write_reports(folder, summary)
+    write_json(folder / SUMMARY, summary)
+    print_summary(summary, Console(), folder)
+    return 0
+
+
+def data(cfg: DictConfig, folder: Path) -> int:
+    """Prepares the data and prints the report on it."""
+    from recdistill.data.report import as_dict, render
+
+    line = Line(plain(cfg), folder)
+    Console().print(render(line.data))
+    write_json(folder / "data.json", as_dict(line.data))
+    return 0
+
+
+def train(cfg: DictConfig, folder: Path) -> int:
+    """Trains the teacher and evaluates it."""
+    line = Line(plain(cfg), folder)
+    return show_models(line, {"teacher": line.teacher})
+
+
+def distill(cfg: DictConfig, folder: Path) -> int:
+    """Distils the student and evaluates it beside the teacher and the student alone."""
+    line = Line(plain(cfg), folder)
+    return show_models(line, {"teacher": line.teacher, "student alone": line.alone, "student distilled": line.student})
+
+
+def compress(cfg: DictConfig, folder: Path) -> int:
+    """Compresses the student and evaluates it after each pass."""
+    line = Line(plain(cfg), folder)
+    if not line.compressed:
+        raise InputError("no compression is chosen", where="compression", fix="compression=[low_rank,quantize]")
+    return show_models(line, {"student": line.student, **dict(line.compressed)})
+
+
+def evaluate(cfg: DictConfig, folder: Path) -> int:
+    """Evaluates every model of the line on the test part."""
+    from recdistill.stages.summary import entries
+
+    line = Line(plain(cfg), folder)
+    return show_models(line, {entry.name: entry.folder for entry in entries(line)})
+
+
+def show_models(line: Line, models: dict[str, Path]) -> int:
+    """Evaluates some models, prints a table of their metrics and writes ``metrics.json``."""
+    from rich.table import Table
+
+    from recdistill.stages.evaluate import evaluate as evaluate_model
+
+    ks, metric = line.cfg["evaluation"]["ks"], line.cfg["evaluation"]["metric"]
+    shown = list(dict.fromkeys([metric, f"ndcg@{ks[0]}", f"ndcg@{ks[-1]}", f"recall@{ks[-1]}", f"coverage@{ks[-1]}"]))
+    table = Table(title="test part, full catalogue", title_justify="left")
+    table.add_column("model")
+    for name in shown:
+        table.add_column(name, justify="right")
+    means = {}
+    for name, where in models.items():
+        result = evaluate_model(line.store, where, line.data, ks, name)
+        means[name] = {"folder": str(where), "metrics": result.means, **result.info}
+        table.add_row(name, *(f"{result.means[key]:.4f}" for key in shown))
+    Console().print(table)
+    for name, where in models.items():
+        log.info("%s: %s", name, where)
+    write_json(line.folder / "metrics.json", means)
+    return 0
+
+
+def recommend(cfg: DictConfig, folder: Path) -> int:
+    """Writes top-k lists by the last model of the line, or the one that ``recommend.model`` names."""
+    from recdistill.stages.recommend import write_recommendations
+
+    line = Line(plain(cfg), folder)
+    wanted = line.cfg["recommend"]["model"]
+    if wanted not in ("last", "teacher", "student", "alone"):
+        raise InputError(
+            f"there is no model {wanted!r}", where="recommend.model", fix="choose last, teacher, student or alone"
+        )
+    where = write_recommendations(getattr(line, wanted), line.data, line.cfg["recommend"], folder)
+    log.info("recommendations: %s", where)
+    return 0
+
+
+def report(cfg: DictConfig, folder: Path) -> int:
+    """Shows a finished run again and writes its tables and page anew."""
+    from recdistill.reporting.write import print_summary, write_reports
+
+    wanted = cfg.report.run
+    where = Path(wanted) if wanted else newest_run(folder.parent, folder)
+    if not (where / SUMMARY).is_file():
+        raise InputError(f"no finished run in {where}", where="report.run", fix="give the folder of a run: report.run=outputs/NAME")
+    summary = read_json(where / SUMMARY)
+    write_reports(where, summary)
+    print_summary(summary, Console(), where)
+    return 0
+
+
+def newest_run(root: Path, without: Path) -> Path:
+    runs = [file.parent for file in root.glob(f"*/{SUMMARY}") if file.parent != without]
+    if not runs:
+        raise InputError(f"no finished run below {root}", where="report.run", fix="recdistill run")
+    return max(runs, key=lambda folder: (folder / SUMMARY).stat().st_mtime)
+
+
+def check(cfg: DictConfig, folder: Path) -> int:
+    """Sends one step through every stage in a temporary folder."""
+    from recdistill.export.bundle import count_parameters
+    from recdistill.stages.summary import entries
+
+    content = plain(cfg)
+    with tempfile.TemporaryDirectory(prefix="recdistill-check-") as temporary:
+        content |= {"cache": temporary, "logger": None}
+        line = Line(content, Path(temporary), max_steps=1)
+        for entry in entries(line):
+            log.info("%-24s %12s parameters", entry.name, f"{count_parameters(entry.folder):,}")
+        log.info("one step of every stage worked; nothing was written")
+    return 0

@@ -1,0 +1,50 @@
+"""Latency is measured warm, with pinned threads that are given back."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from recdistill.evaluation.cost import WARM_UP, cpu_name, latency, parameters
+
+
+def test_latency_measures_the_call() -> None:
+    result = latency(lambda _: time.sleep(0.002), torch.arange(10), batch=4, repeats=20)
+    assert 2 <= result["p50_ms"] <= result["p95_ms"] <= result["p99_ms"]
+    assert (result["repeats"], result["batch"], result["threads"]) == (20, 4, 1)
+
+
+@pytest.mark.parametrize(("pool", "batch"), [(10, 1), (10, 4), (10, 10), (3, 8)])
+def test_calls_get_whole_batches_of_known_users(pool: int, batch: int) -> None:
+    calls: list[Tensor] = []
+    latency(calls.append, torch.arange(pool), batch=batch, repeats=7)
+    assert len(calls) == 7 + WARM_UP
+    assert all(len(users) == batch and int(users.max()) < pool for users in calls)
+
+
+def test_calls_go_through_the_pool() -> None:
+    calls: list[Tensor] = []
+    latency(calls.append, torch.arange(10), batch=1, repeats=10)
+    assert set(torch.cat(calls).tolist()) == set(range(10))
+
+
+def test_threads_are_pinned_and_given_back_even_after_an_error() -> None:
+    before = torch.get_num_threads()
+    inside: list[int] = []
+    latency(lambda _: inside.append(torch.get_num_threads()), torch.arange(3), repeats=2, threads=before + 1)
+    assert set(inside) == {before + 1}
+    with pytest.raises(ZeroDivisionError):
+        latency(lambda _: 1 / 0, torch.arange(3), threads=before + 1)
+    assert torch.get_num_threads() == before
+
+
+def test_shared_parameters_count_once() -> None:
+    layer = nn.Linear(3, 2)
+    assert parameters(nn.ModuleList([layer, layer])) == 8
+
+
+def test_cpu_has_a_name() -> None:
+    assert cpu_name()
