@@ -40,10 +40,11 @@ FILES = {
     "trainer/auto.yaml": "# What is there\nbatch: 1\n",
     "logger/csv.yaml": "# CSV files\ncsv: {}\n",
     "baselines/default.yaml": "# Popularity\npop: {}\n",
-    "experiment/paper/rrd.yaml": "# @package _global_\n# A paper\ndefaults:\n  - override /distiller: rrd\nalpha: 0.9\n",
+    "experiment/paper/rrd.yaml": "# @package _global_\n# A paper\ndefaults:\n"
+    "  - override /distiller: rrd\nalpha: 0.9\n",
 }
 
-PLUGIN = '''
+PLUGIN = """
 from typing import Annotated, Literal
 
 import torch
@@ -69,7 +70,7 @@ class Net:
 
 class Kd:
     def __init__(self, weight: float = 1.0, alpha: float | None = None): ...
-'''
+"""
 
 STAGES = """
 import logging, sys, types

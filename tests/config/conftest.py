@@ -10,7 +10,6 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from mini_conf import PLUGIN, make_conf, write_tree
-
 from recdistill.config import locate
 from recdistill.config.locate import Sources, find_sources
 

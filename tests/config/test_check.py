@@ -99,7 +99,8 @@ def test_missing_argument(good: dict[str, Any]) -> None:
     assert (problem.key, problem.fix) == ("student.net.dim", "student.net.dim=VALUE")
 
 
-def test_names_supplied_at_run_time(good: dict[str, Any]) -> None:
+@pytest.mark.usefixtures("good")
+def test_names_supplied_at_run_time() -> None:
     node = {"_target_": "miniparts.Net", "dim": 1}
     assert [p.key for p in check_nodes(node, "x", plugins=PLUGINS, supplied=frozenset())] == ["x.schema"]
     assert check_nodes(node, "x", plugins=PLUGINS) == []

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from mini_conf import write_tree
 
+from mini_conf import write_tree
 from recdistill.cli import preflight
 from recdistill.config import compose, overrides
 from recdistill.config.locate import Sources, find_sources
@@ -38,6 +38,7 @@ def message(words: list[str], sources: Sources) -> str:
         ("distiller=[soft_label,rdr]", "fix: distiller=rrd"),
         ("distiller=zzz", "none, rrd, soft_label"),
         ("distiller.rrd.weight=2", "distiller=rrd distiller.rrd.weight=2"),
+        ("distiller.soft_label.weigt=2", "fix: distiller.soft_label.weight=2"),
         ("~alhpa", "alpha"),
         ("+alpha=1", "fix: alpha=1"),
         ("seed=[1", "quote the value"),
@@ -58,6 +59,13 @@ def test_a_typo_is_never_cured_by_plus(sources: Sources) -> None:
 
 def test_missing_value_names_the_key(sources: Sources) -> None:
     assert "data.path is needed: a file or folder" in message(["data=csv"], sources)
+
+
+def test_missing_value_behind_an_interpolation(sources: Sources, tmp_path: Path) -> None:
+    mine = write_tree(tmp_path / "m", {"data/deep.yaml": "path: ???\nsource: {path: '${data.path}'}\n"})
+    found = message(["data=deep"], Sources(sources.conf, (mine,), sources.plugins))
+    assert found.startswith("data.path is needed")
+    assert "fix: data.path=VALUE" in found
 
 
 def test_wrong_default_in_a_user_file(sources: Sources, tmp_path: Path) -> None:
@@ -118,7 +126,8 @@ def test_quoted_round_trip(value: str) -> None:
 @pytest.mark.parametrize(
     ("flag", "fix"), [("--config-dir", "did you mean mine?"), ("--plugin", "did you mean mine?")]
 )
-def test_missing_folder(flag: str, fix: str, sources: Sources, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("sources")
+def test_missing_folder(flag: str, fix: str, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     given = [str(tmp_path / "mime")]
     with pytest.raises(InputError, match="is not a folder") as error:
@@ -126,6 +135,7 @@ def test_missing_folder(flag: str, fix: str, sources: Sources, tmp_path: Path) -
     assert fix in str(error.value)
 
 
-def test_plugin_must_not_hide_a_module(sources: Sources, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("sources")
+def test_plugin_must_not_hide_a_module(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="name of an installed one"):
         find_sources([], [str(write_tree(tmp_path / "p", {"torch.py": ""}))])

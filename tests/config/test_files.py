@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 
 import pytest
-from mini_conf import write_tree
 
+from mini_conf import write_tree
 from recdistill.config import secrets
 from recdistill.config.listing import describe, groups, render_all, render_group
 from recdistill.config.locate import Sources
@@ -33,7 +33,7 @@ BOMB = "a0: &a0 [x, x]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9
 def test_refused_at_once(text: str, expected: str, tmp_path: Path) -> None:
     write_tree(tmp_path, {"data/x.yaml": text})
     start = time.process_time()
-    with pytest.raises(InputError, match="config file|tag|alias") as error:
+    with pytest.raises(InputError, match=r"config file|tag|alias") as error:
         scan_folders([tmp_path])
     assert expected in str(error.value)
     assert time.process_time() - start < 1
@@ -69,7 +69,9 @@ def test_secret_refused_and_not_repeated(key: str, value: str, monkeypatch: pyte
 
 
 def test_no_secret() -> None:
-    secrets.refuse_secrets({"tokens": 3, "api_key": "${oc.env:X}", "url": "https://host/a:b@c", "secret": None})
+    secrets.refuse_secrets(
+        {"tokens": 3, "api_key": "${oc.env:X}", "url": "https://host/a:b@c", "secret": None}
+    )
 
 
 def test_groups_winner_first(sources: Sources, tmp_path: Path) -> None:

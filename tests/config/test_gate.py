@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from mini_conf import write_tree
 
+from mini_conf import write_tree
 from recdistill.cli import preflight
 from recdistill.config import gate
 from recdistill.config.importing import import_target
@@ -149,8 +149,9 @@ def test_what_is_allowed(sources: Sources) -> None:
     assert gate.is_allowed("pytorch_lightning.Trainer")
 
 
-def test_alias_is_named_with_what_it_is(sources: Sources) -> None:
-    with pytest.raises(InputError, match="miniparts.alias is really json.dumps"):
+@pytest.mark.usefixtures("sources")
+def test_alias_is_named_with_what_it_is() -> None:
+    with pytest.raises(InputError, match=r"miniparts\.alias is really json\.dumps"):
         import_target("miniparts.alias", "x", ("miniparts",))
 
 

@@ -69,7 +69,9 @@ def test_bom_line_ends_and_blank_lines_change_nothing(tmp_path: Path, change: ob
     prints = []
     for name, content in (("a.csv", text), ("b.csv", change(text))):  # type: ignore[operator]
         (tmp_path / name).write_bytes(content)
-        prints.append(prepare(Table(str(tmp_path / name), time="ts"), Filters(), GlobalTemporal()).fingerprint)
+        prints.append(
+            prepare(Table(str(tmp_path / name), time="ts"), Filters(), GlobalTemporal()).fingerprint
+        )
     assert prints[0] == prints[1]
 
 
@@ -100,6 +102,14 @@ def test_misspelt_column_gets_the_nearest(tmp_path: Path) -> None:
     error = refused(tmp_path, "customer_id,sku\n1,2\n", user="customer", item="sku")
     assert error.fix == "data.user=customer_id"
     assert error.where == f"{tmp_path / 'log.csv'}:1"
+
+
+def test_odd_names_come_quoted(tmp_path: Path) -> None:
+    assert refused(tmp_path, "user, item\n1,2\n").fix == "'data.item=\" item\"'"
+    (tmp_path / "my log.csv").write_text(LOG)
+    with pytest.raises(InputError) as caught:
+        Table(str(tmp_path / "mylog.csv")).read()
+    assert f"'data.path=\"{tmp_path}/my log.csv\"'" in str(caught.value.fix)
 
 
 def test_no_header(tmp_path: Path) -> None:
@@ -174,6 +184,19 @@ def test_compressed(tmp_path: Path) -> None:
     assert refused(tmp_path, b"not gzip", "no.csv.gz")
 
 
+def test_zstandard(tmp_path: Path) -> None:
+    frame = pl.DataFrame({"user": [str(n) for n in range(5000)], "item": [str(n * 7) for n in range(5000)]})
+    whole, cut = tmp_path / "log.csv.zst", tmp_path / "cut.csv.zst"
+    try:
+        frame.lazy().sink_csv(whole, compression="zstd")
+    except TypeError:
+        pytest.skip("this polars can't write zst")
+    assert Table(str(whole)).read().events.height == 5000
+    cut.write_bytes(whole.read_bytes()[:-20])
+    with pytest.raises(InputError, match="truncated"):
+        Table(str(cut)).read()
+
+
 def test_open_quote(tmp_path: Path) -> None:
     assert "data.quote=null" in str(refused(tmp_path, 'user,item\n1,"2\n3,4\n'))
     assert read(tmp_path, 'user,item\n1,"2\n3,4\n', quote=None).events["item"].to_list() == ['"2', "4"]
@@ -195,7 +218,7 @@ def test_times(tmp_path: Path, texts: list[str], expected: list[int]) -> None:
     assert read(tmp_path, "user,item,ts\n" + rows, time="ts").events["time"].to_list() == expected
 
 
-@pytest.mark.parametrize("bad", ["yesterday", "", "nan"])
+@pytest.mark.parametrize("bad", ["yesterday", "", "nan", "02/01/2024"])
 def test_bad_time(tmp_path: Path, bad: str) -> None:
     error = refused(tmp_path, f"user,item,ts\n1,2,100\n1,3,200\n1,4,{bad}\n", time="ts")
     assert error.where == f"{tmp_path / 'log.csv'}:4:ts"
@@ -261,6 +284,15 @@ def test_titles(tmp_path: Path) -> None:
     assert log.titles.rows() == [("NA", "North Africa"), ("-7", "Minus, seven")]
 
 
+def test_titles_from_parquet_and_without_their_column(tmp_path: Path) -> None:
+    pl.DataFrame({"id": [7, 8], "name": ["Seven", "Eight"]}).write_parquet(tmp_path / "names.parquet")
+    names = {"titles": str(tmp_path / "names.parquet"), "title": "name"}
+    log = read(tmp_path, LOG, **names, title_item="id")
+    assert log.titles is not None
+    assert log.titles.rows() == [("7", "Seven"), ("8", "Eight")]
+    assert refused(tmp_path, LOG, **names, title_item="ids").fix == "data.title_item=id"
+
+
 def test_fingerprint_follows_content_and_columns(tmp_path: Path) -> None:
     path, copy = tmp_path / "a.csv", tmp_path / "b.csv"
     path.write_text(LOG)
@@ -281,10 +313,14 @@ class TestRecBole:
         assert log.events.rows() == [("1", "01", 3.0, 100), ("2", '"x', 4.0, 200)]
         assert log.titles is not None
         assert log.titles.rows() == [("01", "Toy Story")]
-        assert RecBole(str(tmp_path / "x.inter"), value=None).read().events.columns == ["user", "item", "time"]
+        assert RecBole(str(tmp_path / "x.inter"), value=None).read().events.columns == [
+            "user",
+            "item",
+            "time",
+        ]
 
     def test_messages(self, tmp_path: Path) -> None:
-        with pytest.raises(InputError, match="0 .inter files"):
+        with pytest.raises(InputError, match=r"0 \.inter files"):
             RecBole(str(tmp_path)).read()
         (tmp_path / "x.inter").write_text(self.INTER)
         with pytest.raises(InputError, match="no field 'userid'") as caught:

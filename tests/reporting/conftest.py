@@ -35,12 +35,14 @@ def make_row(name: str, role: str, value: float, size: int, **extra: Any) -> dic
 
 
 def make_summary(student: float = 0.3812, p: float = 0.0002, teacher_p: float = 0.0001) -> Summary:
-    """A teacher of .4093, its int8 version, a student alone at .3644, the distilled one and a compressed one."""
+    """A teacher of .4093, its int8 version, a student alone at .3644, the distilled one and popularity."""
     kept = {"value": student / 0.4093, "low": student / 0.4093 - 0.021, "high": student / 0.4093 + 0.021}
     rows = [
         make_row("teacher", "teacher", 0.4093, 24_320_512, label="LightGCN d=256", p_alone=teacher_p),
         make_row("teacher-int8", "teacher_quantized", 0.4071, 6_100_004, label="LightGCN d=256, int8"),
-        make_row("alone", "alone", 0.3644, 1_523_904, overlap={"5": 0.31, "10": 0.36, "20": 0.42, "50": 0.55}),
+        make_row(
+            "alone", "alone", 0.3644, 1_523_904, overlap={"5": 0.31, "10": 0.36, "20": 0.42, "50": 0.55}
+        ),
         make_row(
             "student",
             "student",
@@ -67,7 +69,12 @@ def make_summary(student: float = 0.3812, p: float = 0.0002, teacher_p: float = 
         "data": {
             "name": "ml-1m",
             "fingerprint": "c0ffee12",
-            "report": {"users": 6040, "items": 3706, "rows": {"read": 1000209, "kept": 988129}, "warnings": []},
+            "report": {
+                "users": 6040,
+                "items": 3706,
+                "rows": {"read": 1000209, "kept": 988129},
+                "warnings": [],
+            },
             "manifest": {"split": {"kind": "leave_last", "test": 6040}},
         },
         "metric": "ndcg@10",

@@ -15,6 +15,7 @@ from recdistill.cli import preflight
 from recdistill.cli.job import STATUS_FILE, Job, outcomes
 from recdistill.cli.words import Words
 from recdistill.config import compose
+from recdistill.config.diagnose import CONFIG_NAME
 from recdistill.config.locate import Sources, find_sources
 from recdistill.config.overrides import quoted
 from recdistill.errors import EXIT_BUG, EXIT_OK, InputError, ResourceError
@@ -121,7 +122,7 @@ def _hand_over(arguments: Sequence[str], job: Job, sources: Sources) -> None:
     compose.use_folders(sources)
     outcomes.clear()
     sys.argv = [sys.argv[0], *arguments]
-    hydra.main(str(sources.conf), compose.CONFIG_NAME, compose.VERSION_BASE)(job)()
+    hydra.main(str(sources.conf), CONFIG_NAME, compose.VERSION_BASE)(job)()
 
 
 def _single_code(folder: Path) -> int:

@@ -9,7 +9,7 @@ from recdistill.config.locate import find_sources
 ABOUT = {
     "run": "the whole line: data, teacher, distillation, compression, evaluation, report",
     "data": "read, filter and split the data, and say what is in it",
-    "train": "train the teacher, or with train.what=student the student alone",
+    "train": "train the teacher",
     "distill": "train the student with the teacher's help",
     "compress": "make the trained student smaller",
     "evaluate": "rank the full catalogue for every user and compare all models",
@@ -66,14 +66,14 @@ EXAMPLES = {
         "recdistill recommend",
         "recdistill recommend recommend.k=20",
         "recdistill recommend recommend.users=users.txt recommend.output=top.csv",
-        "recdistill recommend recommend.model=outputs/my_run",
+        "recdistill recommend recommend.model=teacher",
         "recdistill recommend 'recommend.users=[u1,u2]'",
     ],
     "report": [
         "recdistill report",
         "recdistill report run.name=table",
         "recdistill report evaluation.metric=recall@20",
-        "recdistill report run.root=outputs",
+        "recdistill report report.run=outputs/my_run",
         "recdistill report --cfg job",
     ],
     "ls": [

@@ -10,6 +10,7 @@ from hydra.core.override_parser.types import (
     ChoiceSweep,
     IntervalSweep,
     Override,
+    Quote,
     QuotedString,
     Sweep,
 )
@@ -43,8 +44,7 @@ def _syntax_error(text: str, error: Exception) -> InputError:
     else:
         why = str(error).splitlines()[0] if str(error) else "the value cannot be read"
         # Two layers: single quotes for the shell, double ones for Hydra.
-        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-        fix = f"quote the value: '{key}=\"{escaped}\"'"
+        fix = f"quote the value: '{quoted(key, value)}'"
     return InputError(f"cannot read the override {text!r}", where=text, why=why, fix=fix)
 
 
@@ -104,8 +104,4 @@ def expand(parsed: Sequence[Override]) -> list[list[str]]:
 
 def quoted(key: str, value: str) -> str:
     """``key="value"`` with everything escaped, for values with spaces, ``=`` or commas."""
-    return f'{key}="{_escape(value)}"'
-
-
-def _escape(value: str) -> str:
-    return value.replace("\\", "\\\\").replace('"', '\\"')
+    return f"{key}={QuotedString(text=value, quote=Quote.double).with_quotes()}"

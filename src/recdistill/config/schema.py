@@ -66,6 +66,7 @@ class Config(Section):
     alpha: Annotated[float, Ge(0), Le(1)] | Schedule = 0.5
     temperature: Annotated[float, Gt(0)] | Schedule = 2.0
     seed: Annotated[int, Ge(0)] = 1
+    alone: dict[str, Any] = {}  # merged over student, whose keys it must have
     run: Run
     cache: Text = "outputs/cache"
     evaluation: Evaluation = Evaluation()

@@ -16,12 +16,12 @@ Repeats = Literal["first", "last"]
 
 @dataclass(frozen=True)
 class Step:
-    """One filter's account: ``(before, after)`` of rows, users and items."""
+    """One filter's account: ``[before, after]`` of rows, users and items."""
 
     filter: str
-    rows: tuple[int, int]
-    users: tuple[int, int]
-    items: tuple[int, int]
+    rows: list[int]
+    users: list[int]
+    items: list[int]
 
 
 class Filters:
@@ -120,7 +120,7 @@ def codes(ids: pl.Series) -> np.ndarray[Any, np.dtype[np.int64]]:
 
 def _step(name: str, before: pl.DataFrame, after: pl.DataFrame) -> Step:
     sizes = [(frame.height, frame["user"].n_unique(), frame["item"].n_unique()) for frame in (before, after)]
-    rows, users, items = zip(*sizes, strict=True)
+    rows, users, items = (list(pair) for pair in zip(*sizes, strict=True))
     return Step(name, rows, users, items)
 
 

@@ -177,9 +177,7 @@ def _manifest(
 
 
 def _fingerprint(manifest: dict[str, Any]) -> str:
-    """Hash of content and config. The bytes of the source don't count: a BOM or another order of rows changes
-    nothing.
-    """
+    """Hash of content and config. A BOM or another order of rows in the source changes nothing."""
     counted = ("filters", "split", "parts", "catalogue", "cold_items")
     return hash_arguments(**{key: manifest[key] for key in counted})
 

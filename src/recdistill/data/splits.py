@@ -247,9 +247,7 @@ def _by_content(events: pl.DataFrame, columns: list[str]) -> pl.DataFrame:
 
 
 def _runs(user: pl.Series) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Of a sorted column: the length of each row's run, and the row's place counted from the run's end, from
-    0.
-    """
+    """Of a sorted column: the length of each row's run, and how many rows of the run come after it."""
     lengths = user.rle().struct.field("len").to_numpy().astype(np.int64)
     end = np.repeat(lengths.cumsum(), lengths)
     return np.repeat(lengths, lengths), end - 1 - np.arange(len(user))

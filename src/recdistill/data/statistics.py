@@ -60,7 +60,9 @@ def warnings_of(report: dict[str, Any], split_replaced: bool) -> list[str]:
     split, parts = report["split"]["name"], report["parts"]
     for name in ("valid", "test"):
         users, lost = parts[name]["users"], report["lost"][name]["user without training history"]
-        if users < FEW_USERS:
+        if not users and not lost:
+            found.append(f"there is no {name} part")
+        elif users < FEW_USERS:
             said = f"only {users} {name} users have training history"
             if lost:
                 said += f" ({lost} rows of other users were left out)"

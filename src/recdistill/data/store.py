@@ -25,9 +25,7 @@ _COLUMNS = ("user", "item", "value", "time")
 
 
 def save(dataset: Dataset, folder: str | Path) -> None:
-    """Write a data set into a folder, which is made. The caller makes it atomic: write elsewhere, then
-    rename.
-    """
+    """Write a data set into a folder, made if need be. Not atomic: the caller renames it when whole."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for name in PARTS:

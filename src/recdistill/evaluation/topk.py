@@ -73,13 +73,13 @@ def top_k(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """
     width = min(k, scores.shape[1])
     values, items = torch.topk(scores, min(k + 1, scores.shape[1]), dim=1)
-    torn = values[:, width - 1] == values[:, -1] if values.shape[1] > width > 0 else None
+    torn = torch.zeros(len(values), dtype=torch.bool, device=values.device)
+    if values.shape[1] > width > 0:
+        torn = (values[:, width - 1] == values[:, -1]) & (values[:, -1] > -torch.inf)
     items, by_id = items[:, :width].sort(dim=1)
     values, by_score = values[:, :width].gather(1, by_id).sort(dim=1, descending=True, stable=True)
     items = items.gather(1, by_score)
-    if torn is not None and bool(
-        torn.any()
-    ):  # which of the equal items at the cut are in takes the whole row
+    if bool(torn.any()):  # only the whole row tells which of the equal items at the cut are in
         whole, order = scores[torn].sort(dim=1, descending=True, stable=True)
         values[torn], items[torn] = whole[:, :width], order[:, :width]
     items = items.masked_fill(values == -torch.inf, PAD)

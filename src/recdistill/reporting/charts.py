@@ -6,17 +6,15 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from recdistill.reporting import figures, svg
+from recdistill.reporting import figures, labels, svg
 from recdistill.reporting.escape import visible
+from recdistill.reporting.labels import Point
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Point = tuple[float, float]
-Box = tuple[float, float, float, float]
-
-MAX_POINTS = 150  # of one curve
+MAX_POINTS = 80  # of one curve
 MAX_LABELS = 14  # of a scatter; past it only the frontier is named
 _MARKS = {
     "teacher": ("s", 1),
@@ -26,16 +24,6 @@ _MARKS = {
     "compressed": ("v", 2),
     "baseline": ("X", 4),
 }
-_SIDES: tuple[tuple[int, int, Any], ...] = (
-    (7, 5, "left"),  # first above, where the frontier's line does not run
-    (-7, 5, "right"),
-    (0, 9, "center"),
-    (0, -17, "center"),
-    (8, -4, "left"),
-    (-8, -4, "right"),
-    (8, -17, "left"),
-    (-8, -17, "right"),
-)
 _ROLES = {"teacher_quantized": "quantized teacher", "alone": "student alone", "student": "distilled student"}
 
 
@@ -99,7 +87,9 @@ def pareto(rows: Sequence[Mapping[str, Any]], metric: str, name: str = "pareto")
         axes.set_xlabel("bytes on disk (log)")
         axes.set_ylabel(figures.metric_name(visible(metric)))
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3, handletextpad=0.3)
-        _annotate(figure, axes, [rows[i] for i in named], [(row["bytes"], row["value"]) for row in rows])
+        labels.annotate(
+            figure, axes, [rows[i] for i in named], [(row["bytes"], row["value"]) for row in rows]
+        )
 
     return _draw(name, f"{figures.metric_name(metric)} against bytes on disk", (7.2, 4.6), paint)
 
@@ -126,45 +116,6 @@ def _scatter(axes: Axes, rows: Sequence[Mapping[str, Any]], role: str) -> None:
     xs, ys = [row["bytes"] for row in rows], [row["value"] for row in rows]
     style: dict[str, Any] = {"color": svg.PALETTE[colour], "markersize": 7.5, "markeredgewidth": 0}
     axes.plot(xs, ys, mark, label=visible(_ROLES.get(role, role)), zorder=3, **style)
-
-
-def _annotate(figure: Figure, axes: Axes, rows: Sequence[Mapping[str, Any]], points: Sequence[Point]) -> None:
-    """Puts each label on the first side of its point where it covers nothing."""
-    figure.draw_without_rendering()
-    unit = figure.dpi / 72
-    centres = [axes.transData.transform(point) for point in points]
-    taken: list[Box] = [(x - 6 * unit, y - 6 * unit, x + 6 * unit, y + 6 * unit) for x, y in centres]
-    for row in rows:
-        text, at = _short(row["label"]), (row["bytes"], row["value"])
-        x, y = axes.transData.transform(at)
-        extent = 5.6 * len(text) * unit, 12 * unit
-        boxes = [_label_box((x + dx * unit, y + dy * unit), align, extent) for dx, dy, align in _SIDES]
-        best = min(range(len(_SIDES)), key=lambda i: _cost(boxes[i], taken, axes))
-        taken.append(boxes[best])
-        dx, dy, align = _SIDES[best]
-        axes.annotate(
-            text, at, (dx, dy), textcoords="offset points", ha=align, fontsize=9.5, annotation_clip=False
-        )
-
-
-def _label_box(at: Point, align: str, extent: Point) -> Box:
-    left = at[0] - {"left": 0.0, "right": extent[0], "center": extent[0] / 2}[align]
-    return left, at[1], left + extent[0], at[1] + extent[1]
-
-
-def _cost(box: Box, taken: Sequence[Box], axes: Axes) -> int:
-    frame = axes.get_window_extent()
-    outside = box[0] < frame.x0 or box[2] > frame.x1 or box[1] < frame.y0
-    return sum(_overlaps(box, other) for other in taken) + 3 * int(outside)
-
-
-def _short(label: str) -> str:
-    text = visible(label)
-    return text if len(text) <= 34 else text[:33] + "…"
-
-
-def _overlaps(a: Box, b: Box) -> bool:
-    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
 def curves(history: Sequence[Mapping[str, Any]], row: str, name: str) -> str:
@@ -209,9 +160,10 @@ def _lines(axes: Axes, history: Sequence[Mapping[str, Any]], keys: Sequence[str]
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")  # the default writes TeX
         axes.yaxis.set_minor_formatter("")
         title += " (log)"
-    axes.set_title(title)
+    axes.set_ylabel(title)
     axes.locator_params(axis="x", integer=True)
-    axes.legend(ncols=min(len(keys), 3) if len(keys) > 4 else 1)
+    # Above the axes, where it cannot cover a curve.
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderaxespad=0.1, columnspacing=1.2)
 
 
 def _marks(roles: Sequence[str]) -> list[tuple[str, int]]:
@@ -236,7 +188,7 @@ def overlap(rows: Sequence[Mapping[str, Any]], name: str = "overlap") -> str:
             points.sort()
             marker, colour = marks[index]
             style: dict[str, Any] = {"color": svg.PALETTE[colour], "marker": marker}
-            style |= {"linestyle": "-" if index < 6 else "--", "label": _short(row["label"])}
+            style |= {"linestyle": "-" if index < 6 else "--", "label": labels.short(row["label"])}
             axes.plot([x for x, _ in points], [y for _, y in points], markersize=6, **style)
         axes.set_xticks(range(len(ks)), [str(k) for k in ks])
         axes.set_ylim(0, 1.02)

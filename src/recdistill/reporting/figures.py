@@ -20,7 +20,7 @@ def significant(value: float | None, digits: int = 3) -> str:
     """
     if value is None or not known(value):
         return NONE
-    magnitude = math.floor(math.log10(abs(value))) if value else 0
+    magnitude = int(f"{value:.{digits - 1}e}".partition("e")[2])  # of the rounded number: 9.999 is 10.0
     return f"{value:.{min(max(digits - 1 - magnitude, 0), 9)}f}"
 
 

@@ -47,7 +47,7 @@ def grid_table(grid: Mapping[str, Any]) -> Table:
         size_column(),
         *(_metric_column(name, True, terminal=name == metric) for name in shown),
         kept_column(),
-        Column("p_alone", "p vs\nalone", _p, _p_raw),
+        *(_p_column(key, heading) for key, heading in (("p_alone", "p vs\nalone"), ("p_holm", "p\nHolm"))),
         Column("latency", "latency", None, latency_column().raw),
         *(_metric_column(name, False) for name in measured if name not in shown),
         exact("error"),
@@ -72,14 +72,8 @@ def _seeds_raw(row: Row) -> dict[str, Any]:
     return {"n_seeds": row.get("n_seeds"), "trials": row.get("trials")}
 
 
-def _p(row: Row) -> Cell:
-    adjusted = row.get("p_holm")
-    detail = f"Holm {figures.probability(adjusted)}" if adjusted is not None else ""
-    return Cell(figures.probability(row.get("p_alone")), detail)
-
-
-def _p_raw(row: Row) -> dict[str, Any]:
-    return {"p_alone": row.get("p_alone"), "p_holm": row.get("p_holm")}
+def _p_column(key: str, heading: str) -> Column:
+    return Column(key, heading, lambda row: Cell(figures.probability(row.get(key))), field(key))
 
 
 def _metric_column(name: str, shown: bool, terminal: bool = True) -> Column:

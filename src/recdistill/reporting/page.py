@@ -10,7 +10,7 @@ from typing import Any
 
 from recdistill.reporting import charts, escape, figures
 from recdistill.reporting.headline import Headline, headline
-from recdistill.reporting.table import Row, Table, summary_table
+from recdistill.reporting.table import Row, Table, first, summary_table
 
 Histories = Mapping[str, Sequence[Mapping[str, Any]]]
 MAX_CURVES = 12
@@ -46,9 +46,14 @@ def render(page: Page) -> str:
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    environment.filters.update(visible=escape.visible, visible_lines=escape.visible_lines)
+    environment.filters.update(visible=escape.visible, visible_lines=escape.visible_lines, prose=_prose)
     source = resources.files("recdistill.reporting").joinpath("page.html.j2").read_text(encoding="utf-8")
     return environment.from_string(source).render(page=page, plots=charts.available(), install=INSTALL)
+
+
+def _prose(text: object) -> str:
+    """A number and its percent sign stay on one line."""
+    return escape.visible(text).replace(" %", "\u00a0%")
 
 
 def run_page(summary: Mapping[str, Any], histories: Histories) -> str:
@@ -73,10 +78,24 @@ def run_page(summary: Mapping[str, Any], histories: Histories) -> str:
 
 
 def warnings(summary: Mapping[str, Any]) -> list[str]:
-    """Of the data and of each row, the row named."""
+    """Of the data, of each row (the row named), and of a teacher that a baseline beats."""
     report = (summary.get("data") or {}).get("report") or {}
     rows = [f"{row['name']}: {text}" for row in summary["rows"] for text in row.get("warnings") or []]
-    return [*(f"data: {text}" for text in report.get("warnings") or []), *rows]
+    return [*(f"data: {text}" for text in report.get("warnings") or []), *rows, *below_baseline(summary)]
+
+
+def below_baseline(summary: Mapping[str, Any]) -> list[str]:
+    """A share of a teacher that a simple baseline beats is no achievement."""
+    metric, teacher = summary["metric"], first(summary["rows"], "teacher")
+    reached = [
+        ((r.get("metrics") or {}).get(metric), r["name"]) for r in summary["rows"] if r["role"] == "baseline"
+    ]
+    ours = (teacher or {}).get("metrics", {}).get(metric)
+    value, name = max(((value, name) for value, name in reached if figures.known(value)), default=(None, ""))
+    if value is None or not figures.known(ours) or ours >= value:
+        return []
+    numbers = f"{figures.metric_name(metric)} {figures.quality(ours)} against {figures.quality(value)}"
+    return [f"the teacher is below the baseline {name} ({numbers}): a share of it says little"]
 
 
 def pareto_chart(points: Sequence[Mapping[str, Any]], metric: str, bars: str) -> Chart | None:

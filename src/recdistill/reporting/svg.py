@@ -59,7 +59,10 @@ def inline(figure: Figure, name: str, label: str) -> str:
     text = re.sub(r"\bid=\"", f'id="{name}-', text)
     text = re.sub(r"url\(#", f"url(#{name}-", text)
     text = re.sub(r"xlink:href=\"#", f'href="#{name}-', text)
-    text = re.sub(r"font: ((?:\w+ )*[\d.]+px) [^;\"]*", rf"font: \1 {_FONT}", text)
+    text = re.sub(r"font-family: [^;\"]*", f"font-family: {_FONT}", text)
+    text = re.sub(r"(font: [^;\"]*?[\d.]+px) [^;\"]*", rf"\1 {_FONT}", text)
+    text = re.sub(r"<g id=\"[^\"]*\"", "<g", text)  # names of groups, which nothing refers to
+    text = re.sub(r"<[^>]+>", lambda tag: re.sub(r"(\.\d\d)\d+", r"\1", tag[0]), text)
     text = text.replace(INK, "currentColor")
     return _open(text, name, label)
 

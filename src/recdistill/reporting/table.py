@@ -201,4 +201,13 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
         caption += f" % of teacher: {metric} by the teacher's {value}, same users and evaluator."
     if first(summary["rows"], "alone") is not None:
         caption += " p: paired t-test per user against the same student trained alone."
-    return Table(summary_columns(summary), tuple(summary["rows"]), caption)
+    return Table(summary_columns(summary), tuple(summary["rows"]), caption + _clock(summary))
+
+
+def _clock(summary: Mapping[str, Any]) -> str:
+    """Where the latency was measured: without it the milliseconds mean nothing."""
+    machine = summary.get("machine") or {}
+    if not any(row.get("latency") for row in summary["rows"]) or not machine.get("cpu"):
+        return ""
+    threads = machine.get("threads")
+    return f" Latency: one request on {machine['cpu']}" + (f", {threads} threads." if threads else ".")

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from recdistill.config.suggest import did_you_mean
 from recdistill.compression.quantize import Quantize
 from recdistill.data import store as data_store
 from recdistill.data.interactions import Dataset
@@ -101,8 +102,8 @@ class Line:
 
     @cached_property
     def alone(self) -> Path:
-        """The student without a teacher: same model, hard loss, seed and budget."""
-        node = self.cfg["student"]
+        """The student without a teacher: same model, hard loss, seed and budget, its own settings where it has any."""
+        node = merged(self.cfg["student"], self.cfg["alone"])
         return self._fit("student", "student alone", {"role": "student", "node": node}, {"node": node})
 
     @property
@@ -200,6 +201,22 @@ class Line:
     def last(self) -> Path:
         """The end of the line: the compressed student, or the student."""
         return self.compressed[-1][1] if self.compressed else self.student
+
+
+def merged(node: dict[str, Any], changes: dict[str, Any], key: str = "alone") -> dict[str, Any]:
+    """``node`` with some of its values replaced.
+
+    Raises:
+        InputError: a change has no place in ``node``.
+    """
+    result = dict(node)
+    for name, value in changes.items():
+        if name not in node:
+            raise InputError(
+                f"{key}.{name} replaces nothing: the student has {', '.join(node)}", where=key, fix=did_you_mean(name, node)
+            )
+        result[name] = merged(node[name], value, f"{key}.{name}") if isinstance(value, dict) else value
+    return result
 
 
 def _plain(node: dict[str, Any], without: tuple[str, ...]) -> dict[str, Any]:

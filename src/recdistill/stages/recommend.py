@@ -41,7 +41,7 @@ def write_recommendations(model_folder: Path, data: Dataset, settings: dict[str,
     score = scorer(load_model(model_folder, data.train))
     k = min(settings["k"], data.train.n_items)
     frames = []
-    for part in users.split(1024):
+    for part in torch.split(users, 1024):
         items, scores = recommend(score, part, data.train.csr, k)
         valid = items >= 0
         row, rank = valid.nonzero(as_tuple=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -18,6 +19,11 @@ from recdistill.stages.line import Line
 log = logging.getLogger(__name__)
 
 SUMMARY = "summary.json"
+
+
+def console() -> Console:
+    """Standard output; 100 columns wide where it is a file or a pipe."""
+    return Console(width=None if sys.stdout.isatty() else 100)
 
 
 def plain(cfg: DictConfig) -> dict[str, Any]:
@@ -42,7 +48,7 @@ def run(cfg: DictConfig, folder: Path) -> int:
     summary = summarise(line, command_line(), overrides(), started)
     write_reports(folder, summary)
     write_json(folder / SUMMARY, summary)
-    print_summary(summary, Console(), folder)
+    print_summary(summary, console(), folder)
     return 0
 
 
@@ -51,7 +57,7 @@ def data(cfg: DictConfig, folder: Path) -> int:
     from recdistill.data.report import as_dict, render
 
     line = Line(plain(cfg), folder)
-    Console().print(render(line.data))
+    console().print(render(line.data))
     write_json(folder / "data.json", as_dict(line.data))
     return 0
 
@@ -101,7 +107,7 @@ def show_models(line: Line, models: dict[str, Path]) -> int:
         result = evaluate_model(line.store, where, line.data, ks, name)
         means[name] = {"folder": str(where), "metrics": result.means, **result.info}
         table.add_row(name, *(f"{result.means[key]:.4f}" for key in shown))
-    Console().print(table)
+    console().print(table)
     for name, where in models.items():
         log.info("%s: %s", name, where)
     write_json(line.folder / "metrics.json", means)
@@ -133,7 +139,7 @@ def report(cfg: DictConfig, folder: Path) -> int:
         raise InputError(f"no finished run in {where}", where="report.run", fix="give the folder of a run: report.run=outputs/NAME")
     summary = read_json(where / SUMMARY)
     write_reports(where, summary)
-    print_summary(summary, Console(), where)
+    print_summary(summary, console(), where)
     return 0
 
 

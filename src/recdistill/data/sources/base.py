@@ -41,9 +41,7 @@ class Source(ABC):
 
     @abstractmethod
     def fingerprint(self) -> str:
-        """Hash of what :meth:`read` depends on: the content of the files, and the arguments that select from
-        it.
-        """
+        """Hash of what :meth:`read` depends on: the content of the files, and the arguments."""
 
     @abstractmethod
     def read(self) -> RawLog:

@@ -1,12 +1,11 @@
-"""Opening text tables: finding the file, its encoding, its separator and its header, before anything is
-parsed.
-"""
+"""Opening text tables: the file, its encoding, its separator and its header, before anything is parsed."""
 
 from __future__ import annotations
 
 import codecs
 import csv
 import gzip
+import re
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -49,6 +48,14 @@ def nearest(name: str, names: Sequence[str], count: int = 1) -> list[str]:
     by_lower = {other.lower(): other for other in names}
     found = get_close_matches(name.lower(), list(by_lower), n=count, cutoff=0.5)
     return [by_lower[other] for other in found]
+
+
+def override(key: str, value: str | Path) -> str:
+    """What to type for a config key, quoted for the shell and for Hydra where the value needs it."""
+    if re.fullmatch(r"[\w./:+@%-]+", str(value)):
+        return f"{key}={value}"
+    escaped = str(value).replace('"', '\\"')
+    return f"'{key}=\"{escaped}\"'"
 
 
 def existing_file(path: str | Path, key: str = "data.path") -> Path:
@@ -96,7 +103,9 @@ def _missing(path: Path, key: str) -> InputError:
     names = sorted(other.name for other in folder.iterdir())
     close = nearest(path.name, names)
     if close:
-        return InputError(f"no file '{path}'", where=key, fix=f"did you mean {key}={folder / close[0]}")
+        return InputError(
+            f"no file '{path}'", where=key, fix="did you mean " + override(key, folder / close[0])
+        )
     why = f"in '{folder}': " + (", ".join(names[:8]) or "nothing")
     return InputError(f"no file '{path}'", where=key, why=why, fix=f"{key}=FILE")
 

@@ -16,8 +16,9 @@ from recdistill.errors import InputError
 
 
 class Given(Source):
-    """Train, validation and test files (CSV, TSV or Parquet) of a split drawn elsewhere; for
-    ``data/split=given``.
+    """Train, validation and test files (CSV, TSV or Parquet) of a split drawn elsewhere.
+
+    It goes with ``data/split=given``.
 
     Args:
         path: the folder.

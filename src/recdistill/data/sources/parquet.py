@@ -31,7 +31,7 @@ def read_parquet(path: Path, wanted: dict[str, str]) -> pl.DataFrame:
         raise missing_columns(path, wanted, list(schema), str(path))
     frame = pl.read_parquet(path, columns=list(wanted.values())).with_row_index(ROW)
     frame = frame.select(ROW, **{ours: pl.col(theirs) for ours, theirs in wanted.items()})
-    for ours in ("user", "item"):
+    for ours in sorted({"user", "item", "title_item"} & set(wanted)):
         frame = frame.with_columns(_id_text(frame[ours], path, wanted[ours]).alias(ours))
     return frame
 

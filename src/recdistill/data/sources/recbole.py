@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 
 from recdistill.data.sources.base import RawLog, Source, hash_arguments, hash_files
-from recdistill.data.sources.files import existing_file, nearest
+from recdistill.data.sources.files import existing_file, nearest, override
 from recdistill.data.sources.reading import Reader
 from recdistill.data.sources.rows import Columns, OnBadRows
 from recdistill.data.sources.text import read_header
@@ -79,7 +79,7 @@ class RecBole(Source):
             f"'{file}' has no field '{name}'",
             where=f"{file}:1",
             why=f"its header has {list(types)}; names with types are needed, such as {name}:token",
-            fix=f"data.{key}={close[0]}, or data=tsv for a table without types",
+            fix=f"{override(f'data.{key}', close[0])}, or data=tsv for a table without types",
         )
 
     def _inter(self) -> Path:
@@ -93,7 +93,7 @@ class RecBole(Source):
             f"'{self.path}' holds {len(found)} .inter files, and one is needed",
             where="data.path",
             why=names,
-            fix=f"data.path={found[0] if found else self.path / 'NAME.inter'}",
+            fix=override("data.path", found[0] if found else self.path / "NAME.inter"),
         )
 
     def _item(self) -> Path:

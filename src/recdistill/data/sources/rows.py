@@ -9,7 +9,7 @@ from typing import Literal
 
 import polars as pl
 
-from recdistill.data.sources.files import nearest
+from recdistill.data.sources.files import nearest, override
 from recdistill.data.sources.times import Unit
 from recdistill.errors import InputError
 
@@ -87,7 +87,7 @@ def missing_columns(path: Path, wanted: dict[str, str], found: Sequence[str], wh
     fixes = []
     for ours, theirs in absent.items():
         close = nearest(theirs, found) or nearest(ours, found)
-        fixes.append(f"data.{ours}=" + (close[0] if close else "COLUMN"))
+        fixes.append(override(f"data.{ours}", close[0] if close else "COLUMN"))
     number = "1 column" if len(found) == 1 else f"{len(found)} columns"
     why = f"{number} found: {list(found)[:20]}; needed: {list(wanted.values())}"
     if found and all(_is_number(name) for name in found):

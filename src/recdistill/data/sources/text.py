@@ -28,6 +28,15 @@ from recdistill.errors import InputError
 def read_text(
     path: Path, wanted: dict[str, str], separator: Separator | None, quote: str | None, part: Part
 ) -> pl.DataFrame:
+    """The wanted columns of a text file under our names, every cell as text, with its row number.
+
+    Args:
+        wanted: our name of a column to the file's.
+        part: counts blank lines and, where they may be dropped, ragged rows.
+
+    Raises:
+        InputError: for a file that is no UTF-8 table with these columns and rows of one length.
+    """
     check_encoding(path)
     header, char = read_header(path, list(wanted.values()), separator, quote)
     _check_columns(path, wanted, header, char, separator, quote)
@@ -128,9 +137,7 @@ def _may_be_short(
 
 
 def _cells(path: Path, char: str, n_cells: int, quote: str | None) -> list[tuple[int, int]]:
-    """Row and number of cells of the rows that don't have ``n_cells``; blank lines are 0. Vectorised without
-    quotes.
-    """
+    """Row and number of cells of the rows without ``n_cells``, 0 for a blank line. Slow with quotes."""
     text = lines(path)
     if quote is not None and text.str.contains(quote, literal=True).any():
         return [(row, cells) for row, cells in records(path, char, quote) if cells != n_cells]
@@ -147,6 +154,8 @@ def _without_ragged(path: Path, char: str, n_cells: int, quote: str | None, part
         InputError: at the first ragged row, with what was expected and found.
     """
     ragged = [(row, cells) for row, cells in _cells(path, char, n_cells, quote) if cells]
+    if not ragged:
+        raise unreadable(path, ValueError("the parser found a row that is too long"))
     text = lines(path)
     quoted = quote is not None and text.str.contains(quote, literal=True).any()
     if part.on_bad_rows == "error" or quoted:

@@ -16,6 +16,7 @@ _RANGES: dict[Unit, tuple[int, int]] = {
     "ns": (10**17, 9 * 10**18),
 }
 _MICRO = 1_000_000
+_FORMS = ("%Y-%m-%d", "%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S%.f", "%+")
 
 
 @dataclass(frozen=True)
@@ -67,9 +68,10 @@ def _of_floats(numbers: pl.Series) -> Times:
 def _dates(text: pl.Series) -> pl.Series:
     """Datetimes of ISO text; the form under which most of it reads wins, and the rest is null."""
     best = pl.Series(text.name, [None] * len(text), dtype=pl.Datetime("us"))
-    for form in ("%Y-%m-%d", "%Y-%m-%d %H:%M", None, "%+"):
+    # No guessing: 01/02/2024 is January to some and February to others.
+    for form in _FORMS:
         try:
-            iso = text.str.replace("T", " ", literal=True) if form and form != "%+" else text
+            iso = text if form == "%+" else text.str.replace("T", " ", literal=True)
             found = iso.str.to_datetime(form, strict=False, time_unit="us")
         except pl.exceptions.PolarsError:
             continue
@@ -81,8 +83,18 @@ def _dates(text: pl.Series) -> pl.Series:
 def _of_dates(dates: pl.Series) -> Times:
     micro = dates.dt.epoch("us")
     if (micro.drop_nulls() % _MICRO == 0).all():
-        return Times(micro // _MICRO, "a date and time in one form", "s", "dates turned into unix seconds")
-    return Times(micro, "a date and time in one form", "us", "dates turned into unix microseconds")
+        return Times(
+            micro // _MICRO,
+            "a date in one ISO form (such as 2024-12-31 or 2024-12-31T23:59:59Z)",
+            "s",
+            "dates turned into unix seconds",
+        )
+    return Times(
+        micro,
+        "a date in one ISO form (such as 2024-12-31 or 2024-12-31T23:59:59Z)",
+        "us",
+        "dates turned into unix microseconds",
+    )
 
 
 def unit_of(values: pl.Series) -> Unit:

@@ -25,10 +25,11 @@ def read_titles(
         InputError: for a file that can't be read or lacks a column.
     """
     file = existing_file(path, key)
-    wanted = {"item": item, "title": title, **({"genres": genres} if genres else {})}
+    wanted = {"title_item": item, "title": title, **({"genres": genres} if genres else {})}
     if suffix(file) in {".parquet", ".pq"}:
         frame = read_parquet(file, wanted)
     else:
         frame = read_text(file, wanted, None, quote, Part(file))
+    frame = frame.rename({"title_item": "item"})
     named = frame.drop_nulls(["item", "title"]).unique("item", keep="first", maintain_order=True)
-    return named.select(pl.col(name).cast(pl.String) for name in wanted)
+    return named.select(pl.col(name).cast(pl.String) for name in ("item", *list(wanted)[1:]))
