@@ -221,3 +221,30 @@ def test_a_big_run_stays_small(
     text = page.run_page(summary, histories)
     assert len(text) < 500_000
     assert text.count("<svg") == 2 + page.MAX_CURVES
+
+
+def test_facts_are_flat_and_readable() -> None:
+    content = {
+        "rows": {"read": 1000209},
+        "density": 0.008510922127,
+        "cut_times": {"test": 1719248967},
+        "note": "",
+    }
+    content["filters"] = [{"name": "k_core", "lost": 3}]
+    assert dict(page.flat(content)) == {
+        "rows.read": "1,000,209",
+        "density": "0.00851092",
+        "cut_times.test": "1719248967",
+        "note": "none",
+        "filters 1.name": "k_core",
+        "filters 1.lost": "3",
+    }
+
+
+def test_curves_show_the_metric_of_the_run_only(history: list[dict[str, Any]]) -> None:
+    for entry in history:
+        entry.update({f"valid/map@{k}": 0.1 for k in range(20)})
+    drawn = charts.curves(history, "student", "c", ["ndcg@10"])
+    assert ">NDCG@10</text>" in drawn
+    assert "MAP@" not in drawn
+    assert charts.curves([], "student", "c") == ""

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 import hydra
 
 from recdistill.cli import preflight
-from recdistill.cli.job import STATUS_FILE, Job, outcomes
+from recdistill.cli.job import STAGES, STATUS_FILE, Job, outcomes
 from recdistill.cli.words import Words
 from recdistill.config import compose
 from recdistill.config.diagnose import CONFIG_NAME
@@ -33,8 +33,10 @@ def launch(words: Words) -> int:
         return _show(words, sources, verb)
     resolved, grid = preflight.check_all(parsed, sources, words.multirun)
     if verb == "check":
-        print("the config is right: every key, value and constructor argument was looked at")
-        return EXIT_OK
+        print("the config is right: every key, value and constructor argument was looked at", flush=True)
+        from omegaconf import OmegaConf
+
+        return int(importlib.import_module(STAGES).check(OmegaConf.create(resolved), Path()) or EXIT_OK)
     named = any(override.key_or_group == "run.name" for override in parsed)
     if grid and any(o.is_sweep_override() and o.key_or_group == "run.name" for o in parsed):
         raise InputError("run.name names the folder of the whole grid", where="run.name", fix="give one name")
@@ -42,7 +44,7 @@ def launch(words: Words) -> int:
     flags = ["--multirun"] if grid else []
     kept = [text for text in words.overrides if not text.startswith("run.name=")]
     _hand_over([*flags, *kept, quoted("run.name", folder.name_in_root)], Job(verb, sources, grid), sources)
-    return _grid_code(folder.path) if grid else _single_code(folder.path)
+    return _grid_code(folder.path, verb) if grid else _single_code(folder.path)
 
 
 class Folder:
@@ -129,11 +131,12 @@ def _single_code(folder: Path) -> int:
     return outcomes[-1] if outcomes else _status_code(folder / STATUS_FILE)
 
 
-def _grid_code(folder: Path) -> int:
+def _grid_code(folder: Path, verb: str) -> int:
     """The joint table's exit code, or the worst of the jobs (some ran in other processes)."""
     codes = [_status_code(file) for file in sorted(folder.glob(f"*/{STATUS_FILE}"))] + outcomes
     failed = sorted((code for code in codes if code != EXIT_OK), reverse=True)
-    finished = int(importlib.import_module(GRID).finish(folder) or EXIT_OK)
+    # Only whole lines have a summary to join; the other verbs have shown theirs job by job.
+    finished = int(importlib.import_module(GRID).finish(folder) or EXIT_OK) if verb == "run" else EXIT_OK
     if not codes:
         return EXIT_BUG
     return finished or (failed[0] if failed else EXIT_OK)

@@ -7,15 +7,14 @@ teacher computes its answers now or they were computed once and stored is not vi
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Annotated, Protocol
+from typing import Annotated, Protocol, Self
 
 import torch
 from annotated_types import Ge
 from torch import Tensor, nn
 
 from recdistill.data.interactions import Csr
-from recdistill.models.base import FactorModel, RankingModel
+from recdistill.models.base import FactorModel, RankingModel, dot_scores
 
 
 @dataclass(frozen=True)
@@ -48,12 +47,16 @@ class View(Protocol):
         """Scores ``[Q, n_items]`` of all items, or ``[Q, K]`` of items ``[K]`` or ``[Q, K]``."""
         ...
 
-    def log_normaliser(self) -> Tensor:
-        """log Σ_i e^{z_i} over the catalogue, ``[Q]``."""
+    def log_normaliser(self, temperature: float = 1.0) -> Tensor:
+        """log Σ_i e^{z_i / temperature} over the catalogue, ``[Q]``."""
         ...
 
     def top_items(self, k: int) -> tuple[Tensor, Tensor]:
-        """The k best items that are not in training, best first: ids ``[Q, k]`` and scores ``[Q, k]``."""
+        """The k best items that are not in training, best first: ids ``[Q, k]`` and scores ``[Q, k]``.
+
+        A user who has fewer left has a shorter list: behind its end the scores are -inf, and the ids are of
+        training items, so that they can be gathered; :func:`on_list` is what tells them apart.
+        """
         ...
 
     def user_vectors(self) -> Tensor:
@@ -63,6 +66,11 @@ class View(Protocol):
     def item_vectors(self, items: Tensor) -> Tensor:
         """``[K, d]`` for items ``[K]``."""
         ...
+
+
+def on_list(top_scores: Tensor) -> Tensor:
+    """bool: which places of a teacher's list hold an item, from the scores of :meth:`View.top_items`."""
+    return top_scores > -torch.inf
 
 
 class ModelView:
@@ -77,52 +85,75 @@ class ModelView:
     def __init__(self, model: RankingModel, users: Tensor, seen: Csr):
         self.model, self.users, self.seen = model, users, seen
         self.n_items = model.schema.n_items
+        # Shared by objective and distillers of the step: factors may come from a graph, and the scores of all
+        # items are the largest tensor there is.
+        self._factors: tuple[Tensor, Tensor] | None = None
+        self._all: Tensor | None = None
+        self._log_normaliser: dict[float, Tensor] = {}
 
-    @cached_property
-    def _all(self) -> Tensor:
-        # Shared by all distillers of the step: the largest tensor of all is computed once.
-        return self.model.scores(self.users).float()
+    def of(self, users: Tensor) -> Self:
+        """The view for other users, with what does not depend on users shared."""
+        other = type(self)(self.model, users, self.seen)
+        other._factors = self.factors() if isinstance(self.model, FactorModel) else None
+        return other
+
+    def factors(self) -> tuple[Tensor, Tensor]:
+        """Those of the model, which must have them."""
+        if self._factors is None:
+            assert isinstance(self.model, FactorModel)
+            self._factors = self.model.factors()
+        return self._factors
 
     def scores(self, items: Tensor | None = None) -> Tensor:
-        if items is None:
-            return self._all
+        if items is not None:
+            return self._score(items)
+        if self._all is None:
+            self._all = self._score(None)
+        return self._all
+
+    def _score(self, items: Tensor | None) -> Tensor:
+        if isinstance(self.model, FactorModel):
+            return dot_scores(*self.factors(), self.users, items).float()
         return self.model.scores(self.users, items).float()
 
-    def log_normaliser(self) -> Tensor:
-        return self._log_normaliser
+    def pair_scores(self, row: Tensor, item: Tensor) -> Tensor:
+        """Scores ``[n]`` of the items ``[n]`` for the users at the places ``[n]`` of ``users``."""
+        if not isinstance(self.model, FactorModel):
+            return self.scores()[row, item]
+        # By the vectors of the pairs: the backward pass through a few of all scores writes a matrix of zeros.
+        user_factors, item_factors = self.factors()
+        query = nn.functional.embedding(self.users[row], user_factors)
+        return (query * nn.functional.embedding(item, item_factors)).sum(-1).float()
 
-    @cached_property
-    def _log_normaliser(self) -> Tensor:
-        return self._all.logsumexp(-1)
+    def log_normaliser(self, temperature: float = 1.0) -> Tensor:
+        if temperature not in self._log_normaliser:
+            scores = self.scores() if temperature == 1.0 else self.scores() / temperature
+            self._log_normaliser[temperature] = scores.logsumexp(-1)
+        return self._log_normaliser[temperature]
 
     def top_items(self, k: int) -> tuple[Tensor, Tensor]:
-        scores = self._all.detach().clone()
+        scores = self.scores().detach().clone()
         row, item = self.seen.rows(self.users)
         scores[row, item] = -torch.inf
         values, items = scores.topk(k)
         return items, values
 
     def user_vectors(self) -> Tensor:
-        user, _ = self._factors
-        return nn.functional.embedding(self.users, user).float()
+        return nn.functional.embedding(self.users, self.factors()[0]).float()
 
     def item_vectors(self, items: Tensor) -> Tensor:
-        _, item = self._factors
-        return nn.functional.embedding(items, item).float()
-
-    @cached_property
-    def _factors(self) -> tuple[Tensor, Tensor]:
-        assert isinstance(self.model, FactorModel)
-        return self.model.factors()
+        return nn.functional.embedding(items, self.factors()[1]).float()
 
 
 class Distiller(nn.Module):
-    """A soft loss between teacher and student. Projections it learns are its parameters; they are trained with the
-    student and thrown away afterwards.
+    """A soft loss between teacher and student. Projections it learns are its parameters; they are trained with
+    the student and thrown away afterwards.
 
     Args:
         weight: factor of this term among the distillers of a run.
     """
+
+    weight: float
 
     def __init__(self, weight: Annotated[float, Ge(0)] = 1.0):
         super().__init__()
@@ -131,7 +162,7 @@ class Distiller(nn.Module):
     def needs(self) -> Needs:
         raise NotImplementedError
 
-    def prepare(self, student_dim: int, teacher_dim: int) -> None:  # noqa: B027
+    def prepare(self, student_dim: int, teacher_dim: int) -> None:
         """Build what depends on the sizes of both models' vectors; called once, before the optimizer is made.
         A size is 0 for a model that has no vectors."""
 

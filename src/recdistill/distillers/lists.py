@@ -9,36 +9,48 @@ from annotated_types import Ge, Gt
 from torch import Tensor
 from torch.nn import functional as F
 
-from recdistill.distillers.base import Distiller, Needs, View
+from recdistill.distillers.base import Distiller, Needs, View, on_list
+
+# Instead of -inf, whose differences are NaN: e^FLOOR is exactly 0 beside any score.
+FLOOR = -1e9
 
 
-def topk_kl_loss(top_s: Tensor, rest_s: Tensor, top_t: Tensor, temperature: float) -> Tensor:
-    """Cross-entropy between the teacher's softmax over its list and the student's over list and rest.
+def topk_kl_loss(top_s: Tensor, log_norm: Tensor, top_t: Tensor, temperature: float) -> Tensor:
+    """Cross-entropy between the teacher's softmax over its list and the student's over list and rest, mean over
+    rows. An empty list counts as 0.
 
     Args:
-        top_s, top_t: scores ``[Q, K]`` of the teacher's list by student and teacher.
-        rest_s: the student's scores ``[Q, L]`` of other items, to which the teacher gives no mass.
+        top_s: the student's scores ``[Q, K]`` of the teacher's list.
+        log_norm: log Σ e^z of the student's scores of list and rest, ``[Q]``; the teacher gives the rest no mass.
+        top_t: the teacher's scores ``[Q, K]``; -inf behind the end of a list.
         temperature: divides the teacher's scores only, so that the student stays calibrated for its own ranking.
     """
-    target = F.softmax(top_t / temperature, -1)
-    log_norm = torch.logsumexp(torch.cat([top_s, rest_s], -1), -1, keepdim=True)
-    return -(target * (top_s - log_norm)).sum(-1).mean()
+    listed = on_list(top_t)
+    target = F.softmax((top_t / temperature).masked_fill(~listed, FLOOR), -1) * listed
+    return -(target * (top_s - log_norm.unsqueeze(-1))).sum(-1).mean()
 
 
-def rrd_loss(top: Tensor, rest: Tensor) -> Tensor:
+def rrd_loss(top: Tensor, rest: Tensor, listed: Tensor | None = None) -> Tensor:
     """Relaxed Plackett-Luce: -Σ_k log(e^{z_k} / (Σ_{j≥k} e^{z_j} + Σ_l e^{z_l})), mean over rows.
 
     Args:
         top: the student's scores ``[Q, K]`` of the interesting items, in the teacher's order.
         rest: the student's scores ``[Q, L]`` of the uninteresting items, whose order does not matter.
+        listed: bool ``[Q, K]``, False behind the end of a short list; None where all lists are full.
     """
+    if listed is not None:
+        top = top.masked_fill(~listed, FLOOR)
     from_here_on = top.flip(-1).logcumsumexp(-1).flip(-1)  # [Q, K]: log Σ_{j≥k} e^{z_j}
     below = rest.logsumexp(-1, keepdim=True)
-    return (torch.logaddexp(from_here_on, below) - top).sum(-1).mean()
+    terms = torch.logaddexp(from_here_on, below) - top
+    return (terms if listed is None else terms * listed).sum(-1).mean()
 
 
 class TopKKL(Distiller):
     """Listwise soft labels: :func:`topk_kl_loss` over the teacher's top k and the rest of the catalogue.
+
+    Source: Cao et al., Learning to rank: from pairwise to listwise approach, ICML 2007, for the top-one
+    probabilities of a list.
 
     Args:
         k: length of the teacher's list.
@@ -62,16 +74,17 @@ class TopKKL(Distiller):
 
     def forward(self, student: View, teacher: View, rng: torch.Generator) -> Tensor:
         items, top_t = teacher.top_items(self.k)
+        top_s = student.scores(items)
         if not self.negatives:
-            target = F.softmax(top_t / self.temperature, -1)
-            log_p = student.scores().gather(1, items) - student.log_normaliser().unsqueeze(1)
-            return -(target * log_p).sum(-1).mean()
+            return topk_kl_loss(top_s, student.log_normaliser(), top_t, self.temperature)
         rest = unlisted(items, student, self.negatives, rng)
-        return topk_kl_loss(student.scores(items), rest, top_t, self.temperature)
+        both = torch.cat([top_s.masked_fill(~on_list(top_t), FLOOR), rest], -1)
+        return topk_kl_loss(top_s, both.logsumexp(-1), top_t, self.temperature)
 
 
 class RRD(Distiller):
-    """Relaxed ranking distillation: :func:`rrd_loss` on K interesting items of the teacher's list against L others.
+    """Relaxed ranking distillation: :func:`rrd_loss` on K interesting items of the teacher's list against L
+    others.
 
     Source: Kang et al., DE-RRD, CIKM 2020, eq. 7; the interesting items are drawn by p(rank) ∝ exp(-rank / T).
 
@@ -79,8 +92,9 @@ class RRD(Distiller):
         k: interesting items per user.
         uninteresting: other items, shared by the users of a step.
         pool: length of the teacher's list from which the interesting ones are drawn.
-        position_temperature: T of the draw; 0 takes the first k, which the paper's author found to be at least as good.
-        weight: factor among the distillers; divided by nothing, as in the paper the terms of a list are summed.
+        position_temperature: T of the draw; 0 takes the first k, which the paper's author found to be at least
+            as good.
+        weight: factor among the distillers; small, because the terms of a list are summed, as in the paper.
     """
 
     def __init__(
@@ -101,25 +115,33 @@ class RRD(Distiller):
         return Needs(top_k=self.pool if self.position_temperature else self.k)
 
     def forward(self, student: View, teacher: View, rng: torch.Generator) -> Tensor:
-        items, _ = teacher.top_items(self.needs().top_k)
+        items, top_t = teacher.top_items(self.needs().top_k)
         if self.position_temperature:
-            items = draw_by_rank(items, self.k, self.position_temperature, rng)
-        return rrd_loss(student.scores(items), unlisted(items, student, self.uninteresting, rng))
+            chosen = draw_ranks(top_t, self.k, self.position_temperature, rng)
+            items, top_t = items.gather(1, chosen), top_t.gather(1, chosen)
+        rest = unlisted(items, student, self.uninteresting, rng)
+        return rrd_loss(student.scores(items), rest, on_list(top_t))
 
 
-def draw_by_rank(items: Tensor, k: int, temperature: float, rng: torch.Generator) -> Tensor:
-    """k of the ranked ``items`` ``[Q, pool]`` without replacement, p ∝ exp(-rank / temperature), best first."""
-    rank = torch.arange(items.shape[1], device=items.device)
-    p = torch.exp(-rank / temperature).clamp(min=1e-30).expand(items.shape[0], -1)
-    chosen = torch.multinomial(p, k, generator=rng).sort(-1).values
-    return items.gather(1, chosen)
+def draw_ranks(top_scores: Tensor, k: int, temperature: float, rng: torch.Generator) -> Tensor:
+    """k places ``[Q, k]`` of each ranked list without replacement, p(rank) ∝ exp(-rank / temperature), ascending.
+
+    Places behind the end of a list are taken only when nothing else is left.
+    """
+    rank = torch.arange(top_scores.shape[1], device=top_scores.device)
+    # Gumbel's trick: the k largest of log p + noise are a draw without replacement.
+    uniform = torch.rand(top_scores.shape, generator=rng, device=top_scores.device)
+    noise = -torch.log(-torch.log(uniform.clamp(min=1e-30)).clamp(min=1e-30))
+    keys = (noise - rank / temperature).masked_fill(~on_list(top_scores), -torch.inf)
+    return keys.topk(k).indices.sort(-1).values
 
 
 def unlisted(listed: Tensor, student: View, count: int, rng: torch.Generator) -> Tensor:
-    """The student's scores ``[Q, count]`` of random items; -inf where such an item is on the user's own list."""
+    """The student's scores ``[Q, count]`` of random items; FLOOR where such an item is in the user's ``listed``."""
     others = torch.randint(student.n_items, (count,), generator=rng, device=listed.device)
-    scores = student.scores(others)  # [Q, count]
-    ordered = listed.sort(-1).values
-    at = torch.searchsorted(ordered, others.expand(len(listed), -1).contiguous()).clamp(max=listed.shape[1] - 1)
-    # A finite floor: a row whose others are all listed must not give NaN gradients.
-    return scores.masked_fill(ordered.gather(1, at) == others, -1e9)
+    # Item to its place among the others; all draws of an item share the place that was written last.
+    place = torch.full((student.n_items,), count, device=listed.device)
+    place[others] = torch.arange(count, device=listed.device)
+    hit = torch.zeros(len(listed), count + 1, dtype=torch.bool, device=listed.device)
+    hit.scatter_(1, place[listed], True)
+    return student.scores(others).masked_fill(hit[:, place[others]], FLOOR)

@@ -1,13 +1,15 @@
 """What every model offers. A model is one file here and one YAML under ``conf/model``.
 
-Ranking models map users to scores over the catalogue. The other tasks keep the same shape: a sequence model's
-query is a history instead of a user, a ctr, rating or classification model maps a table of features to logits.
+Ranking models map users to scores over the catalogue. The other tasks keep the same shape: a sequence
+model's query is a history instead of a user, a ctr, rating or classification model maps a table of features
+to logits.
 """
 
 from __future__ import annotations
 
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from recdistill.data.interactions import Interactions, Schema
@@ -17,7 +19,8 @@ class Model(nn.Module):
     """Base of all models.
 
     Args:
-        schema: sizes of the data. Every other argument of a subclass is a hyper-parameter and a key of its YAML.
+        schema: sizes of the data. Every other argument of a subclass is a hyper-parameter and a key of its
+            YAML.
 
     Attributes:
         tasks: the tasks that the model serves, by name.
@@ -29,9 +32,9 @@ class Model(nn.Module):
         super().__init__()
         self.schema = schema
 
-    def bind(self, train: Interactions) -> None:  # noqa: B027
-        """Attach what is derived from the training data and not learned, such as a graph. Called once, before
-        training and again after loading; it must not draw random numbers."""
+    def bind(self, train: Interactions) -> None:
+        """Attach what is derived from the training data and not learned, such as a graph. Called before training
+        and again after loading; it must not draw random numbers, and what it attaches must follow ``.to()``."""
 
 
 class RankingModel(Model):
@@ -53,14 +56,15 @@ class RankingModel(Model):
 
 
 class FactorModel(RankingModel):
-    """A ranking model whose score is a dot product: scoring all items is one matmul, and serving can use an index."""
+    """A ranking model whose score is a dot product: scoring all items is one matmul, and serving can use an
+    index. Whoever asks several questions in one step computes the factors once and asks :func:`dot_scores`."""
 
     def factors(self) -> tuple[Tensor, Tensor]:
-        """User factors ``[n_users, d]`` and item factors ``[n_items, d]`` whose dot products are the scores."""
+        """User factors ``[n_users, d]`` and item factors ``[n_items, d]``; their dot products are the scores."""
         raise NotImplementedError
 
     def raw_factors(self) -> tuple[Tensor, Tensor]:
-        """The learned tables themselves, for weight penalties; the same as the factors unless a model derives those."""
+        """The learned tables themselves, for penalties on weights; the factors, unless those are derived."""
         return self.factors()
 
     def scores(self, users: Tensor, items: Tensor | None = None) -> Tensor:
@@ -76,8 +80,19 @@ class ClosedFormModel(RankingModel):
         raise NotImplementedError
 
 
-def dot_scores(user_factors: Tensor, item_factors: Tensor, users: Tensor, items: Tensor | None) -> Tensor:
-    """Dot products for :meth:`RankingModel.scores`; gathers rows by ``index_select``, the fastest way back and forth."""
+def vector_size(model: nn.Module) -> int:
+    """Length of a model's vectors, 0 if it has none."""
+    if not isinstance(model, FactorModel):
+        return 0
+    with torch.no_grad():
+        return model.factors()[1].shape[1]
+
+
+def dot_scores(
+    user_factors: Tensor, item_factors: Tensor, users: Tensor, items: Tensor | None = None
+) -> Tensor:
+    """Dot products for :meth:`RankingModel.scores`; rows are gathered as by an embedding, whose backward pass
+    is the fastest."""
     query = nn.functional.embedding(users, user_factors)  # [B, d]
     if items is None:
         return query @ item_factors.T

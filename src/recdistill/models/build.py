@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from recdistill.config.gate import leaves
 from recdistill.config.importing import import_target
 from recdistill.config.plugins import plugin_modules
 from recdistill.data.interactions import Schema
@@ -12,15 +13,19 @@ from recdistill.models.base import RankingModel
 
 
 def instantiate(node: Any, **supplied: Any) -> Any:
-    """Hydra's ``instantiate`` for a config whose ``_target_`` the gate allows.
+    """Hydra's ``instantiate`` for a config whose every ``_target_``, nested ones too, the gate allows.
+
+    Args:
+        node: plain containers, resolved.
+        supplied: further arguments of the object.
 
     Raises:
-        InputError: a constructor refuses its arguments.
+        InputError: a target is not allowed, or a constructor refuses its arguments.
     """
     from hydra.errors import InstantiationException
     from hydra.utils import instantiate as hydra_instantiate
 
-    import_target(node["_target_"], "_target_", plugin_modules())
+    let_through(node)
     try:
         # In two steps, because Hydra would turn a dataclass among the arguments into a config.
         make = hydra_instantiate(node, _partial_=True, _convert_="all")
@@ -33,7 +38,24 @@ def instantiate(node: Any, **supplied: Any) -> Any:
         raise InputError(str(error.__cause__ or error), where=node["_target_"]) from error
 
 
+def let_through(node: Any) -> None:
+    """Look at every target once more where objects are made: a node may come from a file beside some weights.
+
+    Raises:
+        InputError: a target is not allowed, or a value is an interpolation, which could still become a target.
+    """
+    if not isinstance(node, dict) or "_target_" not in node:
+        raise InputError("this config names no class", where="_target_")
+    for key, value in leaves(node, ""):
+        if key.rpartition(".")[2] == "_target_":
+            import_target(value, key, plugin_modules())
+        elif isinstance(value, str) and "${" in value:
+            raise InputError(f"{value!r} is not a plain value", where=key)
+
+
 def build(net: Any, schema: Schema) -> RankingModel:
     """The model that ``net`` describes, for data of this schema."""
-    model: RankingModel = instantiate(net, schema=schema)
+    model = instantiate(net, schema=schema)
+    if not isinstance(model, RankingModel):
+        raise InputError(f"{net['_target_']} is not a model", where="_target_")
     return model

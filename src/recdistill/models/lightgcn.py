@@ -53,16 +53,19 @@ class LightGCN(FactorModel):
         self.item = nn.Embedding(schema.n_items, dim)
         nn.init.normal_(self.user.weight, std=init_std)
         nn.init.normal_(self.item.weight, std=init_std)
-        self._cache: tuple[tuple[int, int], tuple[Tensor, Tensor]] | None = None
+        self._cache: tuple[object, tuple[Tensor, Tensor]] | None = None
 
     def bind(self, train: Interactions) -> None:
         # CSR, because COO products are four times slower on CPU; not persistent, because it is derived.
-        self.register_buffer("adjacency", normalised_adjacency(train), persistent=False)
+        adjacency = normalised_adjacency(train).to(self.user.weight.device)
+        self.register_buffer("adjacency", adjacency, persistent=False)
+        self._cache = None
 
     def factors(self) -> tuple[Tensor, Tensor]:
         if self.training or torch.is_grad_enabled():
             return self._propagate()
-        version = (self.user.weight._version, self.item.weight._version)
+        # The originals, too, of weights that are parametrized; the address, because .to() keeps the version.
+        version = [(p.data_ptr(), p._version) for p in self.parameters()]
         if self._cache is None or self._cache[0] != version:
             self._cache = (version, self._propagate())
         return self._cache[1]
@@ -71,10 +74,10 @@ class LightGCN(FactorModel):
         x = torch.cat([self.user.weight, self.item.weight])  # [n_users + n_items, d]
         total = x
         for _ in range(self.layers):
-            x = _Propagate.apply(self.adjacency, x)
+            x = _Propagate.apply(self.adjacency, x)  # type: ignore[no-untyped-call]
             total = total + x
-        user, item = (total / (self.layers + 1)).split([self.schema.n_users, self.schema.n_items])
-        return user, item
+        mean = total / (self.layers + 1)
+        return mean[: self.schema.n_users], mean[self.schema.n_users :]
 
     def raw_factors(self) -> tuple[Tensor, Tensor]:
         return self.user.weight, self.item.weight

@@ -38,6 +38,9 @@ class MF(FactorModel):
         nn.init.normal_(self.user.weight, std=init_std)
         nn.init.normal_(self.item.weight, std=init_std)
 
+    def raw_factors(self) -> tuple[Tensor, Tensor]:
+        return self.user.weight, self.item.weight
+
     def factors(self) -> tuple[Tensor, Tensor]:
         user, item = self.user.weight, self.item.weight
         if self.bias is None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MAX_POINTS = 80  # of one curve
+MAX_METRICS = 3  # of one panel of curves
 MAX_LABELS = 14  # of a scatter; past it only the frontier is named
 _MARKS = {
     "teacher": ("s", 1),
@@ -118,12 +119,13 @@ def _scatter(axes: Axes, rows: Sequence[Mapping[str, Any]], role: str) -> None:
     axes.plot(xs, ys, mark, label=visible(_ROLES.get(role, role)), zorder=3, **style)
 
 
-def curves(history: Sequence[Mapping[str, Any]], row: str, name: str) -> str:
-    """Every loss term and every validation metric of one trained row, by epoch."""
+def curves(history: Sequence[Mapping[str, Any]], row: str, name: str, wanted: Sequence[str] = ()) -> str:
+    """Every loss term of one trained row by epoch, and the wanted validation metrics (else the first few)."""
     keys = list(dict.fromkeys(key for entry in history for key in entry))
     losses = [key for key in keys if key.startswith("train/") and _curve(history, key)]
     metrics = [key for key in keys if key.startswith("valid/") and _curve(history, key)]
-    parts = [("loss", losses), ("validation", metrics)]
+    chosen = [key for key in metrics if key.partition("/")[2] in wanted] or metrics[:MAX_METRICS]
+    parts = [("loss", losses), ("validation", chosen)]
     parts = [(title, part) for title, part in parts if part]
     if not parts:
         return ""

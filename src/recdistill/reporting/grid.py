@@ -194,5 +194,5 @@ def finish(folder: Path) -> int:
 
     grid = collect(folder)
     write_grid(folder, grid)
-    print_grid(grid, Console(), folder)
+    print_grid(grid, Console(width=None if sys.stdout.isatty() else 100), folder)
     return exit_code(grid["failed"])

@@ -10,7 +10,7 @@ from typing import Any
 
 from recdistill.reporting import charts, escape, figures
 from recdistill.reporting.headline import Headline, headline
-from recdistill.reporting.table import Row, Table, first, summary_table
+from recdistill.reporting.table import Row, Table, first, main_metrics, summary_table
 
 Histories = Mapping[str, Sequence[Mapping[str, Any]]]
 MAX_CURVES = 12
@@ -120,14 +120,17 @@ def _run_charts(summary: Mapping[str, Any], histories: Histories) -> list[Chart]
     rows, metric = summary["rows"], summary["metric"]
     agreeing = [{"label": r["name"], "role": r.get("role", ""), "overlap": r.get("overlap")} for r in rows]
     overlap = charts.overlap(agreeing)
-    drawn = [(name, charts.curves(h, name, f"curves-{i}")) for i, (name, h) in enumerate(histories.items())]
+    wanted = main_metrics(metric, rows)
+    drawn = [
+        (name, charts.curves(h, name, f"curves-{i}", wanted)) for i, (name, h) in enumerate(histories.items())
+    ]
     shown = [(name, curve) for name, curve in drawn if curve][:MAX_CURVES]
     found = [pareto_chart([_point(row, metric) for row in rows], metric, "Bars: 95 % CI.")]
     if overlap:
         caption = "Share of the teacher's top k that each model also has in its top k."
         found.append(Chart("Agreement with the teacher", caption, [("", overlap)]))
     if shown:
-        caption = "Each loss term as logged, and the validation metrics, by epoch."
+        caption = "Each loss term as logged, and the validation metric, by epoch."
         found.append(Chart("Learning curves", caption, shown, small=True))
     return [chart for chart in found if chart is not None]
 
@@ -146,6 +149,11 @@ def flat(content: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
     if isinstance(content, Mapping):
         for key, value in content.items():
             yield from flat(value, f"{prefix}.{key}" if prefix else str(key))
+    elif isinstance(content, list) and any(isinstance(item, Mapping) for item in content):
+        for index, item in enumerate(content[:20], 1):
+            yield from flat(item, f"{prefix} {index}")
+    elif isinstance(content, float):
+        yield prefix, f"{content:.6g}" if abs(content) < 1e6 else str(content)
     elif isinstance(content, list):
         more = f", ... ({len(content)} in all)" if len(content) > 20 else ""
         yield prefix, ", ".join(str(item) for item in content[:20]) + more
@@ -153,7 +161,7 @@ def flat(content: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
         # A seed or a year is not a count; only what is long gains from separators.
         yield prefix, f"{content:,}" if abs(content) >= 10_000 and "time" not in prefix else str(content)
     else:
-        yield prefix, "none" if content is None else str(content)
+        yield prefix, "none" if content in (None, "") else str(content)
 
 
 def provenance(summary: Mapping[str, Any]) -> list[tuple[str, str]]:

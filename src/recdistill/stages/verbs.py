@@ -150,7 +150,7 @@ def newest_run(root: Path, without: Path) -> Path:
     return max(runs, key=lambda folder: (folder / SUMMARY).stat().st_mtime)
 
 
-def check(cfg: DictConfig, folder: Path) -> int:
+def check(cfg: DictConfig, _: Path) -> int:
     """Sends one step through every stage in a temporary folder."""
     from recdistill.export.bundle import count_parameters
     from recdistill.stages.summary import entries
@@ -160,6 +160,6 @@ def check(cfg: DictConfig, folder: Path) -> int:
         content |= {"cache": temporary, "logger": None}
         line = Line(content, Path(temporary), max_steps=1)
         for entry in entries(line):
-            log.info("%-24s %12s parameters", entry.name, f"{count_parameters(entry.folder):,}")
-        log.info("one step of every stage worked; nothing was written")
+            print(f"{entry.name:24} {count_parameters(entry.folder):12,} parameters")
+        print("one step of every stage worked; nothing was written")
     return 0

@@ -1,7 +1,7 @@
 """Batches, and how an epoch is cut into them.
 
-Everything random in an epoch is drawn once, from a generator seeded by (seed, epoch). A batch is then a slice of
-resident tensors, the same on every run, every resume and every number of processes.
+Everything random in an epoch is drawn once, from a generator seeded by (seed, epoch). A batch is then a slice
+of resident tensors, the same on every run, every resume and every number of processes.
 """
 
 from __future__ import annotations
@@ -39,11 +39,12 @@ class RankingBatch:
 
     Attributes:
         user: int64 ``[B]``.
-        item: int64 ``[B]``, an item of each user.
+        item: int64 ``[B]``, an item of each user; empty where a sample is a user.
         negative: int64 ``[B, n]``, items that the user has not interacted with.
         query: int64 ``[Q]``, users whose ranking is distilled in this step.
-        weight: this process's share of the step's samples times the number of processes, so that the average over
-            processes of weight times local mean is the mean over the whole step.
+        weight: this process's share of the step's samples times the number of processes, so that the average
+            over processes of weight times local mean is the mean over the whole step. A process for which no
+            sample is left takes one at weight 0: its mean stays finite and its gradients are there to average.
         query_weight: the same for ``query``.
         seed: for what a distiller draws in this step; equal on all processes.
     """
@@ -62,7 +63,9 @@ def _share(total: int, steps: int, step: int, rank: int, world: int) -> tuple[sl
     first, last = total * step // steps, total * (step + 1) // steps
     size = last - first
     start, stop = size * rank // world, size * (rank + 1) // world
-    return slice(first + start, first + stop), world * (stop - start) / size if size else 0.0
+    if start == stop:
+        return slice(first, first + min(size, 1)), 0.0
+    return slice(first + start, first + stop), world * (stop - start) / size
 
 
 @dataclass(frozen=True)
@@ -70,8 +73,9 @@ class RankingEpoch:
     """One pass over the interactions.
 
     Attributes:
-        user, item: int64 ``[N]``, shuffled.
-        negative: int64 ``[N, n]``.
+        user: int64 ``[N]``, shuffled.
+        item: int64 ``[N]``; empty where a sample is a user.
+        negative: int64 ``[N, n]``; empty where a sample is a user.
         query: int64 ``[steps * queries]``, users in shuffled rounds; each comes once per round.
         steps: number of batches; their sizes differ by one at most.
         seed: of this epoch.
@@ -106,8 +110,7 @@ def user_epoch(train: Interactions, *, seed: int, epoch: int, batch_size: int) -
     rng = generator(train.user.device, seed, epoch)
     steps = max(1, math.ceil(train.n_users / batch_size))
     order = torch.randperm(train.n_users, generator=rng, device=rng.device)
-    none = order.new_empty(train.n_users, 0)
-    return RankingEpoch(order, order, none, order, steps, mix(seed, epoch, 1))
+    return RankingEpoch(order, order.new_empty(0), order.new_empty(0, 0), order, steps, mix(seed, epoch, 1))
 
 
 def ranking_epoch(
@@ -135,21 +138,18 @@ def ranking_epoch(
     return RankingEpoch(user, item, negative, query, steps, mix(seed, epoch, 1))
 
 
-def uniform_negatives(
-    seen: Csr, user: Tensor, count: int, n_items: int, rng: torch.Generator, rounds: int = 8
-) -> Tensor:
+def uniform_negatives(seen: Csr, user: Tensor, count: int, n_items: int, rng: torch.Generator) -> Tensor:
     """Items drawn uniformly from those that each user has not seen: int64 ``[len(user), count]``.
 
-    Seen items are drawn again, at most ``rounds`` times: a user who has seen (nearly) everything keeps
-    whatever came last, so that the sampler always ends.
+    Exact, and without drawing again: of the user's unseen items the r-th is drawn, and before it lie as many seen
+    items as have at most r unseen ones before them. A user who has seen everything gets any item.
     """
-    shape = (user.numel(), count)
-    negative = torch.randint(n_items, shape, generator=rng, device=user.device)
-    flat, owner = negative.view(-1), user.repeat_interleave(count)
-    bad = torch.nonzero(seen.contains(owner, flat)).squeeze(1)
-    for _ in range(rounds):
-        if not bad.numel():
-            break
-        flat[bad] = torch.randint(n_items, (bad.numel(),), generator=rng, device=user.device)
-        bad = bad[seen.contains(owner[bad], flat[bad])]
-    return negative
+    owner = user.unsqueeze(1).expand(-1, count)
+    unseen = n_items - seen.counts()
+    free = torch.where(unseen > 0, unseen, n_items)
+    draw = torch.randint(2**62, owner.shape, generator=rng, device=user.device) % free[owner]  # r
+    whose = torch.repeat_interleave(torch.arange(len(unseen), device=user.device), seen.counts())
+    place = torch.arange(whose.numel(), device=user.device) - seen.indptr[whose]
+    unseen_before = whose * (n_items + 1) + seen.indices - place  # ascending within and over users
+    skipped = torch.searchsorted(unseen_before, owner * (n_items + 1) + draw, right=True) - seen.indptr[owner]
+    return torch.where(unseen[owner] > 0, draw + skipped, draw)

@@ -27,13 +27,16 @@ class Objective:
     samples: Literal["interactions", "users"] = "interactions"
     negatives: int = 0
 
-    def __call__(self, model: RankingModel, batch: RankingBatch, view: ModelView, rng: torch.Generator) -> Tensor:
+    def __call__(
+        self, model: RankingModel, batch: RankingBatch, view: ModelView, rng: torch.Generator
+    ) -> Tensor:
         """Mean loss over the batch, a scalar.
 
         Args:
             model: the model in training.
             batch: one step.
-            view: the model's answers for the users of ``batch.query``, shared with the distillers.
+            view: the model's answers for the users of ``batch.query``, shared with the distillers; those for
+                other users come from ``view.of(users)``.
             rng: for random choices; equal on all processes of a step.
         """
         raise NotImplementedError
@@ -58,12 +61,13 @@ def bpr(positive: Tensor, negative: Tensor) -> Tensor:
 class BPR(Objective):
     """-log σ(z_ui - z_uj) for an item i of the user and items j that are not (+ l2 · penalty).
 
-    Source: Rendle et al., BPR, UAI 2009. Negatives that all samples of a step share (``shared``) cost one matmul
-    instead of a gather each, so that a thousand of them are affordable.
+    Source: Rendle et al., BPR, UAI 2009. Negatives that all samples of a step share (``shared``) cost one
+    matmul instead of a gather each, so that a thousand of them are affordable.
 
     Args:
         negatives: items j drawn for each sample, without the user's own.
-        shared: items j drawn for all samples of a step, whoever's they are; replaces ``negatives`` when above 0.
+        shared: items j drawn for all samples of a step, whoever's they are; replaces ``negatives`` when
+            above 0.
         l2: weight of the penalty on the rows of users, items and own negatives, 0 for none.
     """
 
@@ -77,23 +81,21 @@ class BPR(Objective):
     ):
         self.negatives, self.shared, self.l2 = (0 if shared else negatives), shared, l2
 
-    def __call__(self, model: RankingModel, batch: RankingBatch, view: ModelView, rng: torch.Generator) -> Tensor:
+    def __call__(
+        self, model: RankingModel, batch: RankingBatch, view: ModelView, rng: torch.Generator
+    ) -> Tensor:
+        own = view.of(batch.user)
         if self.shared:
             others = torch.randint(view.n_items, (self.shared,), generator=rng, device=batch.user.device)
-            positive, negative = _scores_with_shared(model, batch, others)
+            positive, negative = own.scores(batch.item.unsqueeze(1)).squeeze(1), own.scores(others)
         else:
-            scores = model.scores(batch.user, torch.cat([batch.item.unsqueeze(1), batch.negative], 1)).float()
+            scores = own.scores(torch.cat([batch.item.unsqueeze(1), batch.negative], 1))
             positive, negative = scores[:, 0], scores[:, 1:]
         loss = bpr(positive, negative)
         if self.l2:
             touched = l2_penalty(model, ("user", batch.user), ("item", batch.item), ("item", batch.negative))
             loss = loss + self.l2 * touched
         return loss
-
-
-def _scores_with_shared(model: RankingModel, batch: RankingBatch, others: Tensor) -> tuple[Tensor, Tensor]:
-    positive = model.scores(batch.user, batch.item.unsqueeze(1)).float().squeeze(1)
-    return positive, model.scores(batch.user, others).float()
 
 
 class Softmax(Objective):
@@ -112,11 +114,14 @@ class Softmax(Objective):
     def __init__(self, temperature: Annotated[float, Gt(0)] = 1.0):
         self.temperature = temperature
 
-    def __call__(self, model: RankingModel, batch: RankingBatch, view: ModelView, rng: torch.Generator) -> Tensor:  # noqa: ARG002
+    def __call__(
+        self,
+        model: RankingModel,  # noqa: ARG002
+        batch: RankingBatch,  # noqa: ARG002
+        view: ModelView,
+        rng: torch.Generator,  # noqa: ARG002
+    ) -> Tensor:
         row, item = view.seen.rows(view.users)
         count = torch.bincount(row, minlength=view.users.numel()).clamp(min=1)
-        if self.temperature == 1.0:
-            log_p = view.scores()[row, item] - view.log_normaliser()[row]
-        else:
-            log_p = F.log_softmax(view.scores() / self.temperature, -1)[row, item]
+        log_p = view.pair_scores(row, item) / self.temperature - view.log_normaliser(self.temperature)[row]
         return -(log_p / count[row]).sum() / view.users.numel()

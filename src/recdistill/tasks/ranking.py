@@ -30,13 +30,16 @@ class Ranking:
         return moved
 
     def epoch(
-        self, train: Interactions, objective: Objective, *, seed: int, epoch: int, batch_size: int, queries: int
-    ) -> RankingEpoch:
+        self, train: Interactions, objective: Objective, *,
+        seed: int, epoch: int, batch_size: int, queries: int,
+    ) -> RankingEpoch:  # fmt: skip
+        """The batches of one epoch; see :mod:`recdistill.tasks.batches`."""
         if objective.samples == "users":
             return user_epoch(train, seed=seed, epoch=epoch, batch_size=batch_size)
         return ranking_epoch(
-            train, seed=seed, epoch=epoch, batch_size=batch_size, negatives=objective.negatives, queries=queries
-        )
+            train, seed=seed, epoch=epoch, batch_size=batch_size,
+            negatives=objective.negatives, queries=queries,
+        )  # fmt: skip
 
     def evaluate(
         self, model: RankingModel, data: Dataset, part: str, ks: list[int], *, name: str = "model",
@@ -51,12 +54,13 @@ class Ranking:
         seen = data.train.csr if part == "valid" else data.train.csr.union(data.valid.csr)
         users = evaluable(relevant.csr)[rank::world]
         return rank_all(
-            scorer(model), users=users, relevant=relevant.csr, seen=seen, ks=ks, n_items=data.train.n_items, name=name
-        )
+            scorer(model), users=users, relevant=relevant.csr, seen=seen, ks=ks,
+            n_items=data.train.n_items, name=name,
+        )  # fmt: skip
 
 
 def scorer(model: RankingModel) -> Scorer:
-    """A function from users (CPU, ``[B]``) to scores (CPU, ``[B, n_items]``), with what can be shared computed once.
+    """A function from users (CPU, ``[B]``) to scores (CPU, ``[B, n_items]``); what can be shared is computed once.
 
     It leaves autocast: half-precision scores tie at the end of a list for one user in four.
     """
