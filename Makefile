@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 .PHONY: demo test lint setup clean
 
 demo: setup
-	$(BIN)/recdistill run experiment=quickstart
+	$(BIN)/recdistill run experiment=quickstart run.name=quickstart
 
 test: setup
 	$(BIN)/python -m pytest

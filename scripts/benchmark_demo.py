@@ -21,6 +21,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from recdistill.reporting.headline import headline
+
 RECDISTILL = Path(sys.executable).with_name("recdistill")
 EXPERIMENTS = {"citeulike": "citeulike/bpr200_to_mf20", "ml100k": "ml100k/lightgcn256_to_mf16"}
 EMPTY_HYDRA_APP = """
@@ -68,11 +70,11 @@ def run(title: str, arguments: list[str], folder: Path, root: Path) -> None:
     seconds, peak = timed([str(RECDISTILL), "run", *arguments], folder)
     print(f"## {title}\n\n`recdistill run {' '.join(arguments)}`: {seconds:.0f} s, peak memory {peak:.0f} MiB\n")
     print((root / "table.md").read_text().strip() + "\n")
-    summary = root / "summary.json"
-    if summary.exists():
-        for note in json.loads(summary.read_text())["notes"]:
-            print(f"- {note}")
-        print()
+    # A grid leaves a joint table and one summary per job; what each job found is said in the headline of its page.
+    for file in sorted(root.glob("summary.json")) or sorted(root.glob("*/summary.json")):
+        summary = json.loads(file.read_text())
+        print(f"- seed {summary['seed']}: {' '.join(headline(summary).sentences)}")
+    print()
 
 
 def main() -> None:
@@ -90,7 +92,7 @@ def main() -> None:
             if name == "help":
                 help_cost(folder)
             elif name == "demo":
-                run("Demo", ["experiment=quickstart"], folder, folder / "outputs/quickstart")
+                run("Demo", ["experiment=quickstart", "run.name=quickstart"], folder, folder / "outputs/quickstart")
             elif name in EXPERIMENTS and data:
                 where = [f"experiment={EXPERIMENTS[name]}", f"data.path={Path(data).resolve()}", f"run.name={name}"]
                 run(EXPERIMENTS[name], where, folder, folder / "outputs" / name)

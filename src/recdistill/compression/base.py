@@ -1,8 +1,12 @@
 """What a compression pass does, and how its result stays compressed while it is fine-tuned.
 
-A pass changes the weights and says how they are to be stored (a :class:`~recdistill.export.packing.Codec` per tensor).
-Fine-tuning then trains under exactly these constraints: zeros stay zero, and the forward pass sees quantized weights,
-with gradients passed straight through the rounding.
+A pass changes the weights and says how they are to be stored (a :class:`~recdistill.export.packing.Codec` per
+tensor). Fine-tuning then trains under exactly these constraints: zeros stay zero, and the forward pass sees
+quantized weights, with gradients passed straight through the rounding.
+
+The life of a model under constraints: :func:`constrain`, training, :func:`release`, then
+:func:`~recdistill.export.bundle.save_model` with the same codecs and clips, which stores what the forward
+pass saw. Read back, it is on the grid, and rounding it again without clips changes nothing.
 """
 
 from __future__ import annotations
@@ -16,8 +20,8 @@ from torch.nn.utils import parametrize
 
 from recdistill.export.packing import Codec, quantize_rows
 from recdistill.models.base import FactorModel, RankingModel
-from recdistill.models.build import build
 from recdistill.models.fit import Fit
+from recdistill.models.mf import MF
 
 
 @dataclass
@@ -25,11 +29,11 @@ class Compressed:
     """A model on its way through the passes.
 
     Attributes:
-        model: the model; its weights are float32, already at the values that will be stored, or latent ones that
-            rounding brings there.
+        model: the model; its weights are float32, already at the values that will be stored, or latent ones
+            that rounding brings there.
         net: ``_target_`` and hyper-parameters that rebuild it.
         codecs: how tensors of its state dict are stored, where not as dense float32.
-        clips: of quantized tensors, ``[rows]``.
+        clips: of quantized tensors, ``[rows]``; none for a tensor whose largest values are kept.
     """
 
     model: RankingModel
@@ -55,12 +59,13 @@ class CompressionPass:
 
 def tables(model: nn.Module) -> dict[str, Tensor]:
     """The tensors that passes work on: two-dimensional weights, by their name in the state dict."""
-    return {name: tensor for name, tensor in model.state_dict().items() if tensor.dim() == 2 and tensor.is_floating_point()}
+    state = model.state_dict()
+    return {name: table for name, table in state.items() if table.dim() == 2 and table.is_floating_point()}
 
 
 def materialised(model: RankingModel, net: dict[str, Any]) -> Compressed:
     """The model as it is served: one that derives its factors from a graph becomes a plain factorisation."""
-    if not isinstance(model, FactorModel) or net["_target_"].endswith(".MF"):
+    if not isinstance(model, FactorModel) or type(model) is MF:
         return Compressed(model, net)
     with torch.inference_mode():
         user, item = model.factors()
@@ -70,13 +75,16 @@ def materialised(model: RankingModel, net: dict[str, Any]) -> Compressed:
 def from_factors(model: RankingModel, user: Tensor, item: Tensor) -> Compressed:
     """An MF with these vectors."""
     net = {"_target_": "recdistill.models.mf.MF", "dim": user.shape[1]}
-    plain = build(net, model.schema)
+    with torch.random.fork_rng(devices=[]):
+        plain = MF(model.schema, dim=user.shape[1])
     plain.load_state_dict({"user.weight": user.clone().float(), "item.weight": item.clone().float()})
     return Compressed(plain.eval(), net)
 
 
 class _Masked(nn.Module):
     """Keeps zeros zero."""
+
+    kept: Tensor
 
     def __init__(self, kept: Tensor):
         super().__init__()
@@ -89,15 +97,19 @@ class _Masked(nn.Module):
 class _Rounded(nn.Module):
     """Rounds to the grid that is stored; the gradient passes as if nothing had happened."""
 
-    def __init__(self, bits: int, clip: Tensor):
+    clip: Tensor | None
+
+    def __init__(self, bits: int, clip: Tensor | None):
         super().__init__()
         self.bits = bits
         self.register_buffer("clip", clip, persistent=False)
 
     def forward(self, weight: Tensor) -> Tensor:
-        codes, scale = quantize_rows(weight, self.bits, self.clip)
-        rounded = codes * scale[:, None]
-        return weight + (rounded - weight).detach()
+        with torch.no_grad():
+            codes, scale = quantize_rows(weight, self.bits, self.clip)
+            rounded = codes * scale[:, None]
+        # An exact zero is added, so that the forward pass is on the grid to the last bit.
+        return rounded + (weight - weight.detach())
 
 
 def constrain(state: Compressed) -> None:
@@ -111,12 +123,18 @@ def constrain(state: Compressed) -> None:
         if codec.sparse:
             parametrize.register_parametrization(owner, leaf, _Masked((parameters[name] != 0).float()))
         if codec.bits != 32:
-            parametrize.register_parametrization(owner, leaf, _Rounded(codec.bits, state.clips[name]))
+            parametrize.register_parametrization(owner, leaf, _Rounded(codec.bits, state.clips.get(name)))
 
 
 def release(model: nn.Module) -> None:
-    """Undo :func:`constrain`; the weights become what the forward pass saw."""
+    """Undo :func:`constrain`: the weights become the latent ones, with their zeros, which packing rounds as
+    the forward pass did."""
     for module in list(model.modules()):
-        if parametrize.is_parametrized(module):
-            for leaf in list(module.parametrizations):  # type: ignore[arg-type]
-                parametrize.remove_parametrizations(module, leaf, leave_parametrized=True)
+        for leaf, steps in list(getattr(module, "parametrizations", {}).items()):
+            latent = steps.original.detach().clone()
+            for step in steps:
+                if isinstance(step, _Masked):
+                    latent = step(latent)
+            parametrize.remove_parametrizations(module, leaf, leave_parametrized=False)
+            with torch.no_grad():
+                getattr(module, leaf).copy_(latent)

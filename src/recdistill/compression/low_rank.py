@@ -16,8 +16,8 @@ from recdistill.models.fit import Fit
 class LowRank(CompressionPass):
     """Cuts the vectors of users and items to ``rank`` numbers, so that U Vᵀ changes least.
 
-    Source: Eckart and Young, Psychometrika 1936. The SVD of U Vᵀ comes from the QR factors of U and V, without the
-    matrix itself.
+    Source: Eckart and Young, Psychometrika 1936. The SVD of U Vᵀ comes from the QR factors of U and V,
+    without the matrix itself.
 
     Args:
         rank: new length of the vectors.
@@ -48,7 +48,7 @@ class LowRank(CompressionPass):
             )  # fmt: skip
         q_user, r_user = torch.linalg.qr(user.double())
         q_item, r_item = torch.linalg.qr(item.double())
-        left, size, right = torch.linalg.svd(r_user @ r_item.T)
+        left, size, right = torch.linalg.svd(r_user @ r_item.T, full_matrices=False)
         root = size[: self.rank].sqrt()
         return from_factors(
             state.model, q_user @ left[:, : self.rank] * root, q_item @ right[: self.rank].T * root

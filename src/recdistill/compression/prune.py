@@ -13,8 +13,8 @@ from recdistill.models.fit import Fit
 
 
 class Prune(CompressionPass):
-    """Magnitude pruning of each table. Stored are one bit per position and the values that are left, so that the
-    file shrinks from a sparsity of 1 / bits on; a dense matmul does not get faster.
+    """Magnitude pruning of each table. Stored are one bit per position and the values that are left, so that
+    the file shrinks from a sparsity of 1 / bits on; a dense matmul does not get faster.
 
     Source: Han et al., Learning both weights and connections, NeurIPS 2015.
 

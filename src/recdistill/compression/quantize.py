@@ -13,7 +13,8 @@ from recdistill.models.fit import Fit
 
 
 class Quantize(CompressionPass):
-    """Symmetric quantization by row of every table and linear layer, with the clipping that loses least per row.
+    """Symmetric quantization by row of every table and linear layer, with the clipping that loses least per
+    row.
 
     Source: Jacob et al., Quantization and training of neural networks for efficient integer-arithmetic-only
     inference, CVPR 2018, for the fine-tuning with rounding in the loop.
@@ -25,7 +26,10 @@ class Quantize(CompressionPass):
     """
 
     def __init__(
-        self, bits: Literal[8, 4] = 8, clip_candidates: Annotated[int, Ge(1)] = 12, finetune: Fit | None = None
+        self,
+        bits: Literal[8, 4] = 8,
+        clip_candidates: Annotated[int, Ge(1)] = 12,
+        finetune: Fit | None = None,
     ):
         super().__init__(finetune)
         self.bits, self.clip_candidates = bits, clip_candidates

@@ -8,13 +8,13 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, MinLen
-from pydantic import BaseModel, ConfigDict, StringConstraints
+from pydantic import BaseModel, ConfigDict, StringConstraints, model_validator
 
 Count = Annotated[int, Ge(1)]
 Text = Annotated[str, MinLen(1)]
 # A schedule is a node with a _target_; what it takes is checked by its constructor.
 Schedule = dict[str, Any]
-Metric = Annotated[str, StringConstraints(pattern=r"^[a-z_]+(@[1-9][0-9]*)?$")]
+Metric = Annotated[str, StringConstraints(pattern=r"^(ndcg|recall|hr|mrr|map|precision)@[1-9][0-9]*$")]
 
 
 class Section(BaseModel):
@@ -35,8 +35,12 @@ class Evaluation(Section):
 
     ks: Annotated[list[Count], MinLen(1)] = [5, 10, 20, 50]
     metric: Metric = "ndcg@10"
-    batch: Count | None = None
-    chunk: Count | None = None
+
+    @model_validator(mode="after")
+    def _metric_is_computed(self) -> Evaluation:
+        if int(self.metric.partition("@")[2]) not in self.ks:
+            raise ValueError(f"metric {self.metric} is not computed with ks={self.ks}: add its k to evaluation.ks")
+        return self
 
 
 class Recommend(Section):
@@ -45,7 +49,7 @@ class Recommend(Section):
     k: Count = 10
     users: str | list[str | int] | None = None
     output: str | None = None
-    model: Text = "last"
+    model: Literal["last", "teacher", "student", "alone"] = "last"
 
 
 class Checkpoint(Section):

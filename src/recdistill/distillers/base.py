@@ -1,7 +1,7 @@
 """What a distiller sees of teacher and student, and what it must offer.
 
-Teacher and student are seen through the same :class:`View`, so that a loss reads like its formula; whether the
-teacher computes its answers now or they were computed once and stored is not visible here.
+Teacher and student are seen through the same :class:`View`, so that a loss reads like its formula; whether
+the teacher computes its answers now or they were computed once and stored is not visible here.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from annotated_types import Ge
 from torch import Tensor, nn
 
 from recdistill.data.interactions import Csr
-from recdistill.models.base import FactorModel, RankingModel, dot_scores
+from recdistill.models import dot
+from recdistill.models.base import FactorModel, RankingModel
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ class ModelView:
 
     def _score(self, items: Tensor | None) -> Tensor:
         if isinstance(self.model, FactorModel):
-            return dot_scores(*self.factors(), self.users, items).float()
+            return dot.dot_scores(*self.factors(), self.users, items).float()
         return self.model.scores(self.users, items).float()
 
     def pair_scores(self, row: Tensor, item: Tensor) -> Tensor:
@@ -121,14 +122,17 @@ class ModelView:
         if not isinstance(self.model, FactorModel):
             return self.scores()[row, item]
         # By the vectors of the pairs: the backward pass through a few of all scores writes a matrix of zeros.
-        user_factors, item_factors = self.factors()
-        query = nn.functional.embedding(self.users[row], user_factors)
-        return (query * nn.functional.embedding(item, item_factors)).sum(-1).float()
+        return dot.pair_scores(*self.factors(), self.users[row], item).float()
 
     def log_normaliser(self, temperature: float = 1.0) -> Tensor:
         if temperature not in self._log_normaliser:
-            scores = self.scores() if temperature == 1.0 else self.scores() / temperature
-            self._log_normaliser[temperature] = scores.logsumexp(-1)
+            if self._all is None and isinstance(self.model, FactorModel):
+                user, item = self.factors()
+                query = nn.functional.embedding(self.users, user) / temperature
+                result = dot.log_normaliser(query, item)
+            else:
+                result = (self.scores() / temperature).logsumexp(-1)
+            self._log_normaliser[temperature] = result
         return self._log_normaliser[temperature]
 
     def top_items(self, k: int) -> tuple[Tensor, Tensor]:
@@ -146,8 +150,8 @@ class ModelView:
 
 
 class Distiller(nn.Module):
-    """A soft loss between teacher and student. Projections it learns are its parameters; they are trained with
-    the student and thrown away afterwards.
+    """A soft loss between teacher and student. Projections it learns are its parameters; they are trained
+    with the student and thrown away afterwards.
 
     Args:
         weight: factor of this term among the distillers of a run.

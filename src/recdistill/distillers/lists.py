@@ -16,14 +16,16 @@ FLOOR = -1e9
 
 
 def topk_kl_loss(top_s: Tensor, log_norm: Tensor, top_t: Tensor, temperature: float) -> Tensor:
-    """Cross-entropy between the teacher's softmax over its list and the student's over list and rest, mean over
-    rows. An empty list counts as 0.
+    """Cross-entropy between the teacher's softmax over its list and the student's over list and rest, mean
+    over rows. An empty list counts as 0.
 
     Args:
         top_s: the student's scores ``[Q, K]`` of the teacher's list.
-        log_norm: log Σ e^z of the student's scores of list and rest, ``[Q]``; the teacher gives the rest no mass.
+        log_norm: log Σ e^z of the student's scores of list and rest, ``[Q]``; the teacher gives the rest no
+            mass.
         top_t: the teacher's scores ``[Q, K]``; -inf behind the end of a list.
-        temperature: divides the teacher's scores only, so that the student stays calibrated for its own ranking.
+        temperature: divides the teacher's scores only, so that the student stays calibrated for its own
+            ranking.
     """
     listed = on_list(top_t)
     target = F.softmax((top_t / temperature).masked_fill(~listed, FLOOR), -1) * listed
@@ -86,14 +88,15 @@ class RRD(Distiller):
     """Relaxed ranking distillation: :func:`rrd_loss` on K interesting items of the teacher's list against L
     others.
 
-    Source: Kang et al., DE-RRD, CIKM 2020, eq. 7; the interesting items are drawn by p(rank) ∝ exp(-rank / T).
+    Source: Kang et al., DE-RRD, CIKM 2020, eq. 7; the interesting items are drawn by p(rank) ∝
+    exp(-rank / T).
 
     Args:
         k: interesting items per user.
         uninteresting: other items, shared by the users of a step.
         pool: length of the teacher's list from which the interesting ones are drawn.
-        position_temperature: T of the draw; 0 takes the first k, which the paper's author found to be at least
-            as good.
+        position_temperature: T of the draw; 0 takes the first k, which the paper's author found to be at
+            least as good.
         weight: factor among the distillers; small, because the terms of a list are summed, as in the paper.
     """
 
@@ -124,20 +127,20 @@ class RRD(Distiller):
 
 
 def draw_ranks(top_scores: Tensor, k: int, temperature: float, rng: torch.Generator) -> Tensor:
-    """k places ``[Q, k]`` of each ranked list without replacement, p(rank) ∝ exp(-rank / temperature), ascending.
+    """k places ``[Q, k]`` of each ranked list without replacement, p(rank) ∝ exp(-rank / temperature),
+    ascending.
 
     Places behind the end of a list are taken only when nothing else is left.
     """
     rank = torch.arange(top_scores.shape[1], device=top_scores.device)
     # Gumbel's trick: the k largest of log p + noise are a draw without replacement.
-    uniform = torch.rand(top_scores.shape, generator=rng, device=top_scores.device)
-    noise = -torch.log(-torch.log(uniform.clamp(min=1e-30)).clamp(min=1e-30))
-    keys = (noise - rank / temperature).masked_fill(~on_list(top_scores), -torch.inf)
+    exponential = torch.empty(top_scores.shape, device=top_scores.device).exponential_(generator=rng)
+    keys = (-rank / temperature - exponential.log()).masked_fill(~on_list(top_scores), -torch.inf)
     return keys.topk(k).indices.sort(-1).values
 
 
 def unlisted(listed: Tensor, student: View, count: int, rng: torch.Generator) -> Tensor:
-    """The student's scores ``[Q, count]`` of random items; FLOOR where such an item is in the user's ``listed``."""
+    """The student's scores ``[Q, count]`` of random items; FLOOR for those that are ``listed``."""
     others = torch.randint(student.n_items, (count,), generator=rng, device=listed.device)
     # Item to its place among the others; all draws of an item share the place that was written last.
     place = torch.full((student.n_items,), count, device=listed.device)

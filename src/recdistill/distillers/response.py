@@ -9,7 +9,7 @@ from annotated_types import Ge, Gt, Interval
 from torch import Tensor
 from torch.nn import functional as F
 
-from recdistill.distillers.base import Distiller, Needs, View
+from recdistill.distillers.base import Distiller, Needs, View, on_list
 
 
 def soft_label_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
@@ -26,11 +26,20 @@ def soft_label_loss(student: Tensor, teacher: Tensor, temperature: float) -> Ten
 
 
 def ce_kl_loss(student: Tensor, teacher: Tensor, temperature: float, mix: float) -> Tensor:
-    """T² · (mix · CE(p_t, p_s) + (1 - mix) · KL(p_t ‖ p_s)), mean over rows of ``[Q, I]``."""
-    teacher_p = F.softmax(teacher / temperature, -1)
-    cross_entropy = -(teacher_p * F.log_softmax(student / temperature, -1)).sum(-1).mean()
-    kl = soft_label_loss(student, teacher, temperature)
-    return mix * temperature**2 * cross_entropy + (1 - mix) * kl
+    """T² · (mix · CE(p_t, p_s) + (1 - mix) · KL(p_t ‖ p_s)), mean over rows of ``[Q, I]``.
+
+    Computed as KL + mix · H(p_t), since CE = KL + H.
+    """
+    log_p = F.log_softmax(teacher / temperature, -1)
+    entropy = -(log_p.exp() * log_p).sum(-1).mean()
+    return soft_label_loss(student, teacher, temperature) + mix * temperature**2 * entropy
+
+
+def listed_mse(student: Tensor, teacher: Tensor) -> Tensor:
+    """Mean of (z_t - z_s)² over the places of ``[Q, K]`` that hold an item."""
+    listed = on_list(teacher)
+    gap = torch.where(listed, teacher - student, 0.0)
+    return gap.square().sum() / listed.sum().clamp(min=1)
 
 
 class SoftLabel(Distiller):
@@ -55,8 +64,10 @@ class SoftLabel(Distiller):
 
 
 class CEKL(Distiller):
-    """Cross-entropy and KL on the soft labels, mixed: :func:`ce_kl_loss`. Their gradients for the student are equal
-    (CE = KL + a constant); the mix matters for the value that is logged.
+    """Cross-entropy and KL on the soft labels, mixed: :func:`ce_kl_loss`. Their gradients for the student are
+    equal (CE = KL + a constant); the mix matters for the value that is logged.
+
+    Source: the combined loss of teaching articles.
 
     Args:
         mix: share of the cross-entropy.
@@ -83,8 +94,8 @@ class CEKL(Distiller):
 class LogitMSE(Distiller):
     """Mean of (z_t - z_s)² over the teacher's top items and as many random ones.
 
-    Source: Ba and Caruana, Do deep nets really need to be deep?, NeurIPS 2014, eq. 1; on lists, because a catalogue's
-    tail would outweigh what is shown.
+    Source: Ba and Caruana, Do deep nets really need to be deep?, NeurIPS 2014, eq. 1; on lists, because a
+    catalogue's tail would outweigh what is shown.
 
     Args:
         k: items of the teacher's list, and random items.
@@ -101,6 +112,6 @@ class LogitMSE(Distiller):
     def forward(self, student: View, teacher: View, rng: torch.Generator) -> Tensor:
         items, top_scores = teacher.top_items(self.k)
         others = torch.randint(student.n_items, (self.k,), generator=rng, device=items.device)
-        on_top = (top_scores - student.scores(items)).square().mean()
+        on_top = listed_mse(student.scores(items), top_scores)
         on_others = (teacher.scores(others) - student.scores(others)).square().mean()
         return (on_top + on_others) / 2

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import logging
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
+from typing import Concatenate, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
@@ -11,21 +13,27 @@ from torch import Tensor
 from recdistill.data.interactions import Csr, Interactions
 from recdistill.distillers.base import ModelView, Needs, View
 from recdistill.errors import InputError
-from recdistill.models.base import FactorModel, RankingModel
+from recdistill.models.base import FactorModel, RankingModel, vector_size
+from recdistill.models.dot import dot_scores
 from recdistill.runs.atomic import atomic_path, file_digest, read_json, write_json
-
-log = logging.getLogger(__name__)
 
 SIGNALS = "signals.safetensors"
 SIGNALS_INFO = "signals.json"
 MAX_SCORE_BYTES = 2 * 2**30
 
+P = ParamSpec("P")
+AnyView = TypeVar("AnyView", bound=ModelView)
+Answer = TypeVar("Answer")
+
 
 class FrozenTeacher:
     """Answers a distiller's questions about users.
 
-    Not an ``nn.Module``, so that no ``.train()``, ``.to()``, optimizer, checkpoint or DDP wrapper of the student's
-    module can reach the weights.
+    Not an ``nn.Module``, so that no ``.train()``, ``.to()``, optimizer, checkpoint or DDP wrapper of the
+    student's module can reach the weights.
+
+    Attributes:
+        dim: length of its vectors, 0 if it has none.
     """
 
     dim: int = 0
@@ -50,38 +58,35 @@ class LiveTeacher(FrozenTeacher):
     def __init__(self, model: RankingModel, train: Interactions):
         self.model = model.eval().requires_grad_(False)
         self.seen = train.csr
-        self.dim = model.factors()[1].shape[1] if isinstance(model, FactorModel) else 0
+        self.dim = vector_size(model)
 
     def to(self, device: torch.device) -> None:
         self.model.to(device)
         self.seen = Csr(self.seen.indptr.to(device), self.seen.indices.to(device))
 
     def view(self, users: Tensor) -> View:
-        return _Detached(self.model, users, self.seen)
+        return _LiveView(self.model, users, self.seen)
 
 
-class _Detached(ModelView):
-    """A view without gradients and outside autocast: the student's precision is not the teacher's."""
+def _detached(
+    answer: Callable[Concatenate[AnyView, P], Answer],
+) -> Callable[Concatenate[AnyView, P], Answer]:
+    """The same answer without gradients and outside autocast: the student's precision is not the
+    teacher's."""
 
-    def scores(self, items: Tensor | None = None) -> Tensor:
-        with torch.no_grad(), torch.autocast(self.users.device.type, enabled=False):
-            return super().scores(items)
+    @wraps(answer)
+    def call(view: AnyView, /, *args: P.args, **kwargs: P.kwargs) -> Answer:
+        with torch.no_grad(), torch.autocast(view.users.device.type, enabled=False):
+            return answer(view, *args, **kwargs)
 
-    def log_normaliser(self) -> Tensor:
-        with torch.no_grad(), torch.autocast(self.users.device.type, enabled=False):
-            return super().log_normaliser()
+    return call
 
-    def top_items(self, k: int) -> tuple[Tensor, Tensor]:
-        with torch.no_grad(), torch.autocast(self.users.device.type, enabled=False):
-            return super().top_items(k)
 
-    def user_vectors(self) -> Tensor:
-        with torch.no_grad(), torch.autocast(self.users.device.type, enabled=False):
-            return super().user_vectors()
-
-    def item_vectors(self, items: Tensor) -> Tensor:
-        with torch.no_grad(), torch.autocast(self.users.device.type, enabled=False):
-            return super().item_vectors(items)
+class _LiveView(ModelView):
+    # All other answers come from these.
+    factors = _detached(ModelView.factors)
+    scores = _detached(ModelView.scores)
+    log_normaliser = _detached(ModelView.log_normaliser)
 
 
 class StoredTeacher(FrozenTeacher):
@@ -91,18 +96,24 @@ class StoredTeacher(FrozenTeacher):
         folder: where they are.
 
     Raises:
-        InputError: a signal file does not match its hash.
+        InputError: there are no signals, or they do not match their hash.
     """
 
     def __init__(self, folder: Path):
         from safetensors.torch import load_file
 
-        if file_digest(folder / SIGNALS) != read_json(folder / SIGNALS_INFO)["hash"]:
+        if not (folder / SIGNALS_INFO).is_file() or not (folder / SIGNALS).is_file():
+            raise InputError(
+                "there are no teacher signals here", where=str(folder), fix=f"remove {folder} and run again"
+            )
+        info = read_json(folder / SIGNALS_INFO)
+        if file_digest(folder / SIGNALS) != info["hash"]:
             raise InputError(
                 "the stored teacher signals are damaged",
                 where=str(folder / SIGNALS),
                 fix=f"remove the folder {folder} and run again: they are computed anew",
             )
+        self.n_items: int = info["n_items"]
         self.tensors: dict[str, Tensor] = load_file(folder / SIGNALS)
         self.dim = self.tensors["item_factors"].shape[1] if "item_factors" in self.tensors else 0
 
@@ -110,28 +121,24 @@ class StoredTeacher(FrozenTeacher):
         self.tensors = {name: tensor.to(device) for name, tensor in self.tensors.items()}
 
     def view(self, users: Tensor) -> View:
-        return _StoredView(self.tensors, users)
+        return _StoredView(self.tensors, users, self.n_items)
 
 
 class _StoredView:
-    def __init__(self, tensors: dict[str, Tensor], users: Tensor):
-        self.tensors, self.users = tensors, users
-        table = tensors.get("item_factors")
-        self.n_items = len(table) if table is not None else tensors["scores"].shape[1] if "scores" in tensors else 0
+    def __init__(self, tensors: dict[str, Tensor], users: Tensor, n_items: int):
+        self.tensors, self.users, self.n_items = tensors, users, n_items
 
     def scores(self, items: Tensor | None = None) -> Tensor:
+        if "scores" in self.tensors:
+            rows = self.tensors["scores"][self.users]
+            if items is None:
+                return rows
+            return rows[:, items] if items.dim() == 1 else rows.gather(1, items)
         with torch.autocast(self.users.device.type, enabled=False):
-            if "scores" in self.tensors:
-                rows = self.tensors["scores"][self.users]
-                if items is None:
-                    return rows
-                return rows[:, items] if items.dim() == 1 else rows.gather(1, items)
-            from recdistill.models.base import dot_scores
-
             return dot_scores(self.tensors["user_factors"], self.tensors["item_factors"], self.users, items)
 
-    def log_normaliser(self) -> Tensor:
-        return self.scores().logsumexp(-1)
+    def log_normaliser(self, temperature: float = 1.0) -> Tensor:
+        return (self.scores() / temperature).logsumexp(-1)
 
     def top_items(self, k: int) -> tuple[Tensor, Tensor]:
         items = self.tensors["top_items"][self.users, :k].long()
@@ -144,11 +151,13 @@ class _StoredView:
         return self.tensors["item_factors"][items]
 
 
-def compute_signals(model: RankingModel, train: Interactions, needs: Needs, folder: Path, chunk: int = 1024) -> None:
+def compute_signals(
+    model: RankingModel, train: Interactions, needs: Needs, folder: Path, chunk: int = 1024
+) -> None:
     """Writes what ``needs`` names, for all users, from the training part alone.
 
-    Top lists are int32 ids and float32 scores, so that stored and live answers agree; scores of all items are kept
-    as factors where the model has them and as a matrix otherwise.
+    Top lists are int32 ids and float32 scores, so that stored and live answers agree; scores of all items are
+    kept as factors where the model has them and as a matrix otherwise.
 
     Raises:
         InputError: a score matrix would be larger than 2 GiB, or vectors are wanted of a model that has none.
@@ -164,8 +173,8 @@ def compute_signals(model: RankingModel, train: Interactions, needs: Needs, fold
             tensors |= {"user_factors": user.float().contiguous(), "item_factors": item.float().contiguous()}
         matrix = needs.scores and not isinstance(model, FactorModel)
         lists, scores = [], []
-        for users in torch.arange(train.n_users).split(chunk) if needs.top_k or matrix else ():
-            view = teacher.view(users)
+        for start in range(0, train.n_users, chunk) if needs.top_k or matrix else ():
+            view = teacher.view(torch.arange(start, min(start + chunk, train.n_users)))
             if needs.top_k:
                 lists.append(view.top_items(needs.top_k))
             if matrix:
@@ -177,7 +186,8 @@ def compute_signals(model: RankingModel, train: Interactions, needs: Needs, fold
         tensors["scores"] = torch.cat(scores)
     with atomic_path(folder / SIGNALS) as temporary:
         save_file(tensors, temporary)
-    write_json(folder / SIGNALS_INFO, {"hash": file_digest(folder / SIGNALS), "needs": vars(needs)})
+    info = {"hash": file_digest(folder / SIGNALS), "needs": vars(needs), "n_items": train.n_items}
+    write_json(folder / SIGNALS_INFO, info)
 
 
 def check_needs(model: RankingModel, train: Interactions, needs: Needs) -> None:

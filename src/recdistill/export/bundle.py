@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,7 +13,7 @@ import torch
 from torch import Tensor
 
 from recdistill.data.interactions import Interactions, Schema
-from recdistill.errors import InputError
+from recdistill.errors import DivergedError, InputError
 from recdistill.export.packing import Codec, codec_json, pack, unpack
 from recdistill.models.base import RankingModel
 from recdistill.models.build import build
@@ -18,6 +21,8 @@ from recdistill.runs.atomic import atomic_path, file_digest, read_json, write_js
 
 WEIGHTS = "model.safetensors"
 INFO = "model.json"
+MAX_INFO_BYTES = 2**20
+_KEYS = ("net", "schema", "codecs", "shapes", "data", "hash", "bytes")
 
 
 def save_model(
@@ -38,6 +43,9 @@ def save_model(
         codecs: how tensors are stored that are not plain float32.
         clips: of quantized tensors, see :func:`~recdistill.export.packing.quantize_rows`.
         data: fingerprint of the data set it was trained on.
+
+    Raises:
+        DivergedError: a weight is NaN.
     """
     from safetensors.torch import save_file
 
@@ -46,6 +54,8 @@ def save_model(
     tensors: dict[str, Tensor] = {}
     shapes: dict[str, list[int]] = {}
     for name, tensor in model.state_dict().items():
+        if tensor.isnan().any():
+            raise DivergedError(f"{name} of {type(model).__name__} is NaN, so the model is not written")
         shapes[name] = list(tensor.shape)
         if name not in codecs:
             tensors[name] = tensor.detach().cpu().contiguous()
@@ -62,52 +72,109 @@ def save_model(
 
 
 def load_model(folder: Path, train: Interactions | None = None) -> RankingModel:
-    """Reads a model back in eval mode, decoded to float32.
+    """Reads a model back in eval mode, decoded to float32. Draws no random numbers.
 
     Args:
-        folder: that :func:`save_model` wrote.
+        folder: that :func:`save_model` wrote; nothing in it is trusted.
         train: attached to models that score with the training data (graphs, histories).
 
     Raises:
-        InputError: the weights are damaged or do not fit the model.
+        InputError: no model, a damaged one, weights that do not fit it, or a class that a config may not
+            name.
+    """
+    info = model_info(folder)
+    state = read_state(folder, info)
+    with _readable(folder), torch.random.fork_rng(devices=[]):
+        schema = Schema(**info["schema"])
+        _check_shapes(info["net"], schema, state)
+        model = build(info["net"], schema)
+        if train is not None:
+            model.bind(train)
+        model.load_state_dict(state)
+    return model.eval()
+
+
+def _check_shapes(net: Any, schema: Schema, state: dict[str, Tensor]) -> None:
+    """Raises ValueError where the model would have other shapes than the weights, before it takes memory."""
+    try:
+        with torch.device("meta"):
+            expected = build(net, schema).state_dict()
+    except (RuntimeError, NotImplementedError):  # a model that computes while it is built
+        return
+    for name in sorted(expected.keys() | state.keys()):
+        wanted, found = expected.get(name), state.get(name)
+        if wanted is None or found is None or wanted.shape != found.shape:
+            shapes = [list(t.shape) if t is not None else "nothing" for t in (wanted, found)]
+            raise ValueError(f"{name}: the model needs {shapes[0]}, the file has {shapes[1]}")
+
+
+def model_info(folder: Path) -> dict[str, Any]:
+    """What stands beside the weights: net, schema, codecs, shapes, data, hash, bytes.
+
+    Raises:
+        InputError: there is no such file, or it says something else.
+    """
+    if not (folder / INFO).is_file() or not (folder / WEIGHTS).is_file():
+        raise InputError("there is no model here", where=str(folder), fix="recdistill run makes one")
+    with _readable(folder):
+        if (folder / INFO).stat().st_size > MAX_INFO_BYTES:
+            raise ValueError(f"{INFO} has more than {MAX_INFO_BYTES:,} bytes")
+        info = read_json(folder / INFO)
+        if not isinstance(info, dict) or set(_KEYS) - set(info):
+            raise ValueError(f"{INFO} must have {', '.join(_KEYS)}")
+        return info
+
+
+def read_state(folder: Path, info: dict[str, Any]) -> dict[str, Tensor]:
+    """The state dict, decoded.
+
+    Raises:
+        InputError: the weights are damaged, not of the shapes that ``info`` gives, or NaN.
     """
     from safetensors.torch import load_file
 
-    info = read_json(folder / INFO)
     if file_digest(folder / WEIGHTS) != info["hash"]:
         raise InputError(
             "the model file does not match its hash", where=str(folder / WEIGHTS),
             why="it was damaged or changed after it was written", fix=f"remove {folder} and run again",
         )  # fmt: skip
-    tensors = load_file(folder / WEIGHTS)
-    state = {name: decode(name, tensors, info) for name in info["shapes"]}
-    model = build(info["net"], Schema(**info["schema"]))
-    if train is not None:
-        model.bind(train)
-    try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
-        raise InputError("the weights do not fit the model", where=str(folder), why=str(error)) from error
-    return model.eval()
+    with _readable(folder):
+        tensors = load_file(folder / WEIGHTS)
+        state = {name: decode(name, tensors, info) for name in info["shapes"]}
+        bad = [name for name, tensor in state.items() if tensor.isnan().any()]
+        if bad:
+            raise ValueError(f"{', '.join(bad)} is NaN")
+    return state
 
 
 def decode(name: str, tensors: dict[str, Tensor], info: dict[str, Any]) -> Tensor:
     """One tensor of the state dict."""
+    shape = tuple(info["shapes"][name])
     if name not in info["codecs"]:
+        if tensors[name].shape != shape:
+            raise ValueError(f"{name}: {list(shape)} expected, {list(tensors[name].shape)} found")
         return tensors[name]
-    parts = {part: tensors[f"{name}:{part}"] for part in ("values", "scale", "kept") if f"{name}:{part}" in tensors}
-    return unpack(parts, Codec(**info["codecs"][name]), tuple(info["shapes"][name]))
+    keys = {part: f"{name}:{part}" for part in ("values", "scale", "kept")}
+    parts = {part: tensors[key] for part, key in keys.items() if key in tensors}
+    return unpack(parts, Codec(**info["codecs"][name]), shape)
 
 
-def model_info(folder: Path) -> dict[str, Any]:
-    """What stands beside the weights: net, schema, codecs, shapes, data, hash, bytes."""
-    info: dict[str, Any] = read_json(folder / INFO)
-    return info
+@contextlib.contextmanager
+def _readable(folder: Path) -> Iterator[None]:
+    """Turns what goes wrong with a foreign file into a message that names it."""
+    from safetensors import SafetensorError
+
+    foreign = (SafetensorError, json.JSONDecodeError, UnicodeDecodeError)
+    try:
+        yield
+    except (*foreign, KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
+        raise InputError(
+            "the model cannot be read", where=str(folder), why=f"{type(error).__name__}: {error}",
+            fix=f"remove {folder} and run again",
+        ) from error  # fmt: skip
 
 
 def count_parameters(folder: Path) -> int:
     """Values that the file stores and that are not zero."""
-    from safetensors.torch import load_file
-
-    info, tensors = model_info(folder), load_file(folder / WEIGHTS)
-    return sum(int(torch.count_nonzero(decode(name, tensors, info))) for name in info["shapes"])
+    state = read_state(folder, model_info(folder))
+    return sum(int(torch.count_nonzero(tensor)) for tensor in state.values())

@@ -1,11 +1,14 @@
 """How a tensor is stored: dense or sparse, in 32, 8 or 4 bits per value.
 
-Rows are quantized symmetrically, each with a float16 scale: value = code · scale. Sparse tensors keep one bit per
-position and the values that are not zero, which pays from a sparsity of 1 / bits on.
+Rows are quantized symmetrically, each with a scale of its own: value = code · scale. A scale is a bfloat16,
+which has the range of a float32 in two bytes; it is stored as the int16 of the same bits, the upper half of
+the float32, so that a reader without bfloat16 can decode it. Sparse tensors keep one bit per position and the
+values that are not zero, which pays from a sparsity of 1 / bits on.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -20,10 +23,17 @@ class Codec:
     """Attributes:
     bits: per stored value.
     sparse: whether zeros are left out.
+
+    Raises:
+        ValueError: there is no such codec.
     """
 
     bits: Bits = 32
     sparse: bool = False
+
+    def __post_init__(self) -> None:
+        if self.bits not in (32, 8, 4) or not isinstance(self.sparse, bool):
+            raise ValueError(f"there is no way to store {self.bits!r} bits, sparse={self.sparse!r}")
 
 
 def quantize_rows(weight: Tensor, bits: int, clip: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -35,12 +45,12 @@ def quantize_rows(weight: Tensor, bits: int, clip: Tensor | None = None) -> tupl
         clip: share of each row's largest value that is still represented, ``[n]``; all of it by default.
 
     Returns:
-        Integer-valued float codes ``[n, d]`` and float scales ``[n]``, which a float16 holds exactly.
+        Integer-valued float codes ``[n, d]`` and float scales ``[n]``, which a bfloat16 holds exactly.
     """
     top = 2 ** (bits - 1) - 1
     largest = weight.detach().abs().amax(1)
     scale = (largest if clip is None else largest * clip) / top
-    scale = scale.half().float().clamp(min=torch.finfo(torch.float16).tiny)
+    scale = scale.bfloat16().float().clamp(min=torch.finfo(torch.bfloat16).tiny)
     return (weight / scale[:, None]).round().clamp(-top, top), scale
 
 
@@ -57,14 +67,14 @@ def best_clip(weight: Tensor, bits: int, candidates: int = 12) -> Tensor:
 
 
 def pack(weight: Tensor, codec: Codec, clip: Tensor | None = None) -> dict[str, Tensor]:
-    """The tensors to write for one weight; :func:`unpack` is the inverse, exact where the weight is on the grid."""
-    weight = weight.detach().cpu()
+    """The tensors to write for one weight; :func:`unpack` is the inverse, exact for a weight on the grid."""
+    weight = weight.detach().cpu().float()
     stored: dict[str, Tensor] = {}
     values = weight
     if codec.bits != 32:
         codes, scale = quantize_rows(weight, codec.bits, clip)
         values = codes.to(torch.int8)
-        stored["scale"] = scale.half()
+        stored["scale"] = scale.bfloat16().view(torch.int16)
     if codec.sparse:
         kept = values != 0
         stored["kept"] = pack_bits(kept.flatten())
@@ -74,22 +84,42 @@ def pack(weight: Tensor, codec: Codec, clip: Tensor | None = None) -> dict[str, 
 
 
 def unpack(stored: dict[str, Tensor], codec: Codec, shape: tuple[int, ...]) -> Tensor:
-    """float32 of ``shape``."""
-    count = int(torch.Size(shape).numel())
+    """float32 of ``shape``.
+
+    Raises:
+        ValueError: what is stored does not have the size that the shape asks for; seen before anything is
+            allocated.
+    """
+    count = math.prod(shape)
+    if codec.sparse:
+        expect(stored, "kept", torch.uint8, -(-count // 8))
+    if codec.bits != 32:
+        expect(stored, "scale", torch.int16, shape[0])
     kept = unpack_bits(stored["kept"], count) if codec.sparse else None
     n_values = int(kept.sum()) if kept is not None else count
+    expect(stored, "values", _STORED[codec.bits], -(-n_values // 2) if codec.bits == 4 else n_values)
     values = unpack_nibbles(stored["values"], n_values) if codec.bits == 4 else stored["values"]
     if kept is None:
         full = values.float().reshape(shape)
     else:
         full = torch.zeros(count).masked_scatter_(kept, values.float().flatten()).reshape(shape)
-    return full if codec.bits == 32 else full * stored["scale"].float()[:, None]
+    return full if codec.bits == 32 else full * stored["scale"].view(torch.bfloat16).float()[:, None]
+
+
+_STORED: dict[Bits, torch.dtype] = {32: torch.float32, 8: torch.int8, 4: torch.uint8}
+
+
+def expect(stored: dict[str, Tensor], part: str, dtype: torch.dtype, count: int) -> None:
+    """Raises ValueError where a stored part is missing or of another type or size."""
+    found = stored.get(part)
+    if found is None or found.dtype != dtype or found.numel() != count:
+        seen = "nothing" if found is None else f"{found.numel()} × {found.dtype}"
+        raise ValueError(f"{part}: {count} × {dtype} expected, {seen} found")
 
 
 def pack_bits(flags: Tensor) -> Tensor:
     """bool ``[n]`` to uint8 ``[ceil(n / 8)]``."""
-    padded = torch.nn.functional.pad(flags.to(torch.uint8), (0, -flags.numel() % 8)).view(-1, 8)
-    return (padded << torch.arange(8, dtype=torch.uint8)).sum(1).to(torch.uint8)
+    return (_groups(flags.to(torch.uint8), 8) << torch.arange(8, dtype=torch.uint8)).sum(1).to(torch.uint8)
 
 
 def unpack_bits(packed: Tensor, count: int) -> Tensor:
@@ -98,12 +128,18 @@ def unpack_bits(packed: Tensor, count: int) -> Tensor:
 
 def pack_nibbles(values: Tensor) -> Tensor:
     """int8 in [-7, 7], ``[n]``, to uint8 ``[ceil(n / 2)]``."""
-    padded = (torch.nn.functional.pad(values, (0, values.numel() % 2)) + 8).to(torch.uint8).view(-1, 2)
-    return padded[:, 0] | (padded[:, 1] << 4)
+    low, high = (_groups(values, 2) + 8).to(torch.uint8).unbind(1)
+    return low | (high << 4)
 
 
 def unpack_nibbles(packed: Tensor, count: int) -> Tensor:
     return torch.stack([packed & 15, packed >> 4], 1).flatten()[:count].to(torch.int8) - 8
+
+
+def _groups(values: Tensor, size: int) -> Tensor:
+    """``[n]`` to ``[ceil(n / size), size]``, filled up with zeros."""
+    count = -(-values.numel() // size)
+    return torch.nn.functional.pad(values, (0, count * size - values.numel())).view(count, size)
 
 
 def codec_json(codecs: dict[str, Codec]) -> dict[str, Any]:

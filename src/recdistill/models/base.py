@@ -7,12 +7,11 @@ to logits.
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 from torch import Tensor, nn
 
 from recdistill.data.interactions import Interactions, Schema
+from recdistill.models.dot import dot_scores
 
 
 class Model(nn.Module):
@@ -21,26 +20,20 @@ class Model(nn.Module):
     Args:
         schema: sizes of the data. Every other argument of a subclass is a hyper-parameter and a key of its
             YAML.
-
-    Attributes:
-        tasks: the tasks that the model serves, by name.
     """
-
-    tasks: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(self, schema: Schema):
         super().__init__()
         self.schema = schema
 
     def bind(self, train: Interactions) -> None:
-        """Attach what is derived from the training data and not learned, such as a graph. Called before training
-        and again after loading; it must not draw random numbers, and what it attaches must follow ``.to()``."""
+        """Attach what is derived from the training data and not learned, such as a graph. Called before
+        training and again after loading; it must not draw random numbers, and what it attaches must follow
+        ``.to()``."""
 
 
 class RankingModel(Model):
     """A model that scores items for users."""
-
-    tasks: ClassVar[frozenset[str]] = frozenset({"ranking"})
 
     def scores(self, users: Tensor, items: Tensor | None = None) -> Tensor:
         """Scores of the catalogue, or of given items.
@@ -57,10 +50,11 @@ class RankingModel(Model):
 
 class FactorModel(RankingModel):
     """A ranking model whose score is a dot product: scoring all items is one matmul, and serving can use an
-    index. Whoever asks several questions in one step computes the factors once and asks :func:`dot_scores`."""
+    index. Whoever asks several questions in one step computes the factors once and asks
+    :mod:`~recdistill.models.dot`."""
 
     def factors(self) -> tuple[Tensor, Tensor]:
-        """User factors ``[n_users, d]`` and item factors ``[n_items, d]``; their dot products are the scores."""
+        """Of users ``[n_users, d]`` and items ``[n_items, d]``; their dot products are the scores."""
         raise NotImplementedError
 
     def raw_factors(self) -> tuple[Tensor, Tensor]:
@@ -86,17 +80,3 @@ def vector_size(model: nn.Module) -> int:
         return 0
     with torch.no_grad():
         return model.factors()[1].shape[1]
-
-
-def dot_scores(
-    user_factors: Tensor, item_factors: Tensor, users: Tensor, items: Tensor | None = None
-) -> Tensor:
-    """Dot products for :meth:`RankingModel.scores`; rows are gathered as by an embedding, whose backward pass
-    is the fastest."""
-    query = nn.functional.embedding(users, user_factors)  # [B, d]
-    if items is None:
-        return query @ item_factors.T
-    rows = nn.functional.embedding(items, item_factors)  # [K, d] or [B, K, d]
-    if items.dim() == 1:
-        return query @ rows.T
-    return (rows @ query.unsqueeze(-1)).squeeze(-1)

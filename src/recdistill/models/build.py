@@ -42,7 +42,8 @@ def let_through(node: Any) -> None:
     """Look at every target once more where objects are made: a node may come from a file beside some weights.
 
     Raises:
-        InputError: a target is not allowed, or a value is an interpolation, which could still become a target.
+        InputError: a target is not allowed, or a value is an interpolation, which could still become a
+            target.
     """
     if not isinstance(node, dict) or "_target_" not in node:
         raise InputError("this config names no class", where="_target_")

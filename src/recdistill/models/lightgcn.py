@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Annotated, Any
 
 import torch
@@ -38,7 +39,9 @@ class LightGCN(FactorModel):
         init_std: standard deviation of the initial weights.
     """
 
-    adjacency: Tensor
+    indptr: Tensor
+    indices: Tensor
+    values: Tensor
 
     def __init__(
         self,
@@ -56,15 +59,18 @@ class LightGCN(FactorModel):
         self._cache: tuple[object, tuple[Tensor, Tensor]] | None = None
 
     def bind(self, train: Interactions) -> None:
-        # CSR, because COO products are four times slower on CPU; not persistent, because it is derived.
-        adjacency = normalised_adjacency(train).to(self.user.weight.device)
-        self.register_buffer("adjacency", adjacency, persistent=False)
+        graph = normalised_adjacency(train).to(self.user.weight.device)
+        # In plain parts, because a sparse buffer can be neither copied nor broadcast; not persistent, because
+        # they are derived.
+        self.register_buffer("indptr", graph.crow_indices(), persistent=False)
+        self.register_buffer("indices", graph.col_indices(), persistent=False)
+        self.register_buffer("values", graph.values(), persistent=False)
         self._cache = None
 
     def factors(self) -> tuple[Tensor, Tensor]:
-        if self.training or torch.is_grad_enabled():
+        # Kept for a frozen teacher only: fused optimizers change weights without a new version.
+        if any(p.requires_grad for p in self.parameters()):
             return self._propagate()
-        # The originals, too, of weights that are parametrized; the address, because .to() keeps the version.
         version = [(p.data_ptr(), p._version) for p in self.parameters()]
         if self._cache is None or self._cache[0] != version:
             self._cache = (version, self._propagate())
@@ -72,20 +78,17 @@ class LightGCN(FactorModel):
 
     def _propagate(self) -> tuple[Tensor, Tensor]:
         x = torch.cat([self.user.weight, self.item.weight])  # [n_users + n_items, d]
+        size = (len(x), len(x))
+        graph = torch.sparse_csr_tensor(self.indptr, self.indices, self.values, size, check_invariants=False)
         total = x
         for _ in range(self.layers):
-            x = _Propagate.apply(self.adjacency, x)  # type: ignore[no-untyped-call]
+            x = _Propagate.apply(graph, x)  # type: ignore[no-untyped-call]
             total = total + x
         mean = total / (self.layers + 1)
         return mean[: self.schema.n_users], mean[self.schema.n_users :]
 
     def raw_factors(self) -> tuple[Tensor, Tensor]:
         return self.user.weight, self.item.weight
-
-    def train(self, mode: bool = True) -> LightGCN:
-        self._cache = None
-        super().train(mode)
-        return self
 
 
 def normalised_adjacency(train: Interactions) -> Tensor:
@@ -97,6 +100,10 @@ def normalised_adjacency(train: Interactions) -> Tensor:
     degree = torch.bincount(torch.cat([user, item]), minlength=size).clamp(min=1).float()
     value = (degree[user] * degree[item]).rsqrt()
     rows, columns = torch.cat([user, item]), torch.cat([item, user])
-    return torch.sparse_coo_tensor(
+    graph = torch.sparse_coo_tensor(
         torch.stack([rows, columns]), value.repeat(2), (size, size), check_invariants=False
-    ).coalesce().to_sparse_csr()  # fmt: skip
+    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*CSR tensor support is in beta.*")
+        # COO products are four times slower on CPU.
+        return graph.coalesce().to_sparse_csr()

@@ -48,7 +48,8 @@ class LinearItemModel(ClosedFormModel):
     def scores(self, users: Tensor, items: Tensor | None = None) -> Tensor:
         row, item = Csr(self.indptr, self.indices).rows(users)
         offsets = torch.searchsorted(row, torch.arange(users.numel(), device=users.device))
-        # A bag sums the rows of the history's items: a sparse-dense product without building the sparse matrix.
+        # A bag sums the rows of the history's items: a sparse-dense product without building the sparse
+        # matrix.
         scores = torch.nn.functional.embedding_bag(item, self.weight, offsets, mode="sum")
         if items is None:
             return scores

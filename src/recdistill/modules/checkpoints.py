@@ -13,6 +13,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.plugins.io import CheckpointIO
 from torch import Tensor
 
@@ -20,7 +21,7 @@ from recdistill.errors import InputError
 from recdistill.evaluation.metrics import direction
 from recdistill.modules.supervised import SupervisedModule
 from recdistill.runs.atomic import atomic_path
-from recdistill.runs.stop import stop_requested
+from recdistill.runs.stop import listen, stop_requested
 
 LAST = "last.ckpt"
 
@@ -29,11 +30,22 @@ class AtomicCheckpointIO(CheckpointIO):
     """Writes a checkpoint whole or not at all, and never unpickles anything but tensors and plain containers."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:  # noqa: ARG002
-        with atomic_path(Path(path)) as temporary:
-            torch.save(checkpoint, temporary)
+        with atomic_path(Path(path)) as temporary, temporary.open("wb") as file:
+            try:
+                torch.save(checkpoint, file)
+            except RuntimeError as error:
+                if isinstance(error.__context__, OSError):  # a full disk, which torch tells of as "unexpected pos"
+                    raise error.__context__ from None
+                raise
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = True) -> dict[str, Any]:  # noqa: ARG002
-        return load_plain(Path(path), map_location)
+        content = load_plain(Path(path), map_location)
+        if not isinstance(content, dict) or not {"recdistill", "state_dict", "callbacks"} <= content.keys():
+            raise InputError(
+                "this is not a checkpoint of this training", where=str(path),
+                why="some other program wrote it", fix="remove it and run again",
+            )  # fmt: skip
+        return content
 
     def remove_checkpoint(self, path: Any) -> None:
         Path(path).unlink(missing_ok=True)
@@ -51,19 +63,23 @@ def load_plain(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
         raise InputError(
             f"cannot read the checkpoint {path.name}",
             where=str(path),
-            why=str(error).splitlines()[0],
+            why=(str(error).splitlines() or [type(error).__name__])[0],
             fix="remove it and run again; only files of tensors and plain containers are read",
         ) from error
     return content
 
 
-class Checkpointer(pl.Callback):
+class Checkpointer(Checkpoint):
     """Saves where training is every few seconds and when it is asked to stop; goes on from there.
+
+    It looks after every optimizer step and, since Lightning calls a ``Checkpoint`` last, at the very end of an epoch.
 
     Args:
         folder: of the checkpoint.
-        every_seconds: time between saves at the end of an epoch.
+        every_seconds: time between saves.
     """
+
+    ASK_EVERY = 16  # steps between agreements, where there are several processes
 
     def __init__(self, folder: Path, every_seconds: float):
         self.path, self.every_seconds = folder / LAST, every_seconds
@@ -71,21 +87,42 @@ class Checkpointer(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, SupervisedModule)
-        progress = trainer.fit_loop.epoch_progress.current
-        progress.processed = progress.completed = progress.started = progress.ready = pl_module.position[0]
-
-    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        if stop_requested():
-            trainer.save_checkpoint(self.path)
-            trainer.should_stop = True
-            # Validation and the end of the epoch belong to the run that goes on from here.
-            raise Stopped
+        listen()  # again, since Lightning has just put its own handlers in front
+        epoch = pl_module.position[0]
+        progress, loop = trainer.fit_loop.epoch_progress.current, trainer.fit_loop.epoch_loop
+        progress.processed = progress.completed = progress.started = progress.ready = epoch
+        loop._batches_that_stepped = epoch  # the loggers' x-axis
+        steps = loop.manual_optimization.optim_step_progress.total
+        steps.ready = steps.completed = getattr(pl_module, "resumed_step", 0)
+        self.saved = time.monotonic()
+        pl_module.after_step = lambda: self.look(trainer, pl_module.position[1])
 
     def on_train_epoch_end(self, trainer: pl.Trainer, _: pl.LightningModule) -> None:
-        due = torch.tensor(time.monotonic() - self.saved >= self.every_seconds)
-        if trainer.strategy.broadcast(bool(due)):
+        self.look(trainer, 0)
+
+    def look(self, trainer: pl.Trainer, step: int) -> None:
+        """Saves if it is time to.
+
+        Raises:
+            Stopped: a signal came in.
+        """
+        stop, due = stop_requested(), time.monotonic() - self.saved >= self.every_seconds
+        if trainer.world_size > 1:
+            if step % self.ASK_EVERY:
+                return
+            stop, due = self.agreed(trainer, stop, due)
+        if stop or due:
             trainer.save_checkpoint(self.path)
             self.saved = time.monotonic()
+        if stop:
+            raise Stopped
+
+    @staticmethod
+    def agreed(trainer: pl.Trainer, *wishes: bool) -> list[bool]:
+        """What at least one of the processes wants."""
+        wanted = torch.tensor(wishes, dtype=torch.int32, device=trainer.strategy.root_device)
+        torch.distributed.all_reduce(wanted, torch.distributed.ReduceOp.MAX)
+        return [bool(wish) for wish in wanted.tolist()]
 
 
 class Stopped(BaseException):
@@ -108,6 +145,13 @@ class KeepBest(pl.Callback):
         self.waited = 0
         self.weights: dict[str, Tensor] = {}
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
+        trainer.should_stop = self.exhausted  # by a run that was killed before it could end
+
+    @property
+    def exhausted(self) -> bool:
+        return 0 < self.patience <= self.waited
+
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, SupervisedModule)
         value = float(trainer.callback_metrics[f"valid/{self.monitor}"])
@@ -116,8 +160,7 @@ class KeepBest(pl.Callback):
             self.weights = {k: v.detach().to("cpu", copy=True) for k, v in pl_module.model.state_dict().items()}
         else:
             self.waited += 1
-            if self.patience and self.waited >= self.patience:
-                trainer.should_stop = True
+            trainer.should_stop = self.exhausted
 
     def state_dict(self) -> dict[str, Any]:
         return {"best": self.best, "best_epoch": self.best_epoch, "waited": self.waited, "weights": self.weights}

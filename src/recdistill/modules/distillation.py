@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from recdistill.distillers.base import Distiller, ModelView
 from recdistill.distillers.teacher import FrozenTeacher
 from recdistill.models.base import FactorModel
-from recdistill.modules.supervised import StudentModule
+from recdistill.modules.supervised import StudentModule, times
 from recdistill.tasks.batches import RankingBatch, generator, mix
 
 
@@ -34,6 +34,13 @@ class DistillationModule(StudentModule):
         # At alpha 0 nothing of them is trained, and DDP refuses parameters without gradients.
         self.distillers = nn.ModuleDict(distillers if alpha else {})
         self.queries = self.fit_config.queries if alpha else 0
+        self.coefficients[self.objective.name] = 1 - alpha
+        self.coefficients |= {name: alpha * distiller.weight for name, distiller in distillers.items()}
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        # A precision such as bf16-true has cast all parameters; what distillers compare is float32.
+        self.distillers.float()
+        return super().configure_optimizers()
 
     def on_fit_start(self) -> None:
         super().on_fit_start()
@@ -42,16 +49,12 @@ class DistillationModule(StudentModule):
     def loss_terms(self, batch: RankingBatch) -> dict[str, Tensor]:
         student = ModelView(self.model, batch.query, self.train_part.csr)
         rng = generator(self.device, batch.seed)
-        terms = {self.objective.name: self.objective(self.model, batch, student, rng)}
+        terms = {self.objective.name: times(batch.weight, self.objective(self.model, batch, student, rng))}
         if self.distillers:
             teacher = self.teacher.view(batch.query)
             for name, distiller in self.distillers.items():
-                terms[name] = distiller(student, teacher, rng)
+                terms[name] = times(batch.query_weight, distiller(student, teacher, rng))
         return terms
-
-    def weights(self, batch: RankingBatch) -> dict[str, float]:
-        soft = {name: self.alpha * d.weight * batch.query_weight for name, d in self.distillers.items()}
-        return {self.objective.name: (1 - self.alpha) * batch.weight, **soft}
 
     def describe(self) -> str:
         temperatures = {n: d.temperature for n, d in self.distillers.items() if hasattr(d, "temperature")}

@@ -22,7 +22,7 @@ class History(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, SupervisedModule)
-        epoch = pl_module.position[0] - 1
+        epoch = pl_module.position[0]
         row: dict[str, float] = {"epoch": epoch, "seconds": round(time.monotonic() - pl_module.started, 3)}
         row |= {f"train/{name}": value for name, value in pl_module.sums.items()}
         if (epoch + 1) % pl_module.fit_config.validate_every == 0:

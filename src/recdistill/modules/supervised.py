@@ -9,19 +9,20 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.core.optimizer import LightningOptimizer
 from torch import Tensor
 
 from recdistill.data.interactions import Dataset, Interactions
 from recdistill.distillers.base import ModelView
-from recdistill.errors import DivergedError
+from recdistill.errors import DivergedError, InputError
 from recdistill.evaluation.metrics import RankingMetrics
 from recdistill.models.base import RankingModel
 from recdistill.models.fit import Fit
-from recdistill.runs.stop import stop_requested
 from recdistill.tasks.batches import RankingBatch, generator, mix
 from recdistill.tasks.objectives import Objective
 from recdistill.tasks.ranking import Ranking
@@ -37,34 +38,46 @@ class SupervisedModule(pl.LightningModule):
         data: the data set; ``test`` is never read here.
         seed: of everything random in training.
         ks: list lengths of the validation metrics.
+        max_steps: of each epoch, 0 for all; to try a config out.
+
+    Attributes:
+        position: the epoch, and how many of its steps are done.
+        coefficients: the factor of each term in the loss.
+        queries: users whose ranking is distilled in a step.
+        after_step: called after each step; a callback puts itself there.
     """
 
     role = "model"
 
     def __init__(
-        self, model: RankingModel, objective: Objective, fit: Fit, data: Dataset, *, seed: int, ks: list[int]
-    ):
+        self, model: RankingModel, objective: Objective, fit: Fit, data: Dataset, *, seed: int, ks: list[int],
+        max_steps: int = 0,
+    ):  # fmt: skip
         super().__init__()
         self.automatic_optimization = False
         self.model = model
         self.objective, self.fit_config, self.data = objective, fit, data
+        self.train_part: Interactions = data.train
         self.task = Ranking()
-        self.seed, self.ks = seed, ks
-        self.position = (0, 0)  # epoch and step that come next
+        self.seed, self.ks, self.max_steps = seed, ks, max_steps
+        self.queries = 0
+        self.coefficients = {objective.name: 1.0}
+        self.position = (0, 0)
         self.sums: dict[str, float] = {}
         self.started = 0.0
+        self.after_step: Callable[[], None] = _nothing
 
     # What a subclass adds to.
 
     def loss_terms(self, batch: RankingBatch) -> dict[str, Tensor]:
-        """Named, unweighted terms of the loss, each a mean over this process's part of the step."""
+        """Named terms of the loss. Their average over processes is the mean over the whole step."""
         view = ModelView(self.model, batch.query, self.train_part.csr)
         rng = generator(self.device, batch.seed)
-        return {self.objective.name: self.objective(self.model, batch, view, rng)}
+        return {self.objective.name: times(batch.weight, self.objective(self.model, batch, view, rng))}
 
-    def weights(self, batch: RankingBatch) -> dict[str, float]:
-        """The factor of each term in the loss."""
-        return {self.objective.name: batch.weight}
+    def describe(self) -> str:
+        """More settings for an error message."""
+        return ""
 
     # The loop.
 
@@ -77,9 +90,6 @@ class SupervisedModule(pl.LightningModule):
         ]
         # The CPU default of Adam is five times slower than the fused one.
         return torch.optim.AdamW([g for g in groups if g["params"]], lr=self.fit_config.lr, fused=True)
-
-    def setup(self, stage: str) -> None:  # noqa: ARG002
-        self.train_part: Interactions = self.data.train
 
     def on_fit_start(self) -> None:
         self.train_part = self.task.to_device(self.data.train, self.device)
@@ -94,70 +104,77 @@ class SupervisedModule(pl.LightningModule):
         self.started = time.monotonic()
 
     def training_step(self, _: int, __: int) -> None:
-        epoch, first = self.position
+        """All steps of the epoch that are not done yet."""
+        epoch, done = self.position
+        if not done:
+            self.sums = {}
         plan = self.task.epoch(
             self.train_part, self.objective, seed=self.seed, epoch=epoch,
             batch_size=self.fit_config.batch_size, queries=self.queries,
         )  # fmt: skip
-        if first == 0:
-            self.sums = {}
-        for step in range(first, plan.steps):
-            self.optimize(plan.batch(step, self.global_rank, self.trainer.world_size), step, plan.steps)
-            self.position = (epoch, step + 1)
-            if stop_requested():
-                break
-        else:
-            self.position = (epoch + 1, 0)
-
-    queries = 0
-
-    def optimize(self, batch: RankingBatch, step: int, steps: int) -> None:
-        """One optimizer step: losses, backward, update."""
         optimizer = self.optimizers()
-        assert not isinstance(optimizer, list)
-        epoch = self.position[0]
+        assert isinstance(optimizer, LightningOptimizer)
+        for step in range(done, min(plan.steps, self.max_steps or plan.steps)):
+            batch = plan.batch(step, self.global_rank, self.trainer.world_size)
+            self.set_learning_rate(optimizer, epoch * plan.steps + step, self.fit_config.epochs * plan.steps)
+            for name, value in self.optimize(optimizer, batch, step).items():
+                self.sums[name] = self.sums.get(name, 0.0) + value / plan.steps
+            self.position = (epoch, step + 1)
+            self.after_step()
+        self.share_sums()
+
+    def share_sums(self) -> None:
+        """Averages the logged values over processes; they may be averaged at any time and summed up further."""
+        if self.trainer.world_size > 1 and self.sums:
+            values = torch.tensor(list(self.sums.values()), dtype=torch.float64, device=self.device)
+            torch.distributed.all_reduce(values)
+            self.sums = dict(zip(self.sums, (values / self.trainer.world_size).tolist(), strict=True))
+
+    def optimize(self, optimizer: LightningOptimizer, batch: RankingBatch, step: int) -> dict[str, float]:
+        """One optimizer step: losses, backward, update. Gives the values of the loss and its terms."""
         # Dropout's numbers too are a function of where we are, so that a resumed run draws the same.
-        torch.manual_seed(mix(self.seed, self.global_rank, epoch, step))
-        terms, weights = self.loss_terms(batch), self.weights(batch)
-        loss = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
-        lr = self.learning_rate(epoch * steps + step, self.fit_config.epochs * steps)
-        for group in optimizer.param_groups:
-            group["lr"] = lr
-        self.check_finite(loss, terms, step, lr)
+        torch.manual_seed(mix(self.seed, self.global_rank, self.position[0], step))
+        terms = self.loss_terms(batch)
+        loss = weighted_sum(terms, self.coefficients)
+        # One copy for all, since each is a wait for the device.
+        values = torch.stack([loss.detach(), *(term.detach() for term in terms.values())]).tolist()
+        named = dict(zip(("loss", *terms), values, strict=True))
+        if not math.isfinite(values[0]):
+            raise self.diverged(named, step, optimizer.param_groups[0]["lr"])
         optimizer.zero_grad()
         self.manual_backward(loss)
         if self.fit_config.clip:
-            self.clip_gradients(optimizer, gradient_clip_val=self.fit_config.clip)
+            self.clip(optimizer)
         optimizer.step()
-        # Autocast keeps casts of the weights for the whole training_step; the next step must not see old ones.
-        torch.clear_autocast_cache()
-        for name, value in (("loss", loss), *terms.items()):
-            self.sums[name] = self.sums.get(name, 0.0) + float(value.detach()) / steps
+        return named
 
-    def learning_rate(self, step: int, total: int) -> float:
-        if self.fit_config.schedule == "constant":
-            return self.fit_config.lr
-        return self.fit_config.lr * 0.5 * (1 + math.cos(math.pi * step / max(total, 1)))
+    def clip(self, optimizer: LightningOptimizer) -> None:
+        """Limits the norm of the gradient, also where half precision has scaled it (fused optimizers unscale late)."""
+        scaler: torch.amp.GradScaler | None = getattr(self.trainer.precision_plugin, "scaler", None)
+        scale = scaler.get_scale() if scaler is not None else 1.0
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        torch.nn.utils.clip_grad_norm_(parameters, self.fit_config.clip * scale)
 
-    def check_finite(self, loss: Tensor, terms: dict[str, Tensor], step: int, lr: float) -> None:
-        """Raises DivergedError, naming the term, before a bad gradient can reach the weights."""
-        if math.isfinite(float(loss.detach())):
-            return
-        bad = [name for name, term in terms.items() if not bool(term.detach().isfinite())] or list(terms)
-        raise DivergedError(
+    def set_learning_rate(self, optimizer: LightningOptimizer, step: int, total: int) -> None:
+        lr = self.fit_config.lr
+        if self.fit_config.schedule == "cosine":
+            lr *= 0.5 * (1 + math.cos(math.pi * step / max(total, 1)))
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+
+    def diverged(self, values: dict[str, float], step: int, lr: float) -> DivergedError:
+        """The error that names the term; it is raised before a bad gradient can reach the weights."""
+        bad = [name for name, value in values.items() if name != "loss" and not math.isfinite(value)] or ["loss"]
+        return DivergedError(
             f"training diverged: {', '.join(bad)} is not finite at epoch {self.position[0]}, step {step}",
             where=f"{self.role}, lr={lr:g}{self.describe()}",
             why="the loss became NaN or infinite; the weights before this step are kept in the last checkpoint",
             fix=f"lower the learning rate ({self.role}.fit.lr={lr / 3:.1g}) or clip gradients ({self.role}.fit.clip=1)",
         )
 
-    def describe(self) -> str:
-        """More settings for an error message."""
-        return ""
-
     def on_train_epoch_end(self) -> None:
-        row = {f"train/{name}": value for name, value in self.sums.items()}
-        self.log_dict(row, sync_dist=True)
+        self.log_dict({f"train/{name}": value for name, value in self.sums.items()})
+        self.position = (self.position[0] + 1, 0)
 
     # Validation: the same evaluator as for every table.
 
@@ -178,12 +195,37 @@ class SupervisedModule(pl.LightningModule):
     # Only plain containers go into a checkpoint; loop counters of Lightning are left out (see checkpoints.py).
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["recdistill"] = {"position": list(self.position), "sums": dict(self.sums)}
+        self.share_sums()
+        checkpoint["recdistill"] = {
+            "position": list(self.position), "sums": dict(self.sums), "global_step": self.trainer.global_step,
+        }  # fmt: skip
         checkpoint.pop("loops", None)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        epoch, step = checkpoint["recdistill"]["position"]
-        self.position, self.sums = (epoch, step), dict(checkpoint["recdistill"]["sums"])
+        shapes = {name: tensor.shape for name, tensor in checkpoint["state_dict"].items()}
+        if shapes != {name: tensor.shape for name, tensor in self.state_dict().items()}:
+            raise InputError(
+                "this is not a checkpoint of this training", where=self.role,
+                why="it holds other weights", fix="remove it and run again",
+            )  # fmt: skip
+        own = checkpoint["recdistill"]
+        self.position, self.sums = (own["position"][0], own["position"][1]), dict(own["sums"])
+        self.resumed_step: int = own["global_step"]
+
+
+def times(factor: float, term: Tensor) -> Tensor:
+    """A product that costs nothing for a factor of 1."""
+    return term if factor == 1.0 else factor * term
+
+
+def weighted_sum(terms: dict[str, Tensor], coefficients: dict[str, float]) -> Tensor:
+    """Σ coefficient · term."""
+    parts = [times(coefficients[name], term) for name, term in terms.items()]
+    return parts[0] if len(parts) == 1 else torch.stack(parts).sum()
+
+
+def _nothing() -> None:
+    pass
 
 
 class TeacherModule(SupervisedModule):

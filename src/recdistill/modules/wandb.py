@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import Any
+from pathlib import Path
 
 from pytorch_lightning.loggers import WandbLogger
 
@@ -24,18 +24,21 @@ class OfflineSafeWandbLogger(WandbLogger):
         import wandb
 
         mode = os.environ.get("WANDB_MODE") or ("online" if _has_key() else "offline")
-        settings: dict[str, Any] = {"silent": True, "console": "off", "init_timeout": 5}
         if mode == "online" and not _reachable():
             log.warning("W&B can't be reached: logging offline; later: wandb sync %s/wandb/offline-run-*", save_dir)
             mode = "offline"
-        super().__init__(
-            save_dir=save_dir, name=name, project=project, mode=mode, settings=wandb.Settings(**settings)
-        )
+        # The library reads the environment again, and stops at an empty value.
+        os.environ["WANDB_MODE"] = mode
+        Path(save_dir).mkdir(parents=True, exist_ok=True)
+        settings = wandb.Settings(silent=True, console="off", init_timeout=5)
+        super().__init__(save_dir=save_dir, name=name, project=project, mode=mode, settings=settings)
+        self._wandb_init.pop("anonymous", None)  # W&B warns of it, even where it is None
 
     def close(self) -> None:
         """Ends the run, so that the next job of a grid gets its own."""
         if self._experiment is not None:
-            self._experiment.finish(quiet=True)
+            self._experiment.finish()
+            self._experiment = None
 
 
 def _has_key() -> bool:
@@ -45,12 +48,16 @@ def _has_key() -> bool:
 
 
 def _reachable(timeout: float = 3.0) -> bool:
-    import socket
-    from urllib.parse import urlparse
+    """Whether something answers HTTP at the service's address, in whatever way."""
+    import http.client
+    import urllib.error
+    import urllib.request
 
-    host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai"))
+    address = os.environ.get("WANDB_BASE_URL") or "https://api.wandb.ai"
     try:
-        socket.create_connection((host.hostname or "", host.port or 443), timeout).close()
-    except OSError:
+        urllib.request.urlopen(address, timeout=timeout).close()
+    except urllib.error.HTTPError as answer:
+        return answer.code not in (502, 503, 504)  # these come from a proxy on the way
+    except (OSError, ValueError, http.client.HTTPException):
         return False
     return True

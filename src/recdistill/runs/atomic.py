@@ -15,6 +15,10 @@ from typing import Any
 
 from recdistill.errors import ResourceError
 
+RESOURCES = (
+    errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT, errno.EPERM, errno.ENOTDIR, errno.EFBIG,
+)  # fmt: skip
+
 
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
@@ -43,7 +47,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def _resource(error: OSError, path: Path) -> ResourceError | OSError:
-    if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT, errno.EPERM, errno.ENOTDIR):
+    if error.errno not in RESOURCES:
         return error
     free = ""
     with contextlib.suppress(OSError):

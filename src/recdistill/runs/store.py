@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,14 +37,12 @@ class Store:
         A process that wants what another one is making waits for it. ``make`` works in a folder of its own name
         which survives a kill, so that it can go on from a checkpoint it finds there.
         """
-        from filelock import FileLock
-
         folder = self.folder(stage, depends_on)
         if (folder / STAMP).exists():
             log.info("%s: from cache (%s)", title or stage, folder.name)
             return folder
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.with_suffix(".lock")):
+        with _locked(folder.with_suffix(".lock"), title or stage):
             if (folder / STAMP).exists():
                 log.info("%s: from cache (%s)", title or stage, folder.name)
                 return folder
@@ -59,6 +58,23 @@ class Store:
             )  # fmt: skip
             partial.replace(folder)
         return folder
+
+
+@contextlib.contextmanager
+def _locked(path: Path, title: str) -> Iterator[None]:
+    """Holds a file lock, which the system frees when its owner dies."""
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        log.info("%s: another process is making it; waiting", title)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def stamp(folder: Path) -> dict[str, Any]:

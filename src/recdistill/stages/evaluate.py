@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from recdistill.data.interactions import Dataset
+from recdistill.errors import InputError
 from recdistill.evaluation.cost import latency
 from recdistill.evaluation.ranking import RankingResult, recommend
 from recdistill.export.bundle import WEIGHTS, count_parameters, load_model, model_info
@@ -43,21 +44,39 @@ class Evaluated:
     info: dict[str, Any]
 
 
-def evaluate(store: Store, model_folder: Path, data: Dataset, ks: list[int], name: str) -> Evaluated:
-    """Ranks the full catalogue for every test user, or reads what was found before.
+def evaluate(
+    store: Store, model_folder: Path, data: Dataset, ks: list[int], name: str, part: str = "test"
+) -> Evaluated:
+    """Ranks the full catalogue for every user of a part, or reads what was found before.
+
+    Args:
+        part: "test", or "valid" where the test part must stay closed.
 
     Raises:
         InputError: the model was made for other data, or a score is NaN.
     """
-    depends_on = {
-        "model": model_info(model_folder)["hash"], "net": model_info(model_folder)["net"],
-        "data": data.fingerprint, "ks": ks,
-    }  # fmt: skip
+    info = model_info(model_folder)
+    require_same_data(model_folder, data)
+    if not len(getattr(data, part)):
+        raise InputError(f"there is no {part} part to evaluate on", where="data", why="the source or the split gives none")
+    depends_on = {"model": info["hash"], "net": info["net"], "data": data.fingerprint, "ks": ks, "part": part}
 
     def make(folder: Path) -> None:
-        write_result(folder, Ranking().evaluate(load_model(model_folder, data.train), data, "test", ks, name=name), data)
+        model = load_model(model_folder, data.train)
+        write_result(folder, Ranking().evaluate(model, data, part, ks, name=name), data)
 
     return read_result(store.obtain("evaluate", depends_on, make, f"evaluate {name}"))
+
+
+def require_same_data(model_folder: Path, data: Dataset) -> None:
+    """Raises InputError for a model of another data set, even one with the same numbers of users and items."""
+    info = model_info(model_folder)
+    if info["data"] != data.fingerprint:
+        raise InputError(
+            "the model was made for another data set", where=str(model_folder),
+            why=f"its data are {info['data'] or 'unknown'}, these are {data.fingerprint}",
+            fix="evaluate and distil with the data, filters and split that it was trained on",
+        )  # fmt: skip
 
 
 def write_result(folder: Path, result: RankingResult, data: Dataset) -> None:

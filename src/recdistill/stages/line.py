@@ -13,6 +13,7 @@ from recdistill.compression.quantize import Quantize
 from recdistill.data import store as data_store
 from recdistill.data.interactions import Dataset
 from recdistill.data.prepare import prepare
+from recdistill.data.sources.base import PARTS
 from recdistill.distillers.base import Needs
 from recdistill.distillers.teacher import check_needs, compute_signals
 from recdistill.errors import InputError
@@ -21,7 +22,7 @@ from recdistill.models.build import instantiate
 from recdistill.runs.store import Store
 from recdistill.stages.compress import compress
 from recdistill.stages.launch import launch
-from recdistill.stages.training import FitSpec
+from recdistill.stages.training import TRAINING_PARTS, FitSpec
 
 log = logging.getLogger(__name__)
 
@@ -32,10 +33,10 @@ class Line:
     Args:
         cfg: the resolved config.
         folder: of the run, for loggers.
-        max_steps: optimizer steps of each training, -1 for all; for trying a config out.
+        max_steps: optimizer steps of each training, 0 for all; for trying a config out.
     """
 
-    def __init__(self, cfg: dict[str, Any], folder: Path, max_steps: int = -1):
+    def __init__(self, cfg: dict[str, Any], folder: Path, max_steps: int = 0):
         self.cfg, self.folder, self.max_steps = cfg, folder, max_steps
         self.store = Store(Path(cfg["cache"]))
 
@@ -46,7 +47,7 @@ class Line:
         node = self.cfg["data"]
         source, filters, split = (instantiate(node[name]) for name in ("source", "filters", "split"))
         depends_on = {
-            "source": _plain(node["source"], without=("path",)), "content": source.fingerprint(),
+            "source": node["source"]["_target_"], "content": source.fingerprint(),
             "filters": node["filters"], "split": node["split"],
         }  # fmt: skip
         return self.store.obtain(
@@ -55,7 +56,26 @@ class Line:
 
     @cached_property
     def data(self) -> Dataset:
-        data = data_store.load(self.data_folder)
+        """The data without their test part: nothing that trains or computes signals can read it."""
+        return self._load(TRAINING_PARTS)
+
+    @cached_property
+    def data_with_test(self) -> Dataset:
+        """For evaluation alone.
+
+        Raises:
+            InputError: there is no test part.
+        """
+        data = self._load(PARTS)
+        if not len(data.test):
+            raise InputError(
+                "there is no test part to evaluate on", where="data",
+                why="the source or the split gives none", fix="train, distill and compress work without it",
+            )  # fmt: skip
+        return data
+
+    def _load(self, parts: tuple[str, ...]) -> Dataset:
+        data = data_store.load(self.data_folder, parts)
         longest = max(self.cfg["evaluation"]["ks"])
         if longest > data.train.n_items:
             raise InputError(
@@ -218,6 +238,3 @@ def merged(node: dict[str, Any], changes: dict[str, Any], key: str = "alone") ->
         result[name] = merged(node[name], value, f"{key}.{name}") if isinstance(value, dict) else value
     return result
 
-
-def _plain(node: dict[str, Any], without: tuple[str, ...]) -> dict[str, Any]:
-    return {key: value for key, value in node.items() if key not in without}

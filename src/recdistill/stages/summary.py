@@ -25,8 +25,6 @@ from recdistill.stages.evaluate import PER_USER, Evaluated, costs, evaluate
 from recdistill.stages.line import Line
 from recdistill.stages.training import HISTORY
 
-SIGNIFICANT = 0.05
-
 
 @dataclass(frozen=True)
 class Entry:
@@ -54,8 +52,9 @@ def entries(line: Line) -> list[Entry]:
 def summarise(line: Line, command: str, overrides: list[str], started: float) -> dict[str, Any]:
     """Evaluates and measures all rows; the content of ``summary.json``."""
     ks, metric = line.cfg["evaluation"]["ks"], line.cfg["evaluation"]["metric"]
+    data = line.data_with_test  # says at once if there is none
     table = entries(line)
-    results = {entry.name: evaluate(line.store, entry.folder, line.data, ks, entry.name) for entry in table}
+    results = {entry.name: evaluate(line.store, entry.folder, data, ks, entry.name) for entry in table}
     rows = [row(entry, results, line, metric) for entry in table]
     return {
         "format": 1,
@@ -75,7 +74,7 @@ def summarise(line: Line, command: str, overrides: list[str], started: float) ->
         "ks": ks,
         "n_users": results["teacher"].info["n_users"],
         "rows": rows,
-        "notes": notes(rows, results, metric),
+        "notes": notes(results["teacher"]),
     }  # fmt: skip
 
 
@@ -130,27 +129,10 @@ def label(net: dict[str, Any], entry: Entry, line: Line) -> str:
     return words
 
 
-def notes(rows: list[dict[str, Any]], results: dict[str, Evaluated], metric: str) -> list[str]:
-    """What a careful reader of the table would say."""
-    teacher, alone = results["teacher"], results["student alone"]
-    said = []
-    gap = teacher.means[metric] - alone.means[metric]
-    p = paired_t(teacher.per_user[metric], alone.per_user[metric])
-    if gap <= 0 or p > SIGNIFICANT:
-        said.append(
-            f"the teacher is not significantly better than the student alone ({metric} {teacher.means[metric]:.4f} "
-            f"against {alone.means[metric]:.4f}, p = {p:.2g}): there is next to nothing to distil here"
-        )
-    best = max((r for r in rows if r["role"] == "baseline"), key=lambda r: r["metrics"][metric], default=None)
-    if best is not None and best["metrics"][metric] > teacher.means[metric]:
-        said.append(
-            f"the baseline {best['name']} ({best['metrics'][metric]:.4f}) is above the teacher "
-            f"({teacher.means[metric]:.4f}) in {metric}: what is kept of this teacher says little"
-        )
+def notes(teacher: Evaluated) -> list[str]:
+    """What a reader of the table must know of the test part; what was found is the headline's to say."""
     cold = teacher.info["n_cold"]
-    if cold:
-        said.append(f"{cold} relevant test pairs are of items without training data; no row can hit them")
-    return said
+    return [f"{cold} relevant test pairs are of items without training data; no row can hit them"] if cold else []
 
 
 def data_name(line: Line) -> str:

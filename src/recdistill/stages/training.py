@@ -3,7 +3,6 @@ trains here, or in each of several processes."""
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import warnings
 from dataclasses import dataclass, field
@@ -29,11 +28,13 @@ from recdistill.modules.progress import History, Progress
 from recdistill.modules.supervised import StudentModule, SupervisedModule, TeacherModule
 from recdistill.runs.atomic import write_json
 from recdistill.runs.stop import deferred, stop_error, stop_requested
+from recdistill.stages.evaluate import require_same_data
 from recdistill.tasks.batches import mix
 
 log = logging.getLogger(__name__)
 
 HISTORY = "history.json"
+TRAINING_PARTS = ("train", "valid")
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class FitSpec:
         init: folder of the model that training starts from.
         codecs: constraints under which it is trained, see :mod:`recdistill.compression.base`.
         every_seconds: between checkpoints.
-        max_steps: stop after so many optimizer steps; -1 for never.
+        max_steps: optimizer steps, after which it ends; 0 for all. To try a config out.
     """
 
     title: str
@@ -78,13 +79,13 @@ class FitSpec:
     init: str | None = None
     codecs: dict[str, Any] = field(default_factory=dict)
     every_seconds: float = 30.0
-    max_steps: int = -1
+    max_steps: int = 0
 
 
 def fit(spec: FitSpec) -> None:
     """Trains the model and writes it to ``spec.folder`` (the first process does)."""
     quiet_lightning()
-    data = load_data(Path(spec.data))
+    data = load_data(Path(spec.data), parts=TRAINING_PARTS)
     state, clips_from = starting_point(spec, data)
     model = state.model
     if isinstance(model, ClosedFormModel):
@@ -92,8 +93,11 @@ def fit(spec: FitSpec) -> None:
         history: list[dict[str, float]] = []
     else:
         module = make_module(spec, model, data)
-        trainer = make_trainer(spec)
-        run_trainer(trainer, module, Path(spec.folder))
+        trainer = make_trainer(spec, validates=len(data.valid) > 0)
+        try:
+            run_trainer(trainer, module, Path(spec.folder))
+        finally:
+            close_loggers(trainer)
         history = finish(trainer, module)
         if not trainer.is_global_zero:
             return
@@ -137,7 +141,7 @@ def drop_constraints(state: Compressed) -> None:
 def make_module(spec: FitSpec, model: RankingModel, data: Dataset) -> SupervisedModule:
     objective = instantiate(spec.node["objective"])
     settings: Fit = instantiate(spec.node["fit"])
-    common: dict[str, Any] = {"seed": spec.seed, "ks": spec.ks}
+    common: dict[str, Any] = {"seed": spec.seed, "ks": spec.ks, "max_steps": spec.max_steps}
     if spec.role == "teacher":
         return TeacherModule(model, objective, settings, data, **common)
     if not spec.distillers:
@@ -153,10 +157,11 @@ def make_teacher(spec: FitSpec, data: Dataset) -> FrozenTeacher:
     if spec.signals is not None:
         return StoredTeacher(Path(spec.signals))
     assert spec.teacher is not None
+    require_same_data(Path(spec.teacher), data)
     return LiveTeacher(load_model(Path(spec.teacher), data.train), data.train)
 
 
-def make_trainer(spec: FitSpec) -> pl.Trainer:
+def make_trainer(spec: FitSpec, validates: bool) -> pl.Trainer:
     settings: Fit = instantiate(spec.node["fit"])
     loggers = [instantiate(node)(save_dir=str(Path(spec.run) / "logs"), name=spec.title.replace(" ", "_")) for node in spec.loggers.values()]
     trainer: pl.Trainer = instantiate(
@@ -169,11 +174,10 @@ def make_trainer(spec: FitSpec) -> pl.Trainer:
             Checkpointer(Path(spec.folder), spec.every_seconds),
         ],
         plugins=[AtomicCheckpointIO()],
-        max_epochs=settings.epochs,
-        max_steps=spec.max_steps,
+        max_epochs=1 if spec.max_steps else settings.epochs,
         check_val_every_n_epoch=settings.validate_every,
+        limit_val_batches=None if validates else 0,
         num_sanity_val_steps=0,
-        enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
         log_every_n_steps=1,
@@ -191,14 +195,25 @@ def run_trainer(trainer: pl.Trainer, module: SupervisedModule, folder: Path) -> 
     last = folder / LAST
     if last.exists():
         log.info("going on from %s", last)
-    # Several processes can't stop after the same step without asking each other at each: there a signal ends all at once.
-    with deferred() if trainer.world_size == 1 else contextlib.nullcontext():
+    # Of several processes each gets the signal from the terminal and again from the one that started it.
+    with deferred(insistence=trainer.world_size == 1):
         try:
             trainer.fit(module, ckpt_path=str(last) if last.exists() else None, weights_only=True)
         except Stopped:
             raise stop_error() from None
-        if trainer.world_size == 1 and stop_requested():
+        if stop_requested():  # after the last step, before the model is written
+            if trainer.world_size == 1:
+                trainer.save_checkpoint(last)
             raise stop_error()
+
+
+def close_loggers(trainer: pl.Trainer) -> None:
+    """Ends the runs of the loggers, so that the next training starts its own."""
+    for logger in trainer.loggers:
+        logger.finalize("success" if trainer.state.finished else "failed")
+        close = getattr(logger, "close", None)
+        if close is not None:
+            close()
 
 
 def finish(trainer: pl.Trainer, module: SupervisedModule) -> list[dict[str, float]]:
@@ -209,18 +224,13 @@ def finish(trainer: pl.Trainer, module: SupervisedModule) -> list[dict[str, floa
     module.cpu()
     if best.weights:
         module.model.load_state_dict(best.weights)
-    for logger in trainer.loggers:
-        logger.finalize("success")
-        close = getattr(logger, "close", None)
-        if close is not None:
-            close()
     return history.rows
 
 
 def quiet_lightning() -> None:
     """Leave out what Lightning says about choices that we made on purpose."""
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    logging.getLogger("lightning_fabric").setLevel(logging.ERROR)
     for message in (".*does not have many workers.*", ".*It is recommended to use.*sync_dist.*", ".*isinstance.*LeafSpec.*",
                     ".*GPU available but not used.*", ".*only logged on epoch.*", ".*no `.*_dataloader`.*"):  # fmt: skip
         warnings.filterwarnings("ignore", message)

@@ -63,23 +63,24 @@ def data(cfg: DictConfig, folder: Path) -> int:
 
 
 def train(cfg: DictConfig, folder: Path) -> int:
-    """Trains the teacher and evaluates it."""
+    """Trains the teacher and shows how it does on the validation part."""
     line = Line(plain(cfg), folder)
-    return show_models(line, {"teacher": line.teacher})
+    return show_models(line, {"teacher": line.teacher}, "valid")
 
 
 def distill(cfg: DictConfig, folder: Path) -> int:
-    """Distils the student and evaluates it beside the teacher and the student alone."""
+    """Distils the student and shows it beside the teacher and the student alone, on the validation part."""
     line = Line(plain(cfg), folder)
-    return show_models(line, {"teacher": line.teacher, "student alone": line.alone, "student distilled": line.student})
+    models = {"teacher": line.teacher, "student alone": line.alone, "student distilled": line.student}
+    return show_models(line, models, "valid")
 
 
 def compress(cfg: DictConfig, folder: Path) -> int:
-    """Compresses the student and evaluates it after each pass."""
+    """Compresses the student and shows it after each pass, on the validation part."""
     line = Line(plain(cfg), folder)
-    if not line.compressed:
+    if not line.cfg.get("compression"):
         raise InputError("no compression is chosen", where="compression", fix="compression=[low_rank,quantize]")
-    return show_models(line, {"student": line.student, **dict(line.compressed)})
+    return show_models(line, {"student": line.student, **dict(line.compressed)}, "valid")
 
 
 def evaluate(cfg: DictConfig, folder: Path) -> int:
@@ -87,30 +88,36 @@ def evaluate(cfg: DictConfig, folder: Path) -> int:
     from recdistill.stages.summary import entries
 
     line = Line(plain(cfg), folder)
-    return show_models(line, {entry.name: entry.folder for entry in entries(line)})
+    _ = line.data_with_test  # says at once if there is none
+    return show_models(line, {entry.name: entry.folder for entry in entries(line)}, "test")
 
 
-def show_models(line: Line, models: dict[str, Path]) -> int:
-    """Evaluates some models, prints a table of their metrics and writes ``metrics.json``."""
+def show_models(line: Line, models: dict[str, Path], part: str) -> int:
+    """Evaluates some models, prints a table of their metrics and writes ``metrics.json``.
+
+    Args:
+        part: "valid" or "test"; of the test part nothing is opened for the former.
+    """
     from rich.table import Table
 
     from recdistill.stages.evaluate import evaluate as evaluate_model
 
+    data = line.data_with_test if part == "test" else line.data
     ks, metric = line.cfg["evaluation"]["ks"], line.cfg["evaluation"]["metric"]
     shown = list(dict.fromkeys([metric, f"ndcg@{ks[0]}", f"ndcg@{ks[-1]}", f"recall@{ks[-1]}", f"coverage@{ks[-1]}"]))
-    table = Table(title="test part, full catalogue", title_justify="left")
+    table = Table(title=f"{part} part, full catalogue", title_justify="left")
     table.add_column("model")
     for name in shown:
         table.add_column(name, justify="right")
     means = {}
     for name, where in models.items():
-        result = evaluate_model(line.store, where, line.data, ks, name)
+        result = evaluate_model(line.store, where, data, ks, name, part)
         means[name] = {"folder": str(where), "metrics": result.means, **result.info}
         table.add_row(name, *(f"{result.means[key]:.4f}" for key in shown))
-    console().print(table)
+    Console().print(table)
     for name, where in models.items():
         log.info("%s: %s", name, where)
-    write_json(line.folder / "metrics.json", means)
+    write_json(line.folder / "metrics.json", {"part": part, "models": means})
     return 0
 
 
@@ -150,16 +157,14 @@ def newest_run(root: Path, without: Path) -> Path:
     return max(runs, key=lambda folder: (folder / SUMMARY).stat().st_mtime)
 
 
-def check(cfg: DictConfig, _: Path) -> int:
-    """Sends one step through every stage in a temporary folder."""
+def check(cfg: DictConfig, folder: Path) -> int:  # noqa: ARG001
+    """Sends one step through every stage in a temporary folder, and leaves nothing."""
     from recdistill.export.bundle import count_parameters
     from recdistill.stages.summary import entries
 
-    content = plain(cfg)
     with tempfile.TemporaryDirectory(prefix="recdistill-check-") as temporary:
-        content |= {"cache": temporary, "logger": None}
-        line = Line(content, Path(temporary), max_steps=1)
+        line = Line({**plain(cfg), "cache": temporary, "logger": None}, Path(temporary), max_steps=1)
         for entry in entries(line):
             print(f"{entry.name:24} {count_parameters(entry.folder):12,} parameters")
-        print("one step of every stage worked; nothing was written")
+    print("one step of every stage worked; nothing was written")
     return 0

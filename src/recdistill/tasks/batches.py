@@ -44,7 +44,8 @@ class RankingBatch:
         query: int64 ``[Q]``, users whose ranking is distilled in this step.
         weight: this process's share of the step's samples times the number of processes, so that the average
             over processes of weight times local mean is the mean over the whole step. A process for which no
-            sample is left takes one at weight 0: its mean stays finite and its gradients are there to average.
+            sample is left takes one at weight 0: its mean stays finite and its gradients are there to
+            average.
         query_weight: the same for ``query``.
         seed: for what a distiller draws in this step; equal on all processes.
     """
@@ -141,8 +142,8 @@ def ranking_epoch(
 def uniform_negatives(seen: Csr, user: Tensor, count: int, n_items: int, rng: torch.Generator) -> Tensor:
     """Items drawn uniformly from those that each user has not seen: int64 ``[len(user), count]``.
 
-    Exact, and without drawing again: of the user's unseen items the r-th is drawn, and before it lie as many seen
-    items as have at most r unseen ones before them. A user who has seen everything gets any item.
+    Exact, and without drawing again: of the user's unseen items the r-th is drawn, and before it lie as many
+    seen items as have at most r unseen ones before them. A user who has seen everything gets any item.
     """
     owner = user.unsqueeze(1).expand(-1, count)
     unseen = n_items - seen.counts()

@@ -60,7 +60,8 @@ class Ranking:
 
 
 def scorer(model: RankingModel) -> Scorer:
-    """A function from users (CPU, ``[B]``) to scores (CPU, ``[B, n_items]``); what can be shared is computed once.
+    """A function from users (CPU, ``[B]``) to scores (CPU, ``[B, n_items]``); what can be shared is computed
+    once.
 
     It leaves autocast: half-precision scores tie at the end of a list for one user in four.
     """

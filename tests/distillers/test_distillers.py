@@ -1,0 +1,183 @@
+"""Each distiller on views of two models: against loops, and at its limits."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import pytest
+import torch
+from distiller_parts import MAKERS, make_mf, prepared
+from torch import Tensor
+
+from recdistill.data.interactions import Csr, Interactions, Schema
+from recdistill.distillers.base import ModelView
+from recdistill.distillers.lists import FLOOR, RRD, TopKKL, draw_ranks, unlisted
+from recdistill.distillers.response import LogitMSE
+from recdistill.distillers.teacher import LiveTeacher
+from recdistill.models.base import FactorModel
+from recdistill.tasks.batches import generator
+
+INF = math.inf
+
+
+def softmax(z: list[float], t: float = 1.0) -> list[float]:
+    e = [math.exp(x / t) for x in z]
+    return [x / sum(e) for x in e]
+
+
+def views(
+    student: FactorModel, teacher: FactorModel, train: Interactions, users: Tensor
+) -> tuple[ModelView, ModelView]:
+    live = LiveTeacher(teacher, train).view(users)
+    assert isinstance(live, ModelView)
+    return ModelView(student, users, train.csr), live
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_a_student_that_is_the_teacher(name: str, schema: Schema, train: Interactions) -> None:
+    student, teacher = make_mf(schema, 1), make_mf(schema, 1)
+    distiller = prepared(name, 4, 4)
+    users = torch.arange(train.n_users)
+    if name == "hint":
+        with torch.no_grad():
+            for linear in (distiller.user_map, distiller.item_map):
+                linear.weight.copy_(torch.eye(4))
+                linear.bias.zero_()
+    value = distiller(*views(student, teacher, train, users), generator("cpu", 1))
+    value.backward()
+    if name in ("soft_label", "logit_mse", "hint"):
+        assert value.item() == pytest.approx(0, abs=1e-6)
+    if name in ("soft_label", "ce_kl", "logit_mse", "hint"):
+        assert max(p.grad.abs().max().item() for p in student.parameters() if p.grad is not None) < 1e-6
+    assert all(p.grad is None for p in teacher.parameters())
+
+
+def test_hint_is_the_loop(student: FactorModel, teacher: FactorModel, train: Interactions) -> None:
+    distiller, users = prepared("hint"), torch.tensor([4, 1])
+    value = distiller(*views(student, teacher, train, users), generator("cpu", 1))
+    items = torch.randint(train.n_items, (10,), generator=generator("cpu", 1))
+    means = []
+    for linear, ids, side in ((distiller.user_map, users, 0), (distiller.item_map, items, 1)):
+        rows = []
+        for i in ids.tolist():
+            mapped = linear.weight @ student.factors()[side][i] + linear.bias
+            rows += [
+                (a - b) ** 2
+                for a, b in zip(mapped.tolist(), teacher.factors()[side][i].tolist(), strict=True)
+            ]
+        means.append(sum(rows) / len(rows))
+    assert value.item() == pytest.approx(sum(means) / 2, rel=1e-5)
+
+
+def test_topk_kl_over_the_catalogue_is_the_loop(
+    student: FactorModel, teacher: FactorModel, train: Interactions
+) -> None:
+    users = torch.tensor([4, 1, 9])
+    z_s, z_t = student.scores(users).tolist(), teacher.scores(users).tolist()
+    total = 0.0
+    for row, user in enumerate(users.tolist()):
+        seen = set(train.item[train.user == user].tolist())
+        top = sorted((i for i in range(train.n_items) if i not in seen), key=lambda i: -z_t[row][i])[:4]
+        p, log_q = softmax([z_t[row][i] for i in top], 0.5), [math.log(x) for x in softmax(z_s[row])]
+        total -= sum(a * log_q[i] for a, i in zip(p, top, strict=True))
+    value = TopKKL(k=4, negatives=0, temperature=0.5)(
+        *views(student, teacher, train, users), generator("cpu", 1)
+    )
+    assert value.item() == pytest.approx(total / 3, rel=1e-5)
+
+
+def test_unlisted_hides_what_is_listed_also_when_it_is_drawn_twice(student: FactorModel) -> None:
+    users = torch.tensor([0, 3])
+    view = ModelView(
+        student, users, Csr(torch.zeros(13, dtype=torch.int64), torch.zeros(0, dtype=torch.int64))
+    )
+    listed = torch.tensor([[2, 5, 7], [0, 1, 2]])
+    others = torch.randint(17, (60,), generator=generator("cpu", 3))
+    got = unlisted(listed, view, 60, generator("cpu", 3))
+    full = student.scores(users)
+    for row in range(2):
+        for column, item in enumerate(others.tolist()):
+            expected = FLOOR if item in listed[row].tolist() else full[row, item].item()
+            assert got[row, column].item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_ranks_are_drawn_without_replacement_by_their_weights() -> None:
+    scores = torch.zeros(40_000, 4)
+    drawn = draw_ranks(scores, 2, 1.5, generator("cpu", 1))
+    assert bool((drawn[:, 0] < drawn[:, 1]).all())
+    p = softmax([0, -1, -2, -3], 1.5)
+    for a, b in itertools.combinations(range(4), 2):
+        expected = p[a] * p[b] / (1 - p[a]) + p[b] * p[a] / (1 - p[b])
+        share = ((drawn[:, 0] == a) & (drawn[:, 1] == b)).double().mean().item()
+        assert share == pytest.approx(expected, abs=0.01)
+    scores[:, 2:] = -INF
+    assert bool((draw_ranks(scores, 2, 1.5, generator("cpu", 1)) == torch.tensor([0, 1])).all())
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_users_who_have_seen_nearly_everything(name: str, full_user: Interactions) -> None:
+    schema = Schema(3, 6)
+    student, teacher = make_mf(schema, 1), make_mf(schema, 2, dim=5)
+    distiller = prepared(name)
+    value = distiller(*views(student, teacher, full_user, torch.tensor([0, 1, 2])), generator("cpu", 1))
+    value.backward()
+    assert bool(value.isfinite())
+    assert all(bool(p.grad.isfinite().all()) for p in student.parameters() if p.grad is not None)
+
+
+def test_behind_the_end_of_a_list_nothing_counts(full_user: Interactions) -> None:
+    """User 1 can only be shown items 1 and 4: what else is in the loss was drawn at random."""
+    student, teacher = make_mf(Schema(3, 6), 1), make_mf(Schema(3, 6), 2, dim=5)
+    value = TopKKL(k=5, negatives=7)(
+        *views(student, teacher, full_user, torch.tensor([1])), generator("cpu", 1)
+    )
+    drawn = torch.randint(6, (7,), generator=generator("cpu", 1)).tolist()
+    z_s, z_t = (m.scores(torch.tensor([1]))[0].tolist() for m in (student, teacher))
+    others = [i for i in drawn if i not in (1, 4)]
+    # Training items fill the rest of the five places; they are hidden among the random ones, too.
+    others = [i for i in others if i not in live_places(teacher, full_user)]
+    q = softmax([z_s[1], z_s[4], *(z_s[i] for i in others)])
+    p = softmax([z_t[1], z_t[4]])
+    assert value.item() == pytest.approx(-p[0] * math.log(q[0]) - p[1] * math.log(q[1]), rel=1e-5)
+
+
+def live_places(teacher: FactorModel, train: Interactions) -> list[int]:
+    items, _ = LiveTeacher(teacher, train).view(torch.tensor([1])).top_items(5)
+    return items[0].tolist()
+
+
+def test_lists_of_a_user_who_has_seen_everything_teach_nothing(full_user: Interactions) -> None:
+    schema = Schema(3, 6)
+    for distiller in (TopKKL(k=4, negatives=0), TopKKL(k=4, negatives=5), RRD(k=3, pool=4, uninteresting=5)):
+        student, teacher = make_mf(schema, 1), make_mf(schema, 2, dim=5)
+        value = distiller(*views(student, teacher, full_user, torch.tensor([0])), generator("cpu", 1))
+        value.backward()
+        assert value.item() == 0
+        assert student.user.weight.grad.abs().max() == 0  # type: ignore[union-attr]
+
+
+def test_a_step_with_the_same_seed_is_the_same(
+    student: FactorModel, teacher: FactorModel, train: Interactions
+) -> None:
+    users = torch.arange(5)
+    for name in MAKERS:
+        distiller = prepared(name)
+        values = {
+            distiller(*views(student, teacher, train, users), generator("cpu", 5)).item() for _ in range(3)
+        }
+        assert len(values) == 1
+
+
+def test_logit_mse_is_the_loop(student: FactorModel, teacher: FactorModel, train: Interactions) -> None:
+    users = torch.tensor([4, 1])
+    z_s, z_t = student.scores(users).detach(), teacher.scores(users).detach()
+    masked = z_t.clone()
+    for row, user in enumerate(users.tolist()):
+        masked[row, train.item[train.user == user]] = -INF
+    top = masked.topk(4).indices
+    others = torch.randint(train.n_items, (4,), generator=generator("cpu", 1))
+    gap = (z_t - z_s).square()
+    expected = (gap.gather(1, top).mean() + gap[:, others].mean()) / 2
+    value = LogitMSE(k=4)(*views(student, teacher, train, users), generator("cpu", 1))
+    assert value.item() == pytest.approx(expected.item(), rel=1e-5)

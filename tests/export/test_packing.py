@@ -1,0 +1,171 @@
+"""Stored and read back: exact on the grid, within half a step off it, for every shape."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from recdistill.export.packing import (
+    Bits,
+    Codec,
+    best_clip,
+    codec_json,
+    pack,
+    pack_bits,
+    pack_nibbles,
+    quantize_rows,
+    unpack,
+    unpack_bits,
+    unpack_nibbles,
+)
+
+CODECS = [Codec(bits, sparse) for bits in (32, 8, 4) for sparse in (False, True)]
+TOP = {8: 127, 4: 7}
+
+
+def random_table(rows: int, columns: int, seed: int, sparsity: float, exponent: int = 0) -> Tensor:
+    rng = torch.Generator().manual_seed(seed)
+    table = torch.randn(rows, columns, generator=rng) * 10.0**exponent
+    # Rows of very different sizes, and a row of nothing.
+    table *= torch.logspace(-2, 2, rows)[:, None] if rows else 1.0
+    table[torch.rand(rows, columns, generator=rng) < sparsity] = 0.0
+    if rows > 2:
+        table[1] = 0.0
+    return table
+
+
+def size_of(stored: dict[str, Tensor]) -> int:
+    return sum(t.numel() * t.element_size() for t in stored.values())
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.sampled_from(CODECS), st.integers(0, 9), st.integers(1, 11), st.integers(0, 999),
+    st.sampled_from([0.0, 0.3, 0.9, 1.0]), st.sampled_from([-35, -9, -4, 0, 5, 9, 30]), st.booleans(),
+)  # fmt: skip
+def test_round_trip(
+    codec: Codec, rows: int, columns: int, seed: int, sparsity: float, exponent: int, clipped: bool
+) -> None:
+    table = random_table(rows, columns, seed, sparsity, exponent)
+    clip = best_clip(table, codec.bits) if clipped and codec.bits != 32 else None
+    first = unpack(pack(table, codec, clip), codec, (rows, columns))
+    assert first.dtype == torch.float32
+    assert bool(first.isfinite().all())
+    if codec.bits == 32:
+        assert torch.equal(first, table)
+        return
+    codes, scale = quantize_rows(table, codec.bits, clip)
+    assert torch.equal(first, codes * scale[:, None])
+    # What is on the grid is stored as it is, also without the clip that brought it there.
+    assert torch.equal(unpack(pack(first, codec), codec, (rows, columns)), first)
+    if clip is None:
+        error = (first - table).abs()
+        assert bool((error <= scale[:, None] * 0.5000001 + 1e-37).all())
+        largest = table.abs().amax(1) if rows else torch.zeros(0)
+        assert bool((scale <= largest / TOP[codec.bits] * (1 + 2**-8) + 2e-38).all())
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+@pytest.mark.parametrize("size", [1e-30, 1e-6, 1e-3, 1.0, 1e6, 1e30])
+def test_rows_of_any_size_keep_the_same_precision(bits: Bits, size: float) -> None:
+    table = torch.linspace(-1, 1, 33)[None, :]
+    small = unpack(pack(table * size, Codec(bits)), Codec(bits), (1, 33))
+    assert float((small / size - table).abs().max()) < 0.51 / TOP[bits]
+
+
+def test_int8_uses_its_whole_range() -> None:
+    codes, _ = quantize_rows(torch.randn(50, 20), 8)
+    assert float(codes.abs().amax(1).min()) == 127
+    assert bool((codes == codes.round()).all())
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.sampled_from([8, 4]), st.integers(1, 6), st.integers(1, 30), st.integers(0, 999), st.integers(1, 15)
+)
+def test_the_best_clip_is_never_worse_than_none(
+    bits: Bits, rows: int, columns: int, seed: int, tries: int
+) -> None:
+    table = random_table(rows, columns, seed, 0.2)
+    clip = best_clip(table, bits, tries)
+    errors = []
+    for share in (clip, torch.ones(rows)):
+        codes, scale = quantize_rows(table, bits, share)
+        errors.append((codes * scale[:, None] - table).square().sum(1))
+    assert bool((errors[0] <= errors[1]).all())
+    assert bool(((clip >= 0.5) & (clip <= 1)).all())
+    assert torch.equal(best_clip(table, bits, 1), torch.ones(rows))
+
+
+def test_clipping_an_outlier_pays() -> None:
+    table = torch.randn(1, 200)
+    table[0, 0] = 5.5
+    assert float(best_clip(table, 4)) < 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.booleans(), max_size=40), st.lists(st.integers(-7, 7), max_size=40))
+def test_bits_and_nibbles(flags: list[bool], values: list[int]) -> None:
+    packed = pack_bits(torch.tensor(flags, dtype=torch.bool))
+    assert packed.numel() == -(-len(flags) // 8)
+    assert packed.tolist() == np.packbits(np.array(flags, dtype=bool), bitorder="little").tolist()
+    assert unpack_bits(packed, len(flags)).tolist() == flags
+    nibbles = pack_nibbles(torch.tensor(values, dtype=torch.int8))
+    assert nibbles.numel() == -(-len(values) // 2)
+    assert unpack_nibbles(nibbles, len(values)).tolist() == values
+
+
+@pytest.mark.parametrize(
+    ("codec", "sparsity", "ratio"),
+    [
+        (Codec(8), 0.0, (20 + 2) / 80), (Codec(4), 0.0, (10 + 2) / 80), (Codec(32, True), 0.5, 0.5 + 1 / 32),
+        (Codec(8, True), 0.5, (10 + 2.5 + 2) / 80), (Codec(4, True), 0.5, (5 + 2.5 + 2) / 80),
+    ],
+)  # fmt: skip
+def test_bytes_per_table(codec: Codec, sparsity: float, ratio: float) -> None:
+    table = torch.randn(400, 20)
+    table.view(-1)[table.abs().flatten().topk(int(8000 * sparsity), largest=False).indices] = 0.0
+    stored = size_of(pack(table, codec)) / (400 * 20 * 4)
+    # A value that rounds to zero is left out, too.
+    assert (
+        stored == pytest.approx(ratio, rel=0.002)
+        if not (codec.sparse and codec.bits < 32)
+        else stored <= ratio
+    )
+
+
+def test_a_scale_can_be_read_without_bfloat16() -> None:
+    table = torch.randn(5, 4)
+    stored = pack(table, Codec(8))
+    scale = (stored["scale"].numpy().astype(np.int64) & 0xFFFF).astype(np.uint32) << 16
+    decoded = stored["values"].numpy().astype(np.float32) * scale.view(np.float32)[:, None]
+    np.testing.assert_array_equal(decoded, unpack(stored, Codec(8), (5, 4)))
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_a_shape_that_does_not_fit_allocates_nothing(codec: Codec) -> None:
+    stored = pack(torch.randn(6, 5), codec)
+    for shape in ((6, 6), (5, 5), (10**6, 10**7), (0, 5)):
+        with pytest.raises(ValueError, match="expected"):
+            unpack(stored, codec, shape)
+    with pytest.raises(ValueError, match="nothing found"):
+        unpack({k: v for k, v in stored.items() if k != "values"}, codec, (6, 5))
+    with pytest.raises(ValueError, match="expected"):
+        unpack({**stored, "values": stored["values"].double()}, codec, (6, 5))
+
+
+def test_codecs_are_plain_and_checked() -> None:
+    assert codec_json({"a": Codec(4, True)}) == {"a": {"bits": 4, "sparse": True}}
+    for bad in ((16, False), (8, "yes"), ("8", False)):
+        with pytest.raises(ValueError, match="no way"):
+            Codec(*bad)  # type: ignore[arg-type]
+
+
+def test_other_precisions_are_stored_as_float32() -> None:
+    table = torch.randn(3, 4).double()
+    for codec in CODECS:
+        assert unpack(pack(table, codec), codec, (3, 4)).dtype == torch.float32
