@@ -10,7 +10,7 @@ demo: setup
 	$(BIN)/recdistill run experiment=quickstart run.name=quickstart
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: setup
 	$(BIN)/ruff check .

@@ -19,6 +19,7 @@ from recdistill.errors import InputError, ResourceError
 from recdistill.modules.checkpoints import LAST, AtomicCheckpointIO, load_plain
 from recdistill.runs.atomic import sweep_temporaries
 
+
 def save_for_ever(path: Path, ready: int) -> None:
     content = {"weights": torch.arange(10_000_000, dtype=torch.float32), "round": 0}
     io = AtomicCheckpointIO()

@@ -164,9 +164,7 @@ def test_a_finished_training_is_not_trained_on(student: Any, train: Any, tmp_pat
     assert outcome(train(again, tmp_path), again) == expected
 
 
-def test_gradient_scaler_goes_on(
-    student: Any, train: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_gradient_scaler_goes_on(student: Any, train: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Half precision with a scaler (on the CPU here, so that the suite sees it)."""
     real = training.instantiate
 

@@ -23,7 +23,9 @@ SMALL = (
 def words_of(words: Sequence[str]) -> list[str]:
     """The small config, without what the words replace."""
     groups = {word.partition("=")[0] for word in words if "=" in word}
-    return [word for word in (*DATA, *SMALL) if not groups & {word.partition("=")[0], word.partition(".")[0]}] + [*words]
+    return [word for word in (*DATA, *SMALL) if not groups & {word.partition("=")[0], word.partition(".")[0]}] + [
+        *words
+    ]
 
 
 def start(folder: Path, verb: str, *words: str, **environment: str) -> subprocess.Popen[str]:

@@ -92,9 +92,7 @@ def test_the_test_part_decides_nothing(signals: str, cli: Cli, tmp_path: Path) -
         assert hashes[0] == hashes[1]
 
 
-def test_only_evaluate_needs_the_test_part(
-    cli: Cli, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_only_evaluate_needs_the_test_part(cli: Cli, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """E11: it is not there, as a file or as a part of the prepared data."""
     words = given(tmp_path / "in")
     (tmp_path / "in" / "test.csv").unlink()

@@ -17,7 +17,7 @@ KEY = "0123456789abcdef0123456789abcdef01234567"
 def test_csv_is_the_default(cli: Cli) -> None:
     assert cli("distill", "logger=csv", "run.name=x") == 0
     for title, epochs in (("teacher", 3), ("student_alone", 4), ("student", 4)):
-        rows = list(csv.DictReader(Path(f"outputs/x/logs/{title}/metrics.csv").open()))
+        rows = list(csv.DictReader(Path(f"outputs/x/logs/{title}/metrics.csv").read_text().splitlines()))
         assert sorted({int(row["epoch"]) for row in rows}) == list(range(epochs))
         assert all(float(row["train/loss"]) > 0 for row in rows if row["train/loss"])
         assert any(row.get("valid/ndcg@10") for row in rows)
@@ -59,16 +59,12 @@ def test_wandb_unreachable(tmp_path: Path) -> None:
     assert found[0] == found[1]
 
 
-def test_the_delay_is_short(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A service that takes a connection and says nothing, or drops all packets."""
+def test_the_delay_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where something takes a connection and says nothing."""
     import socket
 
     from recdistill.modules import wandb as ours
 
-    monkeypatch.setenv("WANDB_BASE_URL", "http://10.255.255.1")
-    started = time.monotonic()
-    assert not ours._reachable()
-    assert time.monotonic() - started < 5
     with socket.create_server(("127.0.0.1", 0)) as server:
         monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{server.getsockname()[1]}")
         started = time.monotonic()

@@ -105,7 +105,7 @@ def test_killed_and_stopped_and_gone_on(work: Path) -> None:
     assert "teacher: training" not in output
     assert weights(models(work / "cut", "teacher")[0]) == teacher
     assert not list((work / "cut").glob("*/*.partial"))
-    whole, cut = ([m for m in models(work / c, "student")] for c in ("whole", "cut"))
+    whole, cut = (models(work / c, "student") for c in ("whole", "cut"))
     assert sorted(weights(m) for m in whole) == sorted(weights(m) for m in cut)
     assert sorted(map(str, map(history, whole))) == sorted(map(str, map(history, cut)))
 

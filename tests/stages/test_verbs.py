@@ -15,7 +15,7 @@ from stage_kit import tree
 Cli = Callable[..., int]
 
 
-def test_the_whole_line(cli: Cli, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_the_whole_line(cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
     words = ("compression=[low_rank,quantize]", "compression.low_rank.rank=3", "baselines=[popularity]")
     assert cli("run", *words, "run.name=one") == 0
     summary = json.loads(Path("outputs/one/summary.json").read_text())
@@ -57,7 +57,7 @@ def test_compress_needs_a_pass(cli: Cli, capsys: pytest.CaptureFixture[str]) -> 
 @pytest.mark.parametrize("model", ["last", "teacher", "student", "alone"])
 def test_recommend_writes_the_users_own_ids(model: str, cli: Cli) -> None:
     assert cli("recommend", f"recommend.model={model}", "recommend.k=4", "run.name=r") == 0
-    rows = list(csv.DictReader(Path("outputs/r/recommendations.csv").open()))
+    rows = list(csv.DictReader(Path("outputs/r/recommendations.csv").read_text().splitlines()))
     assert len(rows) == 80 * 4
     assert {row["user"] for row in rows} == {f"u{i:05}" for i in range(80)}
     assert all(row["item"].startswith("i0") and row["title"] for row in rows)
@@ -79,9 +79,7 @@ def test_recommend_for_some_users(cli: Cli, capsys: pytest.CaptureFixture[str]) 
     assert cli("recommend", "recommend.model=best") == 2
 
 
-def test_check_tells_all_and_leaves_nothing(
-    cli: Cli, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_check_tells_all_and_leaves_nothing(cli: Cli, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """First the config, all of it at once; then one step through every stage."""
     temporary = set(Path(tempfile.gettempdir()).glob("recdistill-*"))
     assert cli("check", "alpha=2", "temperature=0", "student.net.dim=0", "seed=x") == 2

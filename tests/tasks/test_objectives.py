@@ -87,7 +87,7 @@ def test_softmax_is_the_loop(
         norm = math.log(sum(math.exp(x) for x in z[user]))
         total += sum(norm - z[user][i] for i in items) / len(items)
     loss = loss_of(Softmax(temperature), model, batch, train)
-    assert float(loss) == pytest.approx(total / len(batch.query), rel=1e-5)
+    assert loss.item() == pytest.approx(total / len(batch.query), rel=1e-5)
     loss.backward()
     for p in model.parameters():
         assert p.grad is not None

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
-from typing import Concatenate, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
@@ -20,10 +17,6 @@ from recdistill.runs.atomic import atomic_path, file_digest, read_json, write_js
 SIGNALS = "signals.safetensors"
 SIGNALS_INFO = "signals.json"
 MAX_SCORE_BYTES = 2 * 2**30
-
-P = ParamSpec("P")
-AnyView = TypeVar("AnyView", bound=ModelView)
-Answer = TypeVar("Answer")
 
 
 class FrozenTeacher:
@@ -68,25 +61,19 @@ class LiveTeacher(FrozenTeacher):
         return _LiveView(self.model, users, self.seen)
 
 
-def _detached(
-    answer: Callable[Concatenate[AnyView, P], Answer],
-) -> Callable[Concatenate[AnyView, P], Answer]:
-    """The same answer without gradients and outside autocast: the student's precision is not the
-    teacher's."""
-
-    @wraps(answer)
-    def call(view: AnyView, /, *args: P.args, **kwargs: P.kwargs) -> Answer:
-        with torch.no_grad(), torch.autocast(view.users.device.type, enabled=False):
-            return answer(view, *args, **kwargs)
-
-    return call
-
-
 class _LiveView(ModelView):
-    # All other answers come from these.
-    factors = _detached(ModelView.factors)
-    scores = _detached(ModelView.scores)
-    log_normaliser = _detached(ModelView.log_normaliser)
+    """A view without gradients and outside autocast: the student's precision is not the teacher's.
+
+    All answers come from these two.
+    """
+
+    def factors(self) -> tuple[Tensor, Tensor]:
+        with torch.no_grad(), torch.autocast(self.users.device.type, enabled=False):
+            return super().factors()
+
+    def scores(self, items: Tensor | None = None) -> Tensor:
+        with torch.no_grad(), torch.autocast(self.users.device.type, enabled=False):
+            return super().scores(items)
 
 
 class StoredTeacher(FrozenTeacher):

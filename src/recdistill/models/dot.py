@@ -34,8 +34,8 @@ def pair_scores(user_factors: Tensor, item_factors: Tensor, users: Tensor, items
 def log_normaliser(query: Tensor, item_factors: Tensor) -> Tensor:
     """log Σ_i e^{q · v_i} of each row of ``[Q, d]`` over the items ``[n_items, d]``: ``[Q]``.
 
-    A third of the time of ``logsumexp(query @ item_factors.T)``: the one large matrix is overwritten instead
-    of copied, and its exponentials are kept for the gradient.
+    Takes less time and memory than ``logsumexp(query @ item_factors.T)``: the one large matrix is overwritten
+    instead of copied, and its exponentials are kept for the gradient.
     """
     result: Tensor = _LogNormaliser.apply(query, item_factors)  # type: ignore[no-untyped-call]
     return result

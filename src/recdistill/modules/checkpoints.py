@@ -89,11 +89,12 @@ class Checkpointer(Checkpoint):
         assert isinstance(pl_module, SupervisedModule)
         listen()  # again, since Lightning has just put its own handlers in front
         epoch = pl_module.position[0]
-        progress, loop = trainer.fit_loop.epoch_progress.current, trainer.fit_loop.epoch_loop
+        progress: Any = trainer.fit_loop.epoch_progress.current
+        loop = trainer.fit_loop.epoch_loop
         progress.processed = progress.completed = progress.started = progress.ready = epoch
         loop._batches_that_stepped = epoch  # the loggers' x-axis
         steps = loop.manual_optimization.optim_step_progress.total
-        steps.ready = steps.completed = getattr(pl_module, "resumed_step", 0)
+        steps.ready = steps.completed = pl_module.first_step
         self.saved = time.monotonic()
         pl_module.after_step = lambda: self.look(trainer, pl_module.position[1])
 

@@ -24,7 +24,9 @@ class DistillationModule(StudentModule):
         kwargs: as for :class:`SupervisedModule`.
     """
 
-    def __init__(self, *args: Any, teacher: FrozenTeacher, distillers: dict[str, Distiller], alpha: float, **kwargs: Any):
+    def __init__(
+        self, *args: Any, teacher: FrozenTeacher, distillers: dict[str, Distiller], alpha: float, **kwargs: Any
+    ):
         super().__init__(*args, **kwargs)
         self.teacher, self.alpha = teacher, alpha
         with torch.random.fork_rng(devices=[]):

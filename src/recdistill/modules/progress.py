@@ -50,7 +50,7 @@ class Progress(pl.Callback):
         self.bar: Any = None
         self.last = time.monotonic()
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
         if trainer.is_global_zero and sys.stderr.isatty():
             from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -63,6 +63,7 @@ class Progress(pl.Callback):
             self.bar.start()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, SupervisedModule)
         said = f"loss {pl_module.sums.get('loss', 0.0):.4f}"
         if (value := trainer.callback_metrics.get(f"valid/{self.monitor}")) is not None:
             said += f"  {self.monitor} {float(value):.4f}"

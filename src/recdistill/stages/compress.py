@@ -18,7 +18,12 @@ LATENT = "latent"  # the weights before rounding, from which the next pass or a 
 
 
 def compress(
-    source: Path, node: dict[str, Any], train: Interactions, folder: Path, finetune: FitSpec, launch: Callable[[FitSpec], None]
+    source: Path,
+    node: dict[str, Any],
+    train: Interactions,
+    folder: Path,
+    finetune: FitSpec,
+    launch: Callable[[FitSpec], None],
 ) -> None:
     """One pass over the model in ``source``, written to ``folder``.
 

@@ -58,7 +58,9 @@ def evaluate(
     info = model_info(model_folder)
     require_same_data(model_folder, data)
     if not len(getattr(data, part)):
-        raise InputError(f"there is no {part} part to evaluate on", where="data", why="the source or the split gives none")
+        raise InputError(
+            f"there is no {part} part to evaluate on", where="data", why="the source or the split gives none"
+        )
     depends_on = {"model": info["hash"], "net": info["net"], "data": data.fingerprint, "ks": ks, "part": part}
 
     def make(folder: Path) -> None:
@@ -115,9 +117,9 @@ def costs(model_folder: Path, data: Dataset, *, k: int = 10, repeats: int = 200)
     score, seen = scorer(model), data.train.csr
     users = torch.randperm(data.train.n_users, generator=torch.Generator().manual_seed(0))
     times = {
-        str(batch): latency(lambda u: recommend(score, u, seen, k), users, batch=batch, repeats=max(repeats // (4 if batch > 1 else 1), 20))
-        for batch in (1, min(256, data.train.n_users))
-    }  # fmt: skip
+        str(batch): latency(lambda u: recommend(score, u, seen, k), users, batch=batch, repeats=max(count, 20))
+        for batch, count in ((1, repeats), (min(256, data.train.n_users), repeats // 4))
+    }
     return {
         "parameters": count_parameters(model_folder),
         "bytes": (model_folder / WEIGHTS).stat().st_size,

@@ -8,8 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from recdistill.config.suggest import did_you_mean
 from recdistill.compression.quantize import Quantize
+from recdistill.config.suggest import did_you_mean
 from recdistill.data import store as data_store
 from recdistill.data.interactions import Dataset
 from recdistill.data.prepare import prepare
@@ -233,8 +233,9 @@ def merged(node: dict[str, Any], changes: dict[str, Any], key: str = "alone") ->
     for name, value in changes.items():
         if name not in node:
             raise InputError(
-                f"{key}.{name} replaces nothing: the student has {', '.join(node)}", where=key, fix=did_you_mean(name, node)
+                f"{key}.{name} replaces nothing: the student has {', '.join(node)}",
+                where=key,
+                fix=did_you_mean(name, node),
             )
         result[name] = merged(node[name], value, f"{key}.{name}") if isinstance(value, dict) else value
     return result
-

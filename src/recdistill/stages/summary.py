@@ -98,7 +98,8 @@ def row(entry: Entry, results: dict[str, Evaluated], line: Line, metric: str) ->
         "kept": kept,
         "p_alone": None if entry.role == "alone" else paired_t(values, alone.per_user[metric]),
         "overlap": None if entry.role == "teacher" else {
-            str(k): float(overlap_at_k(own.top, teacher.top, k).mean()) for k in line.cfg["evaluation"]["ks"] if k <= longest
+            str(k): float(overlap_at_k(own.top, teacher.top, k).mean())
+            for k in line.cfg["evaluation"]["ks"] if k <= longest
         },
         "tie_rate": own.info["tie_rate"],
         "warnings": own.info["warnings"],
@@ -112,7 +113,10 @@ def copy_model(entry: Entry, result: Evaluated, run: Path) -> Path:
     """Puts model, history and per-user values into the run folder, so that it stands without the cache."""
     target = run / "models" / entry.name.replace(" + ", "_").replace(" ", "_")
     target.mkdir(parents=True, exist_ok=True)
-    for file in (*(entry.folder / name for name in ("model.safetensors", "model.json", HISTORY)), result.folder / PER_USER):
+    for file in (
+        *(entry.folder / name for name in ("model.safetensors", "model.json", HISTORY)),
+        result.folder / PER_USER,
+    ):
         if file.exists():
             shutil.copyfile(file, target / file.name)
     return target
@@ -120,7 +124,7 @@ def copy_model(entry: Entry, result: Evaluated, run: Path) -> Path:
 
 def label(net: dict[str, Any], entry: Entry, line: Line) -> str:
     """The model in a few words, such as "MF d=16" or "MF d=16, int8"."""
-    words = net["_target_"].rsplit(".", 1)[-1] + (f" d={net['dim']}" if "dim" in net else "")
+    words = str(net["_target_"]).rsplit(".", 1)[-1] + (f" d={net['dim']}" if "dim" in net else "")
     bits = {codec["bits"] for codec in model_info(entry.folder)["codecs"].values()} - {32}
     sparse = any(codec["sparse"] for codec in model_info(entry.folder)["codecs"].values())
     words += "".join(f", int{b}" for b in sorted(bits)) + (", pruned" if sparse else "")
@@ -145,7 +149,11 @@ def commit() -> str | None:
     """The commit of the folder where the command runs, with "+" where it has changes; None outside a checkout."""
     try:
         found = subprocess.run(
-            ["git", "describe", "--always", "--dirty=+", "--abbrev=12"], capture_output=True, text=True, timeout=5, check=True
+            ["git", "describe", "--always", "--dirty=+", "--abbrev=12"],
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=True,
         )
     except (OSError, subprocess.SubprocessError):
         return None

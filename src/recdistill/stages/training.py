@@ -102,10 +102,8 @@ def fit(spec: FitSpec) -> None:
         if not trainer.is_global_zero:
             return
         if clips_from:
-            drop_constraints(state)
-    save_model(
-        Path(spec.folder), model, state.net, codecs=state.codecs, clips=state.clips, data=data.fingerprint
-    )
+            release(state.model)
+    save_model(Path(spec.folder), model, state.net, codecs=state.codecs, clips=state.clips, data=data.fingerprint)
     write_json(Path(spec.folder) / HISTORY, history)
     (Path(spec.folder) / LAST).unlink(missing_ok=True)
 
@@ -126,16 +124,6 @@ def starting_point(spec: FitSpec, data: Dataset) -> tuple[Compressed, bool]:
     state = Compressed(model, spec.node["net"], codecs, clips)
     constrain(state)
     return state, True
-
-
-def drop_constraints(state: Compressed) -> None:
-    """After training under constraints, the latent weights are stored: packing rounds them as the forward pass did."""
-    for module in state.model.modules():
-        for parametrization in getattr(module, "parametrizations", {}).values():
-            for step in list(parametrization):
-                if type(step).__name__ == "_Rounded":
-                    step.bits = 32
-    release(state.model)
 
 
 def make_module(spec: FitSpec, model: RankingModel, data: Dataset) -> SupervisedModule:
@@ -163,7 +151,10 @@ def make_teacher(spec: FitSpec, data: Dataset) -> FrozenTeacher:
 
 def make_trainer(spec: FitSpec, validates: bool) -> pl.Trainer:
     settings: Fit = instantiate(spec.node["fit"])
-    loggers = [instantiate(node)(save_dir=str(Path(spec.run) / "logs"), name=spec.title.replace(" ", "_")) for node in spec.loggers.values()]
+    loggers = [
+        instantiate(node)(save_dir=str(Path(spec.run) / "logs"), name=spec.title.replace(" ", "_"))
+        for node in spec.loggers.values()
+    ]
     trainer: pl.Trainer = instantiate(
         spec.trainer,
         logger=loggers or False,
@@ -231,6 +222,8 @@ def quiet_lightning() -> None:
     """Leave out what Lightning says about choices that we made on purpose."""
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     logging.getLogger("lightning_fabric").setLevel(logging.ERROR)
-    for message in (".*does not have many workers.*", ".*It is recommended to use.*sync_dist.*", ".*isinstance.*LeafSpec.*",
-                    ".*GPU available but not used.*", ".*only logged on epoch.*", ".*no `.*_dataloader`.*"):  # fmt: skip
-        warnings.filterwarnings("ignore", message)
+    for message in (
+        "does not have many workers", "It is recommended to use.*sync_dist", "isinstance.*LeafSpec",
+        "GPU available but not used", "only logged on epoch", "no `.*_dataloader`",
+    ):  # fmt: skip
+        warnings.filterwarnings("ignore", f".*{message}.*")

@@ -143,7 +143,9 @@ def report(cfg: DictConfig, folder: Path) -> int:
     wanted = cfg.report.run
     where = Path(wanted) if wanted else newest_run(folder.parent, folder)
     if not (where / SUMMARY).is_file():
-        raise InputError(f"no finished run in {where}", where="report.run", fix="give the folder of a run: report.run=outputs/NAME")
+        raise InputError(
+            f"no finished run in {where}", where="report.run", fix="give the folder of a run: report.run=outputs/NAME"
+        )
     summary = read_json(where / SUMMARY)
     write_reports(where, summary)
     print_summary(summary, console(), where)
