@@ -1,6 +1,6 @@
 """Figures of the main job, as Markdown: time and memory of the demo, cost of --help, the two reference experiments.
 
-    python scripts/benchmark_demo.py help demo citeulike=../shared/data/citeulike-loo/topology ml100k=../shared/data/ml-100k
+    python scripts/benchmark_demo.py help demo citeulike=FOLDER ml100k=FOLDER
 
 Each part runs in processes of its own with an empty cache. Times are wall-clock on this machine; ratios are between
 processes of the same run, taken in turn.
@@ -51,9 +51,10 @@ def help_cost(folder: Path, repeats: int = 9) -> None:
         (cpu_seconds([str(RECDISTILL), "--help"], folder), cpu_seconds([sys.executable, str(app), "--help"], folder))
         for _ in range(repeats + 1)
     ][1:]
-    ratio = statistics.median(ours / theirs for ours, theirs in pairs)
-    print(f"`recdistill --help`: {statistics.median(o for o, _ in pairs):.2f} s of CPU, an empty Hydra app's `--help` "
-          f"{statistics.median(t for _, t in pairs):.2f} s; ratio {ratio:.2f} (median of {repeats} pairs)\n")  # fmt: skip
+    ours, theirs = (statistics.median(times) for times in zip(*pairs, strict=True))
+    ratio = statistics.median(a / b for a, b in pairs)
+    print(f"`recdistill --help`: {ours:.2f} s of CPU, an empty Hydra app's `--help` {theirs:.2f} s;", end=" ")
+    print(f"ratio {ratio:.2f} (median of {repeats} pairs)\n")
 
 
 def timed(command: list[str], folder: Path) -> tuple[float, float]:
@@ -84,7 +85,9 @@ def main() -> None:
     import torch
 
     print(f"# {datetime.date.today()}: `python scripts/benchmark_demo.py {' '.join(parts)}`\n")
-    print(f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}\n")
+    print(
+        f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}\n"
+    )
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         for part in parts:

@@ -122,9 +122,7 @@ def main() -> None:
             if turn:  # the first is for warming up
                 times[name].append(seconds)
     reference = times["a bare loop"]
-    print(
-        f"torch {torch.__version__}, {torch.get_num_threads()} threads, {options.steps} steps, {options.repeats} repeats"
-    )
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {options.steps} steps an epoch")
     for name, values in times.items():
         ratio = statistics.median(v / r for v, r in zip(values, reference, strict=True))
         print(f"{name:20} {1e6 * statistics.median(values):8.0f} µs a step   x {ratio:.3f}")

@@ -116,18 +116,14 @@ def test_a_grid_of_lists(cli: Cli, folder: Path) -> None:
     assert status(folder, "g/1")["overrides"] == ["distiller=[rrd,soft_label]"]
 
 
-def test_nothing_runs_when_one_job_is_wrong(
-    cli: Cli, folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_nothing_runs_when_one_job_is_wrong(cli: Cli, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli("run", "-m", "distiller=rrd,rdr") == 2
     assert cli("run", "-m", "student.net.dim=1,0") == 2
     assert not (folder / "work/outputs").exists()
     assert "in the config of: student.net.dim=0" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    "name", ["../../x", "/tmp/x", "a/../../x", "..", ".", "", "~x", "a/../..", "..\\x", "a\nb"]
-)
+@pytest.mark.parametrize("name", ["../../x", "/tmp/x", "a/../../x", "..", ".", "", "~x", "a/../..", "..\\x", "a\nb"])
 def test_name_stays_in_the_folder(name: str, cli: Cli, folder: Path) -> None:
     before = sorted(folder.rglob("*"))
     text = name.replace("\\", "\\\\")
@@ -144,9 +140,7 @@ def test_odd_names_work(name: str, cli: Cli, folder: Path) -> None:
 
 
 def test_two_runs_at_once_get_two_folders(cli: Cli, folder: Path) -> None:
-    names = {
-        tuple(sorted(p.name for p in (folder / "work/outputs").iterdir())) for _ in "ab" if not cli("run")
-    }
+    names = {tuple(sorted(p.name for p in (folder / "work/outputs").iterdir())) for _ in "ab" if not cli("run")}
     assert max(len(found) for found in names) == 2
 
 
@@ -318,9 +312,7 @@ def test_odd_surroundings(folder: Path) -> None:
         "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
     }
     words = ["run", "--plugin", str(folder / "plug"), 'run.name="ü é"', f"run.root={folder / 'out'}"]
-    done = subprocess.run(
-        [*command, *words], env=env, cwd="/proc", capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([*command, *words], env=env, cwd="/proc", capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert (folder / "out/ü é/status.json").is_file()
     assert not done.stderr

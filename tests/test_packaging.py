@@ -84,9 +84,7 @@ def test_installed_works_from_any_folder(site: Path, tmp_path: Path) -> None:
     assert "\ndistiller\n" in call("-m", "recdistill", "ls", cwd=tmp_path, PYTHONPATH=str(site))
     text = call("-m", "recdistill", "run", "--cfg", "job", cwd=tmp_path, PYTHONPATH=str(site))
     assert "temperature: 2.0" in text
-    assert str(site) in call(
-        "-m", "recdistill", "run", "--info", "searchpath", cwd=tmp_path, PYTHONPATH=str(site)
-    )
+    assert str(site) in call("-m", "recdistill", "run", "--info", "searchpath", cwd=tmp_path, PYTHONPATH=str(site))
     assert not list(tmp_path.iterdir())
 
 
@@ -95,9 +93,7 @@ def test_file_of_the_user_wins_over_the_installed(site: Path, tmp_path: Path) ->
     words = ("--config-dir", "my conf", "student=mf")
     text = call("-m", "recdistill", "run", "--cfg", "job", *words, cwd=tmp_path, PYTHONPATH=str(site))
     assert "mine: 42" in text
-    listed = call(
-        "-m", "recdistill", "ls", "student", "--config-dir", "my conf", cwd=tmp_path, PYTHONPATH=str(site)
-    )
+    listed = call("-m", "recdistill", "ls", "student", "--config-dir", "my conf", cwd=tmp_path, PYTHONPATH=str(site))
     assert "Mine" in listed
 
 
@@ -106,9 +102,7 @@ def test_console_script(site: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("version", "copied"), [("standard", True), ("editable", False)])
-def test_editable_install_has_no_copy_of_conf(
-    version: str, copied: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_editable_install_has_no_copy_of_conf(version: str, copied: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(REPO))
     hook = importlib.import_module("hatch_build").ConfInWheel
     data: dict[str, dict[str, str]] = {"force_include": {}}

@@ -84,6 +84,10 @@ def test_command(command: str, folder: Path) -> None:
 def test_experiment_composes(command: str) -> None:
     words = [word.replace("../shared", str(ROOT.parent / "shared")) for word in shlex.split(command)]
     result = subprocess.run(
-        [sys.executable, "-m", *words, "hydra.mode=RUN", "--cfg", "job"], cwd=ROOT, capture_output=True, text=True, timeout=120
+        [sys.executable, "-m", *words, "hydra.mode=RUN", "--cfg", "job"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert result.returncode == 0, result.stderr

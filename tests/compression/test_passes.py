@@ -50,9 +50,7 @@ def test_tables_are_the_two_dimensional_weights() -> None:
         ([Quantize(8), Prune(0.5)], (8 + 2 + 2) / 64), ([LowRank(4)], 4 / 16), ([LowRank(4), Quantize(8)], 6 /
     64), ],
 )  # fmt: skip
-def test_the_file_is_as_small_as_promised(
-    tmp_path: Path, passes: list[CompressionPass], share: float
-) -> None:
+def test_the_file_is_as_small_as_promised(tmp_path: Path, passes: list[CompressionPass], share: float) -> None:
     before = written(mf(), tmp_path / "before")
     state = mf()
     for step in passes:

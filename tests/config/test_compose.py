@@ -123,9 +123,7 @@ def test_quoted_round_trip(value: str) -> None:
     assert overrides.values(overrides.parse([overrides.quoted("k", value)])[0]) == [value]
 
 
-@pytest.mark.parametrize(
-    ("flag", "fix"), [("--config-dir", "did you mean mine?"), ("--plugin", "did you mean mine?")]
-)
+@pytest.mark.parametrize(("flag", "fix"), [("--config-dir", "did you mean mine?"), ("--plugin", "did you mean mine?")])
 @pytest.mark.usefixtures("sources")
 def test_missing_folder(flag: str, fix: str, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()

@@ -69,9 +69,7 @@ def test_secret_refused_and_not_repeated(key: str, value: str, monkeypatch: pyte
 
 
 def test_no_secret() -> None:
-    secrets.refuse_secrets(
-        {"tokens": 3, "api_key": "${oc.env:X}", "url": "https://host/a:b@c", "secret": None}
-    )
+    secrets.refuse_secrets({"tokens": 3, "api_key": "${oc.env:X}", "url": "https://host/a:b@c", "secret": None})
 
 
 def test_groups_winner_first(sources: Sources, tmp_path: Path) -> None:

@@ -70,9 +70,7 @@ def problems(group: str, option: str) -> list[str]:
 
 def check_header(group: str, option: str) -> None:
     """Every YAML says what it is and how to try it."""
-    comments = [
-        line for line in files(group)[option].read_text(encoding="utf-8").splitlines() if line.startswith("#")
-    ]
+    comments = [line for line in files(group)[option].read_text(encoding="utf-8").splitlines() if line.startswith("#")]
     assert comments, f"{group}/{option}.yaml needs a comment that says what it is"
     assert any(line.startswith("# Try: recdistill ") for line in comments), "# Try: recdistill ..."
 

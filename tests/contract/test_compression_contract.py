@@ -42,9 +42,7 @@ class TestPass:
     def test_composes_and_binds(self, option: str) -> None:
         check_header("compression", option)
         assert problems("compression", option) == []
-        assert list(node("compression", option)) == [option], (
-            "one key, named as the file, so that lists merge"
-        )
+        assert list(node("compression", option)) == [option], "one key, named as the file, so that lists merge"
 
     def test_the_file_is_smaller_and_ranks_as_well(self, option: str, tmp_path: Path) -> None:
         before = write(Compressed(good_mf(), NET), tmp_path / "before")

@@ -79,9 +79,7 @@ def outcomes(folder: Path, tmp_path: Path) -> dict[str, bool]:
     check=False, )  # fmt: skip
     assert report.is_file(), done.stdout + done.stderr
     cases = ET.parse(report).getroot().iter("testcase")
-    return {
-        str(case.get("name")): case.find("failure") is None and case.find("error") is None for case in cases
-    }
+    return {str(case.get("name")): case.find("failure") is None and case.find("error") is None for case in cases}
 
 
 def test_parts_of_a_plug_in_are_found_and_tried(tmp_path: Path) -> None:

@@ -17,9 +17,7 @@ ROWS = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6), st.integers(0, 4
 
 def frame(rows: list[tuple[int, int, int]]) -> pl.DataFrame:
     schema = {"user": pl.Int64, "item": pl.Int64, "time": pl.Int64}
-    return pl.DataFrame(rows, schema=schema, orient="row").with_columns(
-        pl.col("user", "item").cast(pl.String)
-    )
+    return pl.DataFrame(rows, schema=schema, orient="row").with_columns(pl.col("user", "item").cast(pl.String))
 
 
 def slow_k_core(pairs: list[tuple[str, str]], k: int) -> list[tuple[str, str]]:
@@ -35,9 +33,7 @@ def slow_k_core(pairs: list[tuple[str, str]], k: int) -> list[tuple[str, str]]:
 @given(ROWS, st.integers(2, 4))
 def test_k_core_is_the_fixed_point(rows: list[tuple[int, int, int]], k: int) -> None:
     events = frame(rows)
-    assert k_core(events, k).select("user", "item").rows() == slow_k_core(
-        events.select("user", "item").rows(), k
-    )
+    assert k_core(events, k).select("user", "item").rows() == slow_k_core(events.select("user", "item").rows(), k)
 
 
 @settings(max_examples=60, deadline=None)

@@ -151,9 +151,7 @@ def test_a_given_split_may_be_replaced() -> None:
 def test_one_user_or_one_item(column: str) -> None:
     ids = {"user": [f"u{n}" for n in range(20)], "item": [f"i{n}" for n in range(20)], column: ["only"] * 20}
     dataset = prepare(Frame(**ids), Filters(), RandomSplit())
-    assert all(
-        np.isfinite(dataset.report[name]) for name in ("density", "gini", "head_share", "median_history")
-    )
+    assert all(np.isfinite(dataset.report[name]) for name in ("density", "gini", "head_share", "median_history"))
     Console(width=100, file=None, quiet=True).print(report.render(dataset))
 
 

@@ -69,9 +69,7 @@ def test_bom_line_ends_and_blank_lines_change_nothing(tmp_path: Path, change: ob
     prints = []
     for name, content in (("a.csv", text), ("b.csv", change(text))):  # type: ignore[operator]
         (tmp_path / name).write_bytes(content)
-        prints.append(
-            prepare(Table(str(tmp_path / name), time="ts"), Filters(), GlobalTemporal()).fingerprint
-        )
+        prints.append(prepare(Table(str(tmp_path / name), time="ts"), Filters(), GlobalTemporal()).fingerprint)
     assert prints[0] == prints[1]
 
 

@@ -39,9 +39,7 @@ def split(method: Split, rows: list[tuple[int, int, int]]) -> dict[tuple[int, in
 
 @settings(max_examples=50, deadline=None)
 @given(PAIRS, st.randoms(use_true_random=False), st.sampled_from(SPLITS))
-def test_the_order_of_rows_has_no_say(
-    rows: list[tuple[int, int, int]], rng: random.Random, method: Split
-) -> None:
+def test_the_order_of_rows_has_no_say(rows: list[tuple[int, int, int]], rng: random.Random, method: Split) -> None:
     assume(len({time for *_, time in rows}) > 2)
     shuffled = rows[:]
     rng.shuffle(shuffled)

@@ -74,9 +74,7 @@ def test_drift_moves_seasons() -> None:
 
 def test_extremes() -> None:
     assert (
-        Synthetic(n_users=3, n_items=4, interactions_per_user=50, niches=2, niches_per_user=1)
-        .read()
-        .events.height
+        Synthetic(n_users=3, n_items=4, interactions_per_user=50, niches=2, niches_per_user=1).read().events.height
         == 12
     )
     with pytest.raises(InputError, match=r"data.source.niches_per_user"):

@@ -62,10 +62,7 @@ def test_hint_is_the_loop(student: FactorModel, teacher: FactorModel, train: Int
         rows = []
         for i in ids.tolist():
             mapped = linear.weight @ student.factors()[side][i] + linear.bias
-            rows += [
-                (a - b) ** 2
-                for a, b in zip(mapped.tolist(), teacher.factors()[side][i].tolist(), strict=True)
-            ]
+            rows += [(a - b) ** 2 for a, b in zip(mapped.tolist(), teacher.factors()[side][i].tolist(), strict=True)]
         means.append(sum(rows) / len(rows))
     assert value.item() == pytest.approx(sum(means) / 2, rel=1e-5)
 
@@ -81,17 +78,13 @@ def test_topk_kl_over_the_catalogue_is_the_loop(
         top = sorted((i for i in range(train.n_items) if i not in seen), key=lambda i: -z_t[row][i])[:4]
         p, log_q = softmax([z_t[row][i] for i in top], 0.5), [math.log(x) for x in softmax(z_s[row])]
         total -= sum(a * log_q[i] for a, i in zip(p, top, strict=True))
-    value = TopKKL(k=4, negatives=0, temperature=0.5)(
-        *views(student, teacher, train, users), generator("cpu", 1)
-    )
+    value = TopKKL(k=4, negatives=0, temperature=0.5)(*views(student, teacher, train, users), generator("cpu", 1))
     assert value.item() == pytest.approx(total / 3, rel=1e-5)
 
 
 def test_unlisted_hides_what_is_listed_also_when_it_is_drawn_twice(student: FactorModel) -> None:
     users = torch.tensor([0, 3])
-    view = ModelView(
-        student, users, Csr(torch.zeros(13, dtype=torch.int64), torch.zeros(0, dtype=torch.int64))
-    )
+    view = ModelView(student, users, Csr(torch.zeros(13, dtype=torch.int64), torch.zeros(0, dtype=torch.int64)))
     listed = torch.tensor([[2, 5, 7], [0, 1, 2]])
     others = torch.randint(17, (60,), generator=generator("cpu", 3))
     got = unlisted(listed, view, 60, generator("cpu", 3))
@@ -129,9 +122,7 @@ def test_users_who_have_seen_nearly_everything(name: str, full_user: Interaction
 def test_behind_the_end_of_a_list_nothing_counts(full_user: Interactions) -> None:
     """User 1 can only be shown items 1 and 4: what else is in the loss was drawn at random."""
     student, teacher = make_mf(Schema(3, 6), 1), make_mf(Schema(3, 6), 2, dim=5)
-    value = TopKKL(k=5, negatives=7)(
-        *views(student, teacher, full_user, torch.tensor([1])), generator("cpu", 1)
-    )
+    value = TopKKL(k=5, negatives=7)(*views(student, teacher, full_user, torch.tensor([1])), generator("cpu", 1))
     drawn = torch.randint(6, (7,), generator=generator("cpu", 1)).tolist()
     z_s, z_t = (m.scores(torch.tensor([1]))[0].tolist() for m in (student, teacher))
     others = [i for i in drawn if i not in (1, 4)]
@@ -157,15 +148,11 @@ def test_lists_of_a_user_who_has_seen_everything_teach_nothing(full_user: Intera
         assert student.user.weight.grad.abs().max() == 0  # type: ignore[union-attr]
 
 
-def test_a_step_with_the_same_seed_is_the_same(
-    student: FactorModel, teacher: FactorModel, train: Interactions
-) -> None:
+def test_a_step_with_the_same_seed_is_the_same(student: FactorModel, teacher: FactorModel, train: Interactions) -> None:
     users = torch.arange(5)
     for name in MAKERS:
         distiller = prepared(name)
-        values = {
-            distiller(*views(student, teacher, train, users), generator("cpu", 5)).item() for _ in range(3)
-        }
+        values = {distiller(*views(student, teacher, train, users), generator("cpu", 5)).item() for _ in range(3)}
         assert len(values) == 1
 
 

@@ -163,18 +163,14 @@ def test_lists_hold_no_training_items(full_user: Interactions, tmp_path: Path) -
         assert bool((scores[:, :-1] >= scores[:, 1:]).all())
 
 
-def test_signals_come_from_the_training_part_alone(
-    schema: Schema, train: Interactions, tmp_path: Path
-) -> None:
+def test_signals_come_from_the_training_part_alone(schema: Schema, train: Interactions, tmp_path: Path) -> None:
     # Whatever the other parts hold: they are no argument of compute_signals, and Dataset.train is all it
     # takes.
     ids = torch.arange(20).numpy().astype(str)
     hashes = set()
     for seed in (1, 2):
         rng = torch.Generator().manual_seed(seed)
-        test = Interactions(
-            torch.randint(12, (9,), generator=rng), torch.randint(17, (9,), generator=rng), 12, 17
-        )
+        test = Interactions(torch.randint(12, (9,), generator=rng), torch.randint(17, (9,), generator=rng), 12, 17)
         data = Dataset(train, test, test, ids, ids, {}, {}, "x")
         compute_signals(make_mf(schema, 1), data.train, EVERYTHING, tmp_path / str(seed))
         hashes.add((tmp_path / str(seed) / SIGNALS).read_bytes())
@@ -214,9 +210,7 @@ def test_the_info_is_plain(schema: Schema, train: Interactions, tmp_path: Path) 
     assert info["n_items"] == 17
 
 
-def test_needs_that_cannot_be_met(
-    schema: Schema, train: Interactions, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_needs_that_cannot_be_met(schema: Schema, train: Interactions, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match="no user and item vectors"):
         check_needs(Popularity(schema), train, Needs(embeddings=True))
     with pytest.raises(InputError, match="lists of 18 items, the catalogue has 17"):

@@ -201,9 +201,7 @@ def test_item_permutation_changes_nothing_with_bf16_ties() -> None:
     seen_user, seen_item = torch.randint(n_users, (6000,)), torch.randint(n_items, (6000,))
     order = torch.randperm(n_items)
     place = order.argsort()
-    ours = evaluate(
-        scores, Csr.from_pairs(user, item, n_users), Csr.from_pairs(seen_user, seen_item, n_users)
-    )
+    ours = evaluate(scores, Csr.from_pairs(user, item, n_users), Csr.from_pairs(seen_user, seen_item, n_users))
     permuted = evaluate(
         scores[:, order], Csr.from_pairs(user, place[item], n_users),
         Csr.from_pairs(seen_user, place[seen_item], n_users),

@@ -68,9 +68,7 @@ def test_stored_in_fewer_bits_and_again(model: MF, tmp_path: Path, codec: Codec)
     save_model(tmp_path / "b", load_model(tmp_path / "a"), NET, codecs=codecs)
     assert (tmp_path / "a" / WEIGHTS).read_bytes() == (tmp_path / "b" / WEIGHTS).read_bytes()
     again = load_model(tmp_path / "a")
-    assert count_parameters(tmp_path / "a") == sum(
-        int(t.count_nonzero()) for t in again.state_dict().values()
-    )
+    assert count_parameters(tmp_path / "a") == sum(int(t.count_nonzero()) for t in again.state_dict().values())
     assert bool((again.state_dict()["user.weight"][:, 1] == 0).all())
 
 
@@ -128,9 +126,7 @@ def shrink(tensors: dict[str, torch.Tensor]) -> None:
 
 
 @pytest.mark.parametrize(("change", "message"), [(nan, "NaN"), (drop, "user.weight"), (shrink, "expected")])
-def test_foreign_weights(
-    folder: Path, change: Callable[[dict[str, torch.Tensor]], None], message: str
-) -> None:
+def test_foreign_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], None], message: str) -> None:
     tensors_of(folder, change)
     with pytest.raises(InputError, match=message) as caught:
         load_model(folder)

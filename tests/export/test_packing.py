@@ -84,12 +84,8 @@ def test_int8_uses_its_whole_range() -> None:
 
 
 @settings(max_examples=40, deadline=None)
-@given(
-    st.sampled_from([8, 4]), st.integers(1, 6), st.integers(1, 30), st.integers(0, 999), st.integers(1, 15)
-)
-def test_the_best_clip_is_never_worse_than_none(
-    bits: Bits, rows: int, columns: int, seed: int, tries: int
-) -> None:
+@given(st.sampled_from([8, 4]), st.integers(1, 6), st.integers(1, 30), st.integers(0, 999), st.integers(1, 15))
+def test_the_best_clip_is_never_worse_than_none(bits: Bits, rows: int, columns: int, seed: int, tries: int) -> None:
     table = random_table(rows, columns, seed, 0.2)
     clip = best_clip(table, bits, tries)
     errors = []
@@ -131,11 +127,7 @@ def test_bytes_per_table(codec: Codec, sparsity: float, ratio: float) -> None:
     table.view(-1)[table.abs().flatten().topk(int(8000 * sparsity), largest=False).indices] = 0.0
     stored = size_of(pack(table, codec)) / (400 * 20 * 4)
     # A value that rounds to zero is left out, too.
-    assert (
-        stored == pytest.approx(ratio, rel=0.002)
-        if not (codec.sparse and codec.bits < 32)
-        else stored <= ratio
-    )
+    assert stored == pytest.approx(ratio, rel=0.002) if not (codec.sparse and codec.bits < 32) else stored <= ratio
 
 
 def test_a_scale_can_be_read_without_bfloat16() -> None:

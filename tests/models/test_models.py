@@ -173,9 +173,7 @@ def test_item_knn_is_the_loop(train: Interactions, k: int, shrinkage: float) -> 
             norm = np.sqrt(x[:, i].sum() * x[:, j].sum())
             similarity[j] = 0.0 if i == j else (x[:, i] @ x[:, j]) / (norm + shrinkage)
         best = sorted(similarity.values(), reverse=True)[: min(k, n)]
-        np.testing.assert_allclose(
-            sorted(model.weight[:, i].tolist(), reverse=True)[: len(best)], best, atol=1e-6
-        )
+        np.testing.assert_allclose(sorted(model.weight[:, i].tolist(), reverse=True)[: len(best)], best, atol=1e-6)
         for j in torch.nonzero(model.weight[:, i]).flatten().tolist():
             assert model.weight[j, i] == pytest.approx(similarity[j])
     np.testing.assert_allclose(model.scores(torch.arange(train.n_users)), x @ model.weight.numpy(), atol=1e-5)

@@ -40,9 +40,7 @@ def make_summary(student: float = 0.3812, p: float = 0.0002, teacher_p: float = 
     rows = [
         make_row("teacher", "teacher", 0.4093, 24_320_512, label="LightGCN d=256", p_alone=teacher_p),
         make_row("teacher-int8", "teacher_quantized", 0.4071, 6_100_004, label="LightGCN d=256, int8"),
-        make_row(
-            "alone", "alone", 0.3644, 1_523_904, overlap={"5": 0.31, "10": 0.36, "20": 0.42, "50": 0.55}
-        ),
+        make_row("alone", "alone", 0.3644, 1_523_904, overlap={"5": 0.31, "10": 0.36, "20": 0.42, "50": 0.55}),
         make_row(
             "student",
             "student",

@@ -67,9 +67,7 @@ def test_papers_show_what_the_csv_has(summary: dict[str, Any], write: Any) -> No
 
 def test_markdown_rows_have_as_many_cells_as_the_heading(summary: dict[str, Any]) -> None:
     summary["rows"][0]["name"] = "a|b"
-    lines = [
-        line for line in formats.to_markdown(summary_table(summary)).splitlines() if line.startswith("|")
-    ]
+    lines = [line for line in formats.to_markdown(summary_table(summary)).splitlines() if line.startswith("|")]
     assert {line.replace("\\|", "").count("|") for line in lines} == {9}
 
 
@@ -83,20 +81,13 @@ def test_latex_is_a_booktabs_table(summary: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("width", [100, 120])
-def test_terminal_lines_fit_and_figures_do_not_wrap(
-    summary: dict[str, Any], row_with: Any, width: int
-) -> None:
+def test_terminal_lines_fit_and_figures_do_not_wrap(summary: dict[str, Any], row_with: Any, width: int) -> None:
     name = "a-student-with-a-name-that-nobody-would-want-to-type"
-    summary["rows"].append(
-        row_with(name, "student", 0.3, 999_999, label="some architecture, d=16, 2 layers, tied")
-    )
+    summary["rows"].append(row_with(name, "student", 0.3, 999_999, label="some architecture, d=16, 2 layers, tied"))
     text = _printed(summary, width)
     assert max(len(line) for line in text.splitlines()) <= width
     assert any(
-        all(
-            figure in line
-            for figure in ("381 k", "1.52 MB (16x)", "0.3812", "93.1 [91.0, 95.2]", "0.051 / 0.076")
-        )
+        all(figure in line for figure in ("381 k", "1.52 MB (16x)", "0.3812", "93.1 [91.0, 95.2]", "0.051 / 0.076"))
         for line in text.splitlines()
     )
 

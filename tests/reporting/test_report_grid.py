@@ -51,9 +51,7 @@ def grid(tmp_path: Path, summary_with: Callable[..., dict[str, Any]]) -> Path:
                 row["weights_hash"] = _hash(row["name"], distiller, seed)
                 (job / row["folder"]).mkdir(parents=True)
                 # Rows in another order each time: users are matched by name, not by place.
-                frame = pl.DataFrame({"user": np.arange(N_USERS), "ndcg@10": values}).sample(
-                    fraction=1, shuffle=True
-                )
+                frame = pl.DataFrame({"user": np.arange(N_USERS), "ndcg@10": values}).sample(fraction=1, shuffle=True)
                 frame.write_parquet(job / row["folder"] / "per_user.parquet")
             _finish_job(job, {"state": "done", "overrides": summary["overrides"]}, summary)
             number += 1
@@ -129,9 +127,7 @@ def test_failed_jobs_are_rows_and_the_exit_code(grid: Path, capsys: pytest.Captu
         grid / "6",
         {"state": "failed", "error": "\nno file x.csv\n  fix: y", "exit_code": 2, "overrides": overrides},
     )
-    _finish_job(
-        grid / "7", {"state": "failed", "error": "loss is NaN", "exit_code": 3, "overrides": overrides}
-    )
+    _finish_job(grid / "7", {"state": "failed", "error": "loss is NaN", "exit_code": 3, "overrides": overrides})
     (grid / "8").mkdir()
     capsys.readouterr()
     assert finish(grid) == 3
@@ -178,9 +174,7 @@ def test_a_single_seed_without_users_keeps_its_own_test(grid: Path) -> None:
     assert row["kept"]["value"] == 0.3812 / 0.4093
 
 
-def test_outputs_agree_and_fit(
-    grid: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_outputs_agree_and_fit(grid: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "100")
     finish(grid)
     row = _row(collect(grid), "student", "rrd")

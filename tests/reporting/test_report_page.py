@@ -154,9 +154,7 @@ def test_palette_reads_on_white_and_near_black() -> None:
 
 def test_headline_better(summary: Summary) -> None:
     found = headline(summary)
-    assert (
-        found.lead == "The student keeps 93.1 % [91.0, 95.2] of the teacher's NDCG@10 in 1/16 of the bytes."
-    )
+    assert found.lead == "The student keeps 93.1 % [91.0, 95.2] of the teacher's NDCG@10 in 1/16 of the bytes."
     assert found.details == [
         "Distillation made it significantly better than the same student trained alone"
         " (NDCG@10 0.3812 against 0.3644, p < .001)."
@@ -165,9 +163,7 @@ def test_headline_better(summary: Summary) -> None:
 
 def test_headline_not_better_than_alone(summary_with: Callable[..., Summary]) -> None:
     found = headline(summary_with(student=0.3651, p=0.31))
-    assert (
-        "but distillation made it not significantly better than the same student trained alone" in found.lead
-    )
+    assert "but distillation made it not significantly better than the same student trained alone" in found.lead
     assert "p = .310" in found.lead
     assert found.details == ["What it keeps is not shown to come from the teacher."]
 
@@ -176,12 +172,8 @@ def test_headline_worse_than_alone(summary_with: Callable[..., Summary]) -> None
     assert "significantly worse than" in headline(summary_with(student=0.34, p=0.01)).lead
 
 
-@pytest.mark.parametrize(
-    ("value", "p", "words"), [(0.4093, 0.2, "not significantly"), (0.35, 0.001, "no better than")]
-)
-def test_headline_teacher_not_better(
-    summary_with: Callable[..., Summary], value: float, p: float, words: str
-) -> None:
+@pytest.mark.parametrize(("value", "p", "words"), [(0.4093, 0.2, "not significantly"), (0.35, 0.001, "no better than")])
+def test_headline_teacher_not_better(summary_with: Callable[..., Summary], value: float, p: float, words: str) -> None:
     summary = summary_with(teacher_p=p)
     summary["rows"][0]["metrics"]["ndcg@10"] = value
     found = headline(summary)
@@ -214,9 +206,7 @@ def test_a_big_run_stays_small(
 ) -> None:
     terms = {f"train/term_{i}": 0.5 for i in range(6)}
     long = [{**history[i % 30], **terms, "epoch": i} for i in range(300)]
-    summary["rows"] += [
-        row_with(f"student-{i}", "student", 0.3 + i / 200, 10**5 * (i + 1)) for i in range(20)
-    ]
+    summary["rows"] += [row_with(f"student-{i}", "student", 0.3 + i / 200, 10**5 * (i + 1)) for i in range(20)]
     histories = {row["name"]: long for row in summary["rows"]}
     text = page.run_page(summary, histories)
     assert len(text) < 500_000

@@ -102,7 +102,7 @@ def no_process_of(group: int) -> bool:
 @pytest.mark.parametrize(
     ("what", "code", "text"),
     [
-        ("raise", 1, "ValueError: rank 1 has a bug"),
+        pytest.param("raise", 1, "ValueError: rank 1 has a bug", marks=pytest.mark.slow),
         ("exit", 1, "training process 1 ended with exit code 7"),
         pytest.param("kill", 4, "training process 1 was killed", marks=pytest.mark.slow),
         ("nan", 3, "odd is not finite at epoch 1"),
@@ -127,7 +127,7 @@ def test_one_fails_all_end(what: str, code: int, text: str, odd: Path) -> None:
     ("number", "code", "to_all"),
     [
         (signal.SIGTERM, 143, True),
-        (signal.SIGINT, 130, False),
+        pytest.param(signal.SIGINT, 130, False, marks=pytest.mark.slow),
         pytest.param(signal.SIGTERM, 143, False, marks=pytest.mark.slow),
         pytest.param(signal.SIGINT, 130, True, marks=pytest.mark.slow),
     ],

@@ -110,7 +110,9 @@ def test_killed_and_stopped_and_gone_on(work: Path) -> None:
     assert sorted(map(str, map(history, whole))) == sorted(map(str, map(history, cut)))
 
 
-@pytest.mark.parametrize("turn", range(4))
+@pytest.mark.parametrize(
+    "turn", [0, 1, pytest.param(2, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow)]
+)
 def test_stopped_at_a_random_moment(turn: int, work: Path) -> None:
     """R2: whatever stage it is in, the exit code tells, and what is there can be used."""
     number, code = (signal.SIGTERM, 143) if turn % 2 else (signal.SIGINT, 130)

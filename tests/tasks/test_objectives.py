@@ -41,9 +41,7 @@ def test_bpr_is_the_loop(schema: Schema, train: Interactions, kind: type[Ranking
     z = model.scores(torch.arange(train.n_users)).tolist()
     terms, penalty = [], 0.0
     p, q = model.user.weight, model.item.weight  # type: ignore[attr-defined]
-    for user, item, others in zip(
-        batch.user.tolist(), batch.item.tolist(), batch.negative.tolist(), strict=True
-    ):
+    for user, item, others in zip(batch.user.tolist(), batch.item.tolist(), batch.negative.tolist(), strict=True):
         terms += [-math.log(1 / (1 + math.exp(-(z[user][item] - z[user][j])))) for j in others]
         rows = [p[user], q[item], *(q[j] for j in others)]
         penalty += sum(row.square().sum().item() for row in rows) / 2
@@ -75,9 +73,7 @@ def test_bpr_survives_huge_gaps_and_passes_gradcheck() -> None:
 
 @pytest.mark.parametrize("kind", [MF, LightGCN])
 @pytest.mark.parametrize("temperature", [1.0, 0.5, 3.0])
-def test_softmax_is_the_loop(
-    schema: Schema, train: Interactions, temperature: float, kind: type[RankingModel]
-) -> None:
+def test_softmax_is_the_loop(schema: Schema, train: Interactions, temperature: float, kind: type[RankingModel]) -> None:
     model = model_for(schema, train, kind)
     batch = user_epoch(train, seed=1, epoch=0, batch_size=7).batch(0)
     z = (model.scores(torch.arange(train.n_users)) / temperature).tolist()
@@ -138,9 +134,7 @@ def test_weighted_shares_give_the_gradient_of_one_process(schema: Schema, train:
 
 
 class TestRanking:
-    def test_the_scorer_gives_the_model_s_scores_in_float32(
-        self, schema: Schema, train: Interactions
-    ) -> None:
+    def test_the_scorer_gives_the_model_s_scores_in_float32(self, schema: Schema, train: Interactions) -> None:
         for model in (model_for(schema, train, LightGCN).eval(), Popularity(schema)):
             with torch.autocast("cpu", dtype=torch.bfloat16):
                 scores = scorer(model)(torch.tensor([3, 1]))
@@ -149,11 +143,7 @@ class TestRanking:
 
     def test_seen_items_are_those_of_the_parts_before(self, schema: Schema, train: Interactions) -> None:
         unseen = [
-            next(
-                i
-                for i in range(train.n_items)
-                if not bool(train.csr.contains(torch.tensor([u]), torch.tensor([i])))
-            )
+            next(i for i in range(train.n_items) if not bool(train.csr.contains(torch.tensor([u]), torch.tensor([i]))))
             for u in range(train.n_users)
         ]
         part = Interactions(torch.arange(train.n_users), torch.tensor(unseen), train.n_users, train.n_items)

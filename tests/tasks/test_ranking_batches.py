@@ -33,9 +33,7 @@ def pairs(train: Interactions) -> list[tuple[int, int]]:
 
 @pytest.mark.parametrize("world", [1, 2, 3, 7])
 @pytest.mark.parametrize("batch_size", [1, 4, 10, 1000])
-def test_every_interaction_comes_once_and_ranks_share_a_step(
-    train: Interactions, world: int, batch_size: int
-) -> None:
+def test_every_interaction_comes_once_and_ranks_share_a_step(train: Interactions, world: int, batch_size: int) -> None:
     plan = epoch(train, batch_size=batch_size)
     seen: Counter[tuple[int, int]] = Counter()
     sizes = []

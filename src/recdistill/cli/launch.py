@@ -86,9 +86,7 @@ def claim_folder(root: str, name: str, *, keep: bool) -> Folder:
 
 
 def _not_writable(path: Path, why: str) -> ResourceError:
-    return ResourceError(
-        "the run folder cannot be written", where=str(path), why=why, fix="run.root=DIR cache=DIR"
-    )
+    return ResourceError("the run folder cannot be written", where=str(path), why=why, fix="run.root=DIR cache=DIR")
 
 
 def _refuse_escape(root: str, name: str) -> None:

@@ -140,6 +140,4 @@ def _unknown_flag(name: str) -> InputError:
     if name in _REFUSED:
         return InputError(f"recdistill does not take {name}", fix=f"use {_REFUSED[name]}")
     known = [*_OWN, *_HYDRA_FLAGS, "--help", "--version"]
-    return InputError(
-        f"there is no flag {name}", why=f"the flags are: {listing(known)}", fix=did_you_mean(name, known)
-    )
+    return InputError(f"there is no flag {name}", why=f"the flags are: {listing(known)}", fix=did_you_mean(name, known))

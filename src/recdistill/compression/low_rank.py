@@ -50,6 +50,4 @@ class LowRank(CompressionPass):
         q_item, r_item = torch.linalg.qr(item.double())
         left, size, right = torch.linalg.svd(r_user @ r_item.T, full_matrices=False)
         root = size[: self.rank].sqrt()
-        return from_factors(
-            state.model, q_user @ left[:, : self.rank] * root, q_item @ right[: self.rank].T * root
-        )
+        return from_factors(state.model, q_user @ left[:, : self.rank] * root, q_item @ right[: self.rank].T * root)

@@ -111,9 +111,7 @@ def _nodes(tree: Any, key: str) -> Iterator[tuple[str, dict[str, Any]]]:
             yield from _nodes(child, f"{key}[{index}]")
 
 
-def _check_node(
-    key: str, node: dict[str, Any], plugins: tuple[str, ...], supplied: frozenset[str]
-) -> list[Problem]:
+def _check_node(key: str, node: dict[str, Any], plugins: tuple[str, ...], supplied: frozenset[str]) -> list[Problem]:
     found = import_target(node["_target_"], f"{key}._target_", plugins)
     parameters = _parameters(found)
     if parameters is None:

@@ -100,9 +100,7 @@ def _fix(key: str, options: Sequence[str]) -> str | None:
     return " or ".join(f"{key}={option}" for option in options) or None
 
 
-def _wrong_key(
-    override: Override, loader: _Loader, good: list[str], modules: tuple[str, ...]
-) -> InputError | None:
+def _wrong_key(override: Override, loader: _Loader, good: list[str], modules: tuple[str, ...]) -> InputError | None:
     key = key_of(override)
     if loader.is_group(key) or override.is_force_add():
         return None
@@ -163,9 +161,7 @@ def _unknown(override: Override, options: Mapping[str, Sequence[str]], keys: Seq
     value = (override.input_line or "").partition("=")[2] or "VALUE"
     near = nearest_key(key, {*groups, *keys})
     section = key.rpartition(".")[0]
-    known = {k.removeprefix(f"{section}.").split(".")[0] for k in keys if k.startswith(f"{section}.")} - {
-        "_target_"
-    }
+    known = {k.removeprefix(f"{section}.").split(".")[0] for k in keys if k.startswith(f"{section}.")} - {"_target_"}
     why = f"{section} has: {listing(known)}" if section and known else f"the groups are: {listing(groups)}"
     fix = " or ".join(f"{name}={value}" for name in near) or "recdistill run --cfg job shows every key"
     parts = key.split(".")

@@ -197,7 +197,5 @@ def _refused(target: object, key: str, plugins: tuple[str, ...], alias: str = ""
         f"{what} is not allowed in a config",
         where=key,
         why="a target is Python code that runs; allowed are " + ", ".join(allowed),
-        fix=f"did you mean {near[0]}?"
-        if near
-        else "for code of your own: --plugin DIR and _target_: MODULE.CLASS",
+        fix=f"did you mean {near[0]}?" if near else "for code of your own: --plugin DIR and _target_: MODULE.CLASS",
     )

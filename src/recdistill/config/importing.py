@@ -27,9 +27,7 @@ def import_target(target: object, key: str, plugins: tuple[str, ...] = ()) -> An
             raise _not_found(name, found, ".".join(parts[: len(parts) - len(rest) + index]), part, key)
         found = getattr(found, part)
     if isinstance(found, ModuleType):
-        raise InputError(
-            f"{name} is a module, not a class", where=key, fix=f"name one of: {_public_names(found)}"
-        )
+        raise InputError(f"{name} is a module, not a class", where=key, fix=f"name one of: {_public_names(found)}")
     check_object(found, name, key, plugins)
     return found
 
@@ -47,9 +45,7 @@ def _longest_module(parts: list[str], key: str) -> tuple[ModuleType, list[str]]:
                     where=key,
                     fix=f"pip install {error.name}",
                 ) from error
-    raise InputError(
-        f"there is no module {parts[0]}", where=key, fix="is it in a folder given with --plugin DIR?"
-    )
+    raise InputError(f"there is no module {parts[0]}", where=key, fix="is it in a folder given with --plugin DIR?")
 
 
 def _not_found(name: str, parent: Any, parent_name: str, part: str, key: str) -> InputError:

@@ -9,9 +9,7 @@ from typing import Any
 
 from recdistill.errors import InputError
 
-_SECRET_KEY = re.compile(
-    r"(^|[_.])(api_?key|password|passwd|secret|(access|auth|api)_?token)$", re.IGNORECASE
-)
+_SECRET_KEY = re.compile(r"(^|[_.])(api_?key|password|passwd|secret|(access|auth|api)_?token)$", re.IGNORECASE)
 _URL_WITH_PASSWORD = re.compile(r"\b[a-z][a-z0-9+.-]*://[^/\s:@]*:[^/\s@]+@", re.IGNORECASE)
 
 

@@ -101,7 +101,9 @@ def _shown(value: Any) -> str:
 def _wording(item: Any) -> str:
     if item["type"] == "string_pattern_mismatch":
         return f"must look like {item['ctx']['pattern']}"
-    text = str(item["msg"]).removeprefix("Value error, ").replace("Input should", "must").replace("String should", "must")
+    text = (
+        str(item["msg"]).removeprefix("Value error, ").replace("Input should", "must").replace("String should", "must")
+    )
     return text.replace("a valid ", "a ").replace("a integer", "an integer")
 
 

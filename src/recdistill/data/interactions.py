@@ -96,7 +96,9 @@ class Csr:
         """The sets of both, by user."""
         n_users = self.indptr.numel() - 1
         users = torch.arange(n_users)
-        user = torch.cat([torch.repeat_interleave(users, self.counts()), torch.repeat_interleave(users, other.counts())])
+        user = torch.cat(
+            [torch.repeat_interleave(users, self.counts()), torch.repeat_interleave(users, other.counts())]
+        )
         return Csr.from_pairs(user, torch.cat([self.indices, other.indices]), n_users)
 
     def contains(self, users: Tensor, items: Tensor) -> Tensor:

@@ -45,8 +45,7 @@ def when(time: int, unit: str | None) -> str:
 def printable(text: str) -> str:
     """``text`` with control characters escaped: a path or an id must not steer the terminal."""
     return "".join(
-        char if char.isprintable() or char == "\n" else char.encode("unicode_escape").decode()
-        for char in text
+        char if char.isprintable() or char == "\n" else char.encode("unicode_escape").decode() for char in text
     )
 
 
@@ -58,9 +57,7 @@ def _summary(dataset: Dataset) -> Table:
     split = report["split"]
     arguments = ", ".join(f"{key}={value}" for key, value in split.items() if key != "name")
     leaks = {True: "leaks time", False: "does not leak time", None: "time leak unknown"}[report["leaks_time"]]
-    cuts = ", ".join(
-        f"{name} from {when(cut, report['time_unit'])}" for name, cut in report["cut_times"].items()
-    )
+    cuts = ", ".join(f"{name} from {when(cut, report['time_unit'])}" for name, cut in report["cut_times"].items())
     sizes = [f"{report[name]:,} {name}" for name in ("users", "items", "rows")]
     head, gini = report["head_share"], report["gini"]
     rows = {

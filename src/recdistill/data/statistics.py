@@ -29,9 +29,7 @@ def popularity(train: Interactions) -> dict[str, Any]:
         "density": len(train) / (train.n_users * train.n_items),
         "head_share": float(items[:head].sum() / items.sum()),
         "gini": gini(items),
-        "median_history": float(users.double().quantile(0.5))
-        if users.numel() < 2**24
-        else float(users.median()),
+        "median_history": float(users.double().quantile(0.5)) if users.numel() < 2**24 else float(users.median()),
     }
 
 
@@ -69,9 +67,7 @@ def warnings_of(report: dict[str, Any], split_replaced: bool) -> list[str]:
             found.append(said + (": choose data/split=user_temporal" if split == "GlobalTemporal" else ""))
         if parts[name]["cold_rows"] > MANY_COLD * max(parts[name]["rows"], 1):
             share = parts[name]["cold_rows"] / parts[name]["rows"]
-            found.append(
-                f"{share:.0%} of the {name} rows are on items that train lacks: no model can hit them"
-            )
+            found.append(f"{share:.0%} of the {name} rows are on items that train lacks: no model can hit them")
     if report["leaks_time"]:
         found.append(f"{split} leaks time: models are trained on events later than those they are tested on")
     if report["leaks_time"] is None:

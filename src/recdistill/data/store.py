@@ -106,9 +106,7 @@ def _load_part(folder: Path, name: str, n_users: int, n_items: int, opened: bool
         return Interactions(empty, empty, n_users, n_items)
     with safe_open(folder / f"{name}.safetensors", framework="pt") as file:
         tensors: dict[str, Any] = {column: file.get_tensor(column) for column in file.keys()}  # noqa: SIM118
-    return Interactions(
-        tensors["user"], tensors["item"], n_users, n_items, tensors.get("value"), tensors.get("time")
-    )
+    return Interactions(tensors["user"], tensors["item"], n_users, n_items, tensors.get("value"), tensors.get("time"))
 
 
 def _unreadable(folder: Path, why: str) -> InputError:

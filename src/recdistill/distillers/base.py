@@ -33,9 +33,7 @@ class Needs:
     embeddings: bool = False
 
     def __or__(self, other: Needs) -> Needs:
-        return Needs(
-            max(self.top_k, other.top_k), self.scores or other.scores, self.embeddings or other.embeddings
-        )
+        return Needs(max(self.top_k, other.top_k), self.scores or other.scores, self.embeddings or other.embeddings)
 
 
 class View(Protocol):

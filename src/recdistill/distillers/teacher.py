@@ -138,9 +138,7 @@ class _StoredView:
         return self.tensors["item_factors"][items]
 
 
-def compute_signals(
-    model: RankingModel, train: Interactions, needs: Needs, folder: Path, chunk: int = 1024
-) -> None:
+def compute_signals(model: RankingModel, train: Interactions, needs: Needs, folder: Path, chunk: int = 1024) -> None:
     """Writes what ``needs`` names, for all users, from the training part alone.
 
     Top lists are int32 ids and float32 scores, so that stored and live answers agree; scores of all items are

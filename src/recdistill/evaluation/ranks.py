@@ -90,9 +90,7 @@ def _among_relevant(row: Tensor, score: Tensor) -> tuple[Tensor, Tensor]:
     return before, ahead
 
 
-def metrics_from_ranks(
-    ranks: Tensor, row: Tensor, n_relevant: Tensor, ks: Sequence[int]
-) -> dict[str, Tensor]:
+def metrics_from_ranks(ranks: Tensor, row: Tensor, n_relevant: Tensor, ks: Sequence[int]) -> dict[str, Tensor]:
     """Per-user metrics with binary relevance.
 
     ``ndcg@k`` is divided by the ideal over ``min(k, n)``, ``recall@k`` and ``map@k`` by ``n`` (as ``map_cut``

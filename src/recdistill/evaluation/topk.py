@@ -91,9 +91,7 @@ def top_k(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 
 @torch.inference_mode()
-def recommend(
-    score_fn: Scorer, users: Tensor, seen: Csr, k: int, *, name: str = "model"
-) -> tuple[Tensor, Tensor]:
+def recommend(score_fn: Scorer, users: Tensor, seen: Csr, k: int, *, name: str = "model") -> tuple[Tensor, Tensor]:
     """The ``k`` best unseen items of each user.
 
     Args:

@@ -10,9 +10,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import embedding
 
 
-def dot_scores(
-    user_factors: Tensor, item_factors: Tensor, users: Tensor, items: Tensor | None = None
-) -> Tensor:
+def dot_scores(user_factors: Tensor, item_factors: Tensor, users: Tensor, items: Tensor | None = None) -> Tensor:
     """Scores ``[B, n_items]``, or ``[B, K]`` of items ``[K]`` or ``[B, K]``.
 
     Rows are gathered as by an embedding, whose backward pass is the fastest.

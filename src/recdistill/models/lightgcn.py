@@ -100,9 +100,7 @@ def normalised_adjacency(train: Interactions) -> Tensor:
     degree = torch.bincount(torch.cat([user, item]), minlength=size).clamp(min=1).float()
     value = (degree[user] * degree[item]).rsqrt()
     rows, columns = torch.cat([user, item]), torch.cat([item, user])
-    graph = torch.sparse_coo_tensor(
-        torch.stack([rows, columns]), value.repeat(2), (size, size), check_invariants=False
-    )
+    graph = torch.sparse_coo_tensor(torch.stack([rows, columns]), value.repeat(2), (size, size), check_invariants=False)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*CSR tensor support is in beta.*")
         # COO products are four times slower on CPU.

@@ -99,9 +99,7 @@ class ItemKNN(LinearItemModel):
         shrinkage: added to the denominator, so that pairs with little evidence count less.
     """
 
-    def __init__(
-        self, schema: Schema, k: Annotated[int, Ge(1)] = 100, shrinkage: Annotated[float, Ge(0)] = 10.0
-    ):
+    def __init__(self, schema: Schema, k: Annotated[int, Ge(1)] = 100, shrinkage: Annotated[float, Ge(0)] = 10.0):
         super().__init__(schema)
         self.k, self.shrinkage = k, shrinkage
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from recdistill.distillers.base import Distiller, ModelView
 from recdistill.distillers.teacher import FrozenTeacher
-from recdistill.models.base import FactorModel
+from recdistill.models.base import vector_size
 from recdistill.modules.supervised import StudentModule, times
 from recdistill.tasks.batches import RankingBatch, generator, mix
 
@@ -61,11 +61,3 @@ class DistillationModule(StudentModule):
     def describe(self) -> str:
         temperatures = {n: d.temperature for n, d in self.distillers.items() if hasattr(d, "temperature")}
         return f", alpha={self.alpha:g}" + "".join(f", {n}.temperature={t:g}" for n, t in temperatures.items())
-
-
-def vector_size(model: nn.Module) -> int:
-    """Length of a model's vectors, 0 if it has none."""
-    if not isinstance(model, FactorModel):
-        return 0
-    with torch.no_grad():
-        return model.factors()[1].shape[1]

@@ -216,8 +216,10 @@ class SupervisedModule(pl.LightningModule):
 
 
 def seed_device(device: torch.device, seed: int) -> None:
-    """``torch.manual_seed`` for one device. Without a GPU the original takes .7 ms a call: it keeps all calls, with where
-    they came from, for the GPU that may turn up."""
+    """``torch.manual_seed`` for one device.
+
+    Without a GPU the original takes .7 ms a call: it keeps all calls, and where they came from, for later.
+    """
     torch.default_generator.manual_seed(seed)
     if device.type != "cpu":
         torch.get_device_module(device).manual_seed(seed)

@@ -88,9 +88,7 @@ def pareto(rows: Sequence[Mapping[str, Any]], metric: str, name: str = "pareto")
         axes.set_xlabel("bytes on disk (log)")
         axes.set_ylabel(figures.metric_name(visible(metric)))
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3, handletextpad=0.3)
-        labels.annotate(
-            figure, axes, [rows[i] for i in named], [(row["bytes"], row["value"]) for row in rows]
-        )
+        labels.annotate(figure, axes, [rows[i] for i in named], [(row["bytes"], row["value"]) for row in rows])
 
     return _draw(name, f"{figures.metric_name(metric)} against bytes on disk", (7.2, 4.6), paint)
 

@@ -58,9 +58,7 @@ def ratio(value: float | None) -> str:
     """How many times smaller than the teacher: ``16x``, ``3.9x``, ``0.5x``."""
     if value is None or not known(value):
         return NONE
-    return (
-        f"{value:.0f}x" if value >= 9.95 else f"{value:.1f}x" if value >= 0.1 else significant(value, 1) + "x"
-    )
+    return f"{value:.0f}x" if value >= 9.95 else f"{value:.1f}x" if value >= 0.1 else significant(value, 1) + "x"
 
 
 def share(value: float) -> str:

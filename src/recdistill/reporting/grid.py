@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -114,9 +114,7 @@ def _same(group: Group, larger: Group) -> bool:
 def _row(group: Group, groups: Sequence[Group], metric: str, common: Sequence[str]) -> dict[str, Any]:
     """One line of the grid's table."""
     row = group.rows[0]
-    sharing = [
-        other for other in groups if other.rows[0].get("role") == row.get("role") and _same(other, group)
-    ]
+    sharing = [other for other in groups if other.rows[0].get("role") == row.get("role") and _same(other, group)]
     shared = set.intersection(*(set(other.key) for other in [group, *sharing]))
     alones = [other for other in groups if other.rows[0].get("role") == "alone"]
     baselines = {other.identity for other in alones if other.key in {part.key for part in [group, *sharing]}}
@@ -157,9 +155,7 @@ def _tests(group: Group, groups: Sequence[Group], metric: str) -> dict[str, Any]
     role, only = group.rows[0].get("role"), group.rows[0] if len(group.rows) == 1 else {}
     by_role = {other.rows[0].get("role"): other for other in reversed(groups) if other.key == group.key}
     values = _users(group, metric)
-    alone, teacher = (
-        _users(by_role[role], metric) if role in by_role else None for role in ("alone", "teacher")
-    )
+    alone, teacher = (_users(by_role[role], metric) if role in by_role else None for role in ("alone", "teacher"))
     p = None if role == "alone" else users.paired_p(values, alone)
     kept = None if role == "teacher" else users.kept_share(values, teacher)
     return {

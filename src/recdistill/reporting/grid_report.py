@@ -109,9 +109,7 @@ def grid_headline(grid: Mapping[str, Any]) -> Headline:
     jobs, failed = grid["n_jobs"], grid["n_failed"]
     data = f" on {grid['data']}" if grid["data"] else ""
     configs = f"{grid['n_configs']} configuration" + ("" if grid["n_configs"] == 1 else "s")
-    lead = f"{configs}{data}: {jobs - failed} of {jobs} jobs finished" + (
-        f", {failed} failed." if failed else "."
-    )
+    lead = f"{configs}{data}: {jobs - failed} of {jobs} jobs finished" + (f", {failed} failed." if failed else ".")
     tested = [row for row in grid["rows"] if row["role"] in DISTILLED and row["p_holm"] is not None]
     if not tested:
         return Headline(lead)
@@ -138,9 +136,7 @@ def _points(grid: Mapping[str, Any]) -> list[dict[str, Any]]:
         found = row["metrics"].get(grid["metric"]) or {}
         mean, sd = found.get("mean"), found.get("sd")
         ends = {"low": mean - sd, "high": mean + sd} if sd is not None else {"low": None, "high": None}
-        points.append(
-            {"label": _point_label(row), "role": row["role"], "bytes": row["bytes"], "value": mean, **ends}
-        )
+        points.append({"label": _point_label(row), "role": row["role"], "bytes": row["bytes"], "value": mean, **ends})
     return points
 
 

@@ -70,9 +70,7 @@ def _kept(who: str, row: Row, teacher: Row, metric: str) -> str:
     kept, name = row.get("kept") or {}, figures.metric_name(metric)
     if not figures.known(kept.get("value")):
         return f"{who} reaches {name} {figures.quality(_value(row, metric))}{where}."
-    share = (
-        f"{figures.percent(kept['value'])} % {figures.interval(kept.get('low'), kept.get('high'))}".strip()
-    )
+    share = f"{figures.percent(kept['value'])} % {figures.interval(kept.get('low'), kept.get('high'))}".strip()
     return f"{who} keeps {share} of the teacher's {name}{where}."
 
 

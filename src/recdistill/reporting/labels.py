@@ -43,9 +43,7 @@ def annotate(figure: Figure, axes: Axes, rows: Sequence[Mapping[str, Any]], poin
             continue  # a crowd: better no name than an unreadable one
         taken.append(boxes[best])
         dx, dy, align = _SIDES[best]
-        axes.annotate(
-            text, at, (dx, dy), textcoords="offset points", ha=align, fontsize=9.5, annotation_clip=False
-        )
+        axes.annotate(text, at, (dx, dy), textcoords="offset points", ha=align, fontsize=9.5, annotation_clip=False)
 
 
 def _label_box(at: Point, align: str, extent: Point) -> Box:

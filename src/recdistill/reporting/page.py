@@ -87,9 +87,7 @@ def warnings(summary: Mapping[str, Any]) -> list[str]:
 def below_baseline(summary: Mapping[str, Any]) -> list[str]:
     """A share of a teacher that a simple baseline beats is no achievement."""
     metric, teacher = summary["metric"], first(summary["rows"], "teacher")
-    reached = [
-        ((r.get("metrics") or {}).get(metric), r["name"]) for r in summary["rows"] if r["role"] == "baseline"
-    ]
+    reached = [((r.get("metrics") or {}).get(metric), r["name"]) for r in summary["rows"] if r["role"] == "baseline"]
     ours = (teacher or {}).get("metrics", {}).get(metric)
     value, name = max(((value, name) for value, name in reached if figures.known(value)), default=(None, ""))
     if value is None or not figures.known(ours) or ours >= value:
@@ -101,9 +99,7 @@ def below_baseline(summary: Mapping[str, Any]) -> list[str]:
 def pareto_chart(points: Sequence[Mapping[str, Any]], metric: str, bars: str) -> Chart | None:
     """Rows: ``label``, ``role``, ``bytes``, ``value``, ``low``, ``high``."""
     drawn = charts.pareto(points, metric)
-    caption = (
-        f"Up and to the left is better; the line joins the models that none beats in fewer bytes. {bars}"
-    )
+    caption = f"Up and to the left is better; the line joins the models that none beats in fewer bytes. {bars}"
     return Chart("Quality against size", caption, [("", drawn)]) if drawn else None
 
 
@@ -121,9 +117,7 @@ def _run_charts(summary: Mapping[str, Any], histories: Histories) -> list[Chart]
     agreeing = [{"label": r["name"], "role": r.get("role", ""), "overlap": r.get("overlap")} for r in rows]
     overlap = charts.overlap(agreeing)
     wanted = main_metrics(metric, rows)
-    drawn = [
-        (name, charts.curves(h, name, f"curves-{i}", wanted)) for i, (name, h) in enumerate(histories.items())
-    ]
+    drawn = [(name, charts.curves(h, name, f"curves-{i}", wanted)) for i, (name, h) in enumerate(histories.items())]
     shown = [(name, curve) for name, curve in drawn if curve][:MAX_CURVES]
     found = [pareto_chart([_point(row, metric) for row in rows], metric, "Bars: 95 % CI.")]
     if overlap:

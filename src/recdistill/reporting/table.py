@@ -175,9 +175,7 @@ def summary_columns(summary: Mapping[str, Any]) -> tuple[Column, ...]:
 
 
 def parameters_column() -> Column:
-    return Column(
-        "parameters", "params", lambda row: Cell(figures.count(row.get("parameters"))), field("parameters")
-    )
+    return Column("parameters", "params", lambda row: Cell(figures.count(row.get("parameters"))), field("parameters"))
 
 
 def _name(row: Row) -> Cell:

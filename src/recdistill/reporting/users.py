@@ -86,7 +86,5 @@ def mean_sd(values: Sequence[float]) -> dict[str, Any]:
 
 def over_seeds(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     """``mean_sd`` of every metric that all rows have."""
-    names = [
-        name for name in rows[0].get("metrics") or {} if all(name in (r.get("metrics") or {}) for r in rows)
-    ]
+    names = [name for name in rows[0].get("metrics") or {} if all(name in (r.get("metrics") or {}) for r in rows)]
     return {name: mean_sd([row["metrics"][name] for row in rows]) for name in names}

@@ -58,15 +58,12 @@ def finetune_data(source: Path) -> str:
 
 def read_state(source: Path, train: Interactions) -> Compressed:
     """A model with the constraints of earlier passes."""
-    from safetensors.torch import load_file
-
     info = model_info(source)
     codecs = {name: Codec(**codec) for name, codec in info["codecs"].items()}
     if not codecs:
         return materialised(load_model(source, train), info["net"])
-    latent = source / LATENT
-    clips = load_file(latent / "clips.safetensors") if (latent / "clips.safetensors").exists() else {}
-    return Compressed(load_model(source, train), info["net"], codecs, clips)
+    # What was read is on the grid already; clipping it once more would move it.
+    return Compressed(load_model(source, train), info["net"], codecs)
 
 
 def write_latent(folder: Path, state: Compressed) -> None:

@@ -49,7 +49,8 @@ def fit_in_processes(spec: FitSpec, count: int) -> None:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    for name in ("torch.distributed.elastic", "torch.multiprocessing"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     with tempfile.TemporaryDirectory(prefix="recdistill-") as notes, _own_signals():
         config = LaunchConfig(
             min_nodes=1, max_nodes=1, nproc_per_node=count, run_id="recdistill", rdzv_backend="c10d",
@@ -88,7 +89,8 @@ def _first_error(notes: Path, failure: ChildFailedError, title: str) -> Exceptio
             f"training process {rank} was killed", where=title, why="usually the memory ran out",
             fix="use fewer devices (trainer.devices=1) or smaller batches",
         )  # fmt: skip
-    if found:
+    silent = not (notes / f"error-{rank}.json").exists()
+    if found and not silent:
         return RuntimeError(found[0]["traceback"].strip().splitlines()[-1] + "\n" + found[0]["traceback"])
     return RecDistillError(f"training process {rank} ended with exit code {child.exitcode}", where=title)
 
@@ -114,6 +116,8 @@ def _worker(spec: FitSpec, count: int, notes: str, level: int) -> None:
         }  # fmt: skip
         write_json(Path(notes) / f"error-{rank}.json", note)
         sys.stderr.flush()
+        if "onnection" in str(error):  # with a process that died: let the agent see that one first
+            time.sleep(2)
         os._exit(error.exit_code if isinstance(error, RecDistillError) else 1)  # others may wait for this process
 
 

@@ -17,7 +17,8 @@ from recdistill.tasks.ranking import scorer
 
 
 def write_recommendations(model_folder: Path, data: Dataset, settings: dict[str, Any], folder: Path) -> Path:
-    """Writes the k best items that each user has not seen, best first.
+    """Writes the k best items that each user does not have yet, best first; what is left out are the items of
+    training and validation.
 
     Args:
         model_folder: the model.
@@ -39,10 +40,11 @@ def write_recommendations(model_folder: Path, data: Dataset, settings: dict[str,
         )  # fmt: skip
     users = chosen_users(data, settings["users"])
     score = scorer(load_model(model_folder, data.train))
+    known = data.train.csr.union(data.valid.csr)
     k = min(settings["k"], data.train.n_items)
     frames = []
     for part in torch.split(users, 1024):
-        items, scores = recommend(score, part, data.train.csr, k)
+        items, scores = recommend(score, part, known, k)
         valid = items >= 0
         row, rank = valid.nonzero(as_tuple=True)
         item = items[valid].numpy()

@@ -133,8 +133,7 @@ def ranking_epoch(
     negative = uniform_negatives(train.csr, user, negatives, train.n_items, rng)
     rounds = math.ceil(steps * queries / max(train.n_users, 1))
     query = torch.cat(
-        [torch.randperm(train.n_users, generator=rng, device=rng.device) for _ in range(rounds)]
-        or [user.new_empty(0)]
+        [torch.randperm(train.n_users, generator=rng, device=rng.device) for _ in range(rounds)] or [user.new_empty(0)]
     )[: steps * queries]
     return RankingEpoch(user, item, negative, query, steps, mix(seed, epoch, 1))
 

@@ -27,9 +27,7 @@ class Objective:
     samples: Literal["interactions", "users"] = "interactions"
     negatives: int = 0
 
-    def __call__(
-        self, model: RankingModel, batch: RankingBatch, view: ModelView, rng: torch.Generator
-    ) -> Tensor:
+    def __call__(self, model: RankingModel, batch: RankingBatch, view: ModelView, rng: torch.Generator) -> Tensor:
         """Mean loss over the batch, a scalar.
 
         Args:
@@ -81,9 +79,7 @@ class BPR(Objective):
     ):
         self.negatives, self.shared, self.l2 = (0 if shared else negatives), shared, l2
 
-    def __call__(
-        self, model: RankingModel, batch: RankingBatch, view: ModelView, rng: torch.Generator
-    ) -> Tensor:
+    def __call__(self, model: RankingModel, batch: RankingBatch, view: ModelView, rng: torch.Generator) -> Tensor:
         own = view.of(batch.user)
         if self.shared:
             others = torch.randint(view.n_items, (self.shared,), generator=rng, device=batch.user.device)

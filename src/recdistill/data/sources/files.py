@@ -79,13 +79,9 @@ def existing_file(path: str | Path, key: str = "data.path") -> Path:
         empty = path.stat().st_size == 0
         path.open("rb").close()
     except OSError as error:
-        raise InputError(
-            f"can't read '{path}'", where=key, why=str(error), fix="check its permissions"
-        ) from error
+        raise InputError(f"can't read '{path}'", where=key, why=str(error), fix="check its permissions") from error
     if empty:
-        raise InputError(
-            f"'{path}' is empty", where=str(path), why="0 bytes", fix=f"give another file: {key}=FILE"
-        )
+        raise InputError(f"'{path}' is empty", where=str(path), why="0 bytes", fix=f"give another file: {key}=FILE")
     return path
 
 
@@ -103,9 +99,7 @@ def _missing(path: Path, key: str) -> InputError:
     names = sorted(other.name for other in folder.iterdir())
     close = nearest(path.name, names)
     if close:
-        return InputError(
-            f"no file '{path}'", where=key, fix="did you mean " + override(key, folder / close[0])
-        )
+        return InputError(f"no file '{path}'", where=key, fix="did you mean " + override(key, folder / close[0]))
     why = f"in '{folder}': " + (", ".join(names[:8]) or "nothing")
     return InputError(f"no file '{path}'", where=key, why=why, fix=f"{key}=FILE")
 
@@ -230,7 +224,5 @@ def records(path: Path, separator: str, quote: str | None) -> Iterator[tuple[int
         for row, line in enumerate(text, start=1):
             yield row, len(line.split(separator)) if line else 0
         return
-    for row, cells in enumerate(
-        csv.reader((f"{line}\n" for line in text), delimiter=separator, quotechar=quote), 1
-    ):
+    for row, cells in enumerate(csv.reader((f"{line}\n" for line in text), delimiter=separator, quotechar=quote), 1):
         yield row, len(cells)

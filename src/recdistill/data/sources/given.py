@@ -59,9 +59,7 @@ class Given(Source):
         self.separator, self.quote, self.on_bad_rows = separator, quote, on_bad_rows
 
     def fingerprint(self) -> str:
-        files = {
-            part: hash_files(existing_file(path, f"data.{part}")) for part, path in self._files().items()
-        }
+        files = {part: hash_files(existing_file(path, f"data.{part}")) for part, path in self._files().items()}
         titles = hash_files(existing_file(self.titles, "data.titles")) if self.titles else None
         return hash_arguments(
             kind="given",

@@ -52,15 +52,11 @@ class Reader:
         else:
             frame = read_text(file, wanted, self.separator, self.quote, part)
         if not frame.height:
-            raise InputError(
-                f"'{file}' has a header and no rows", where=str(file), fix=f"{self.key}=ANOTHER_FILE"
-            )
+            raise InputError(f"'{file}' has a header and no rows", where=str(file), fix=f"{self.key}=ANOTHER_FILE")
         part.events = _checked(frame, wanted, part)
         if not part.events.height:
             counts = ", ".join(f"{reason}: {count}" for reason, count in part.dropped.items())
-            raise InputError(
-                f"no row of '{file}' is usable", where=str(file), why=counts, fix="repair the file"
-            )
+            raise InputError(f"no row of '{file}' is usable", where=str(file), why=counts, fix="repair the file")
         return part
 
 

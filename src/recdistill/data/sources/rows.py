@@ -70,8 +70,7 @@ class Part:
         row = frame.filter(bad).row(0, named=True)
         more = int(bad.sum()) - 1
         raise InputError(
-            f"{reason} in column '{name}': {_shown(row[column])}"
-            + (f" (and {more} more rows)" if more else ""),
+            f"{reason} in column '{name}': {_shown(row[column])}" + (f" (and {more} more rows)" if more else ""),
             where=f"{self.path}:{row[ROW] + self.first_row}:{name}",
             fix=f"{fix}, or leave such rows out: data.on_bad_rows=drop",
         )

@@ -98,9 +98,7 @@ class Synthetic(Source):
         _, niche, _, season = self._world
         rng = np.random.default_rng([self.seed, 1])
         mean = min(self.interactions_per_user, self.n_items)
-        count = np.clip(
-            rng.lognormal(np.log(mean) - 0.08, 0.4, self.n_users).round(), min(5, mean), self.n_items
-        )
+        count = np.clip(rng.lognormal(np.log(mean) - 0.08, 0.4, self.n_users).round(), min(5, mean), self.n_items)
         user, item, score = _gumbel_top_k(self.true_scores(), count.astype(np.int64), rng)
         time = _in_season(user, season[item], self.drift, rng)
         rating = np.clip(np.round(3.4 + 0.35 * (score - score.mean()) + rng.normal(0, 0.7, score.size)), 1, 5)

@@ -53,9 +53,7 @@ class Table(Source):
         files = [existing_file(self.path)]
         if self.titles:
             files.append(existing_file(self.titles, "data.titles"))
-        return hash_arguments(
-            kind="table", files=hash_files(*files), titles=self.title_columns, **asdict(self.reader)
-        )
+        return hash_arguments(kind="table", files=hash_files(*files), titles=self.title_columns, **asdict(self.reader))
 
     def read(self) -> RawLog:
         part = self.reader.read(self.path)

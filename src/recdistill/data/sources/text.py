@@ -61,9 +61,7 @@ def read_header(
     """
     first = lines(path, 1)
     if not len(first) or not first[0].strip():
-        raise InputError(
-            f"'{path}' is empty", where=f"{path}:1", why="a header line is needed", fix="add one"
-        )
+        raise InputError(f"'{path}' is empty", where=f"{path}:1", why="a header line is needed", fix="add one")
     char = separator_char(separator) if separator else guess_separator(path, first[0], wanted, quote)
     return split_line(first[0], char, quote), char
 
@@ -78,9 +76,7 @@ def _check_columns(
 ) -> None:
     if len(set(header)) < len(header):
         twice = sorted({name for name in header if header.count(name) > 1})
-        raise InputError(
-            f"column {twice[0]!r} occurs twice", where=f"{path}:1", fix="rename one of them in the file"
-        )
+        raise InputError(f"column {twice[0]!r} occurs twice", where=f"{path}:1", fix="rename one of them in the file")
     if set(wanted.values()) <= set(header):
         return
     line = char.join(header)
@@ -94,9 +90,7 @@ def _check_columns(
         )
     if len(header) == 1 and "::" in line:
         fix = f"rewrite it with tabs and a header: sed 's/::/\\t/g' '{path}'"
-        raise InputError(
-            f"'{path}' is separated by '::'", where=f"{path}:1", why="one character is needed", fix=fix
-        )
+        raise InputError(f"'{path}' is separated by '::'", where=f"{path}:1", why="one character is needed", fix=fix)
     raise missing_columns(path, wanted, header, f"{path}:1")
 
 
@@ -126,9 +120,7 @@ def _parse(
     return frame
 
 
-def _may_be_short(
-    path: Path, frame: pl.DataFrame, last: str, char: str, n_cells: int, quote: str | None
-) -> bool:
+def _may_be_short(path: Path, frame: pl.DataFrame, last: str, char: str, n_cells: int, quote: str | None) -> bool:
     """Whether a row has fewer cells than the header: polars fills such rows with nulls and says nothing."""
     suspects = frame.filter(pl.col(last).is_null()).height
     if not suspects:

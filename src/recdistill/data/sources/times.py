@@ -50,9 +50,7 @@ def parse(column: pl.Series) -> Times:
     numbers = text.cast(pl.Float64, strict=False)
     if numbers.null_count() * 2 <= len(text):
         # Integers keep their digits beyond 2**53.
-        return (
-            _of_floats(numbers) if whole.null_count() > numbers.null_count() else Times(whole, "an integer")
-        )
+        return _of_floats(numbers) if whole.null_count() > numbers.null_count() else Times(whole, "an integer")
     return _of_dates(_dates(text))
 
 
