@@ -93,6 +93,7 @@ def finish(folder):
 
 verbs, grid = types.ModuleType("recdistill.stages.verbs"), types.ModuleType("recdistill.stages.grid")
 verbs.run = run
+verbs.check = lambda cfg, folder: 0
 grid.finish = finish
 sys.modules[verbs.__name__], sys.modules[grid.__name__] = verbs, grid
 """

@@ -18,7 +18,6 @@ from recdistill.export.bundle import WEIGHTS, load_model, save_model
 from recdistill.export.packing import Codec
 from recdistill.models.lightgcn import LightGCN
 from recdistill.models.mf import MF
-from recdistill.models.popularity import Popularity
 
 LARGE = Schema(n_users=300, n_items=500)
 
@@ -103,13 +102,20 @@ def test_low_rank_of_a_tiny_catalogue() -> None:
     assert small.net["dim"] == 4
 
 
-def test_low_rank_says_what_is_wrong() -> None:
-    with pytest.raises(InputError, match="does not shorten"):
-        LowRank(16).apply(mf())
+def test_low_rank_says_what_is_wrong_before_anything_is_trained() -> None:
+    mf_net = {"_target_": "recdistill.models.mf.MF", "dim": 16}
+    with pytest.raises(InputError, match="does not shorten vectors of length 16"):
+        LowRank(16).check(mf_net, [])
+    with pytest.raises(InputError, match="of length 17 .the item bias counts"):
+        LowRank(17).check({**mf_net, "item_bias": True}, [])
     with pytest.raises(InputError, match="must come before"):
-        LowRank(4).apply(Quantize(8).apply(mf()))
+        LowRank(4).check(mf_net, [Quantize(8)])
     with pytest.raises(InputError, match="has none"):
-        LowRank(4).apply(Compressed(Popularity(LARGE), {"_target_": "x"}))
+        LowRank(4).check({"_target_": "recdistill.models.popularity.Popularity"}, [])
+    after = LowRank(4).check(mf_net, [])
+    assert after["dim"] == 4
+    with pytest.raises(InputError, match="does not shorten vectors of length 4"):
+        LowRank(4).check(after, [LowRank(4)])
 
 
 def test_a_graph_model_is_served_as_a_factorisation(schema: Schema, train: Interactions) -> None:

@@ -47,8 +47,8 @@ def problems(good: dict[str, Any], key: str, value: Any) -> list[Problem]:
         ("seed", None, "null"),
         ("evaluation.ks", [5, 0], "greater than or equal to 1"),
         ("evaluation.ks", [], "at least 1"),
-        ("evaluation.metric", "NDCG", "look like"),
-        ("evaluation.batch", 0, "greater than or equal to 1"),
+        ("evaluation.metric", "NDCG", "must be NAME@K, NAME one of ndcg, recall"),
+        ("evaluation.ks", [0], "greater than or equal to 1"),
         ("evaluation.metrik", 1, "evaluation.metric?"),
         ("recommend.k", 0, "greater than or equal to 1"),
         ("alhpa", 1, "alpha"),
@@ -57,7 +57,7 @@ def problems(good: dict[str, Any], key: str, value: Any) -> list[Problem]:
         ("student.net.dim", 1.5, "integer"),
         ("student.net.dim", 0, ">= 1"),
         ("student.net.act", "gelo", "gelu"),
-        ("student.net.dropout", 1.2, "allowed: >= 0, <= 1"),
+        ("student.net.dropout", 1.2, "student.net.dropout=0: a number >= 0 and <= 1"),
         ("student.net.sizes", [1, "x"], "student.net.sizes[1]"),
         ("student.net.dimm", 3, "student.net.dim?"),
         ("student.net.inner", {"_target_": "miniparts.Kd", "weigt": 1}, "student.net.inner.weight?"),
@@ -81,7 +81,7 @@ def test_wrong_value(good: dict[str, Any], key: str, value: Any, text: str) -> N
         ("alpha", 1),
         ("alpha", {"_target_": "miniparts.Kd"}),
         ("temperature", 3),
-        ("evaluation.metric", "mrr"),
+        ("evaluation", {"ks": [5, 10], "metric": "mrr@10"}),
         ("recommend.users", ["a", 3]),
         ("student.net.dropout", 0),
         ("student.net.sizes", [1, 2]),
@@ -91,6 +91,45 @@ def test_wrong_value(good: dict[str, Any], key: str, value: Any, text: str) -> N
 )
 def test_right_value(good: dict[str, Any], key: str, value: Any) -> None:
     assert problems(good, key, value) == []
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "fix"),
+    [
+        ("alpha", 2, "alpha=0.5: a number >= 0 and <= 1"),
+        ("temperature", 0, "temperature=2: a number > 0"),
+        ("seed", -1, "seed=1: a whole number >= 0"),
+        ("student.net.dim", 0, "student.net.dim=1: a whole number >= 1"),
+        ("evaluation.ks", [5, 0, 10], "a whole number >= 1"),
+    ],
+)
+def test_out_of_range_says_what_to_type(good: dict[str, Any], key: str, value: Any, fix: str) -> None:
+    (problem,) = problems(good, key, value)
+    assert problem.fix == fix
+    assert "allowed" not in problem.message
+
+
+def test_value_taken_from_a_wrong_one_is_no_second_problem(good: dict[str, Any]) -> None:
+    good["distiller"]["soft_label"] |= {"alpha": "high"}
+    assert [problem.key for problem in problems(good, "alpha", "high")] == ["alpha"]
+    assert [problem.key for problem in problems(good, "alpha", 2)] == ["alpha", "distiller.soft_label.alpha"]
+
+
+def test_metric_that_is_not_computed(good: dict[str, Any]) -> None:
+    (problem,) = problems(good, "evaluation.ks", [1])
+    assert problem == Problem(
+        "evaluation.metric",
+        "ndcg@10 is not computed with ks=[1]",
+        "evaluation.metric=ndcg@1, or add 10 to evaluation.ks",
+    )
+    (problem,) = problems(good, "evaluation.metric", "ndcg10")
+    assert problem.fix == "evaluation.metric=ndcg@10"
+    assert [problems(good, "evaluation.metric", text)[0].fix for text in ("Recall-20", "mrr", "auc")] == [
+        "evaluation.metric=recall@20",
+        "evaluation.metric=mrr@10",
+        "evaluation.metric=ndcg@10",
+    ]
+    assert str(problem).startswith('evaluation.metric: "ndcg10" (str): must be NAME@K, NAME one of ndcg, recall, hr,')
 
 
 def test_missing_argument(good: dict[str, Any]) -> None:

@@ -57,6 +57,29 @@ def test_a_typo_is_never_cured_by_plus(sources: Sources) -> None:
     assert "+distiler" not in message(["distiler=rrd"], sources)
 
 
+@pytest.mark.parametrize(
+    ("word", "fix"),
+    [
+        ("alone.net.dim=1", "fix: +alone.net.dim=1"),
+        ("alone.net.dimm=1", "fix: +alone.net.dim=1"),
+        ("alone={net:{dim:2,act:gelu}}", "fix: +alone.net.dim=2 +alone.net.act=gelu"),
+    ],
+)
+def test_alone_is_empty(word: str, fix: str, sources: Sources) -> None:
+    text = message([word], sources)
+    assert fix in text
+    assert "takes the student's keys" in text
+    composed([fix.split()[1]], sources)
+
+
+def test_path_of_a_data_set_that_is_made(sources: Sources, tmp_path: Path) -> None:
+    files = {"data/made.yaml": "rows: 1\n", "data/another.yaml": "path: ???\n"}
+    mine = Sources(sources.conf, (write_tree(tmp_path / "m", files),), sources.plugins)
+    text = message(["data=made", "data.path=/nope"], mine)
+    assert "this data set is made, not read from a file" in text
+    assert "fix: add data=csv (or another, synthetic)" in text
+
+
 def test_missing_value_names_the_key(sources: Sources) -> None:
     assert "data.path is needed: a file or folder" in message(["data=csv"], sources)
 

@@ -147,6 +147,20 @@ def test_a_given_split_may_be_replaced() -> None:
     assert any("which RandomSplit replaces" in text for text in dataset.report["warnings"])
 
 
+def test_too_few_rows_for_a_test_part() -> None:
+    source = Frame(user=list("aabb"), item=list("xyxy"), time=[1, 2, 3, 4])
+    with pytest.raises(InputError, match="no test rows") as caught:
+        prepare(source, Filters(), RandomSplit())
+    assert caught.value.why == "there are 4 rows: data.split.test=0.1 of 4 rows rounds to 0"
+    for split in (LeaveOneOut(), PerUserTemporal()):
+        with pytest.raises(InputError, match="there are 4 rows: no user has 3 rows"):
+            prepare(source, Filters(), split)
+    repeated = Frame(user=list("aabb"), item=list("xxyy"))
+    with pytest.raises(InputError, match="there are 2 rows, which the filters left of 4: ") as caught:
+        prepare(repeated, Filters(), RandomSplit())
+    assert "data.filters" in str(caught.value.fix)
+
+
 @pytest.mark.parametrize("column", ["user", "item"])
 def test_one_user_or_one_item(column: str) -> None:
     ids = {"user": [f"u{n}" for n in range(20)], "item": [f"i{n}" for n in range(20)], column: ["only"] * 20}

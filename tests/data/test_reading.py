@@ -102,6 +102,40 @@ def test_misspelt_column_gets_the_nearest(tmp_path: Path) -> None:
     assert error.where == f"{tmp_path / 'log.csv'}:1"
 
 
+@pytest.mark.parametrize(
+    ("header", "wanted", "fix"),
+    [
+        ("customer_id,sku,when", {}, "data.user=customer_id data.item=sku"),
+        (
+            "uid,parent_asin,unixReviewTime",
+            {"time": "ts"},
+            "data.user=uid data.item=parent_asin data.time=unixReviewTime",
+        ),
+        ("user,time", {"time": "time"}, "data.item=COLUMN"),
+        ("user,product", {"value": "product"}, "data.item=COLUMN"),
+        ("user,colour", {}, "data.item=COLUMN"),
+        ("customer,quantity", {"item": "customer"}, "data.user=COLUMN"),
+    ],
+)
+def test_only_a_likely_column_is_offered(tmp_path: Path, header: str, wanted: dict[str, str], fix: str) -> None:
+    error = refused(tmp_path, f"{header}\n{header}\n", **wanted)
+    assert error.fix == fix
+    assert str(header.split(",")) in str(error.why)
+
+
+def test_no_folder_is_offered_for_a_file(tmp_path: Path) -> None:
+    (tmp_path / "ratings.csv").mkdir()
+    with pytest.raises(InputError) as caught:
+        Table(str(tmp_path / "rating.csv")).read()
+    assert caught.value.fix == "data.path=FILE"
+    with pytest.raises(InputError) as caught:
+        Given(str(tmp_path / "rating.csv")).read()
+    assert "ratings.csv" in str(caught.value.fix)
+    with pytest.raises(InputError) as caught:
+        Table("/nope").read()
+    assert caught.value.fix == "data.path=FILE"
+
+
 def test_odd_names_come_quoted(tmp_path: Path) -> None:
     assert refused(tmp_path, "user, item\n1,2\n").fix == "'data.item=\" item\"'"
     (tmp_path / "my log.csv").write_text(LOG)

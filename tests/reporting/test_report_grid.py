@@ -16,6 +16,7 @@ from scipy.stats import ttest_rel
 from recdistill.errors import InputError
 from recdistill.reporting import users
 from recdistill.reporting.grid import collect, finish
+from recdistill.reporting.grid_report import grid_table
 
 SEEDS = (1, 2, 3)
 N_USERS = 200
@@ -122,7 +123,7 @@ def test_kept_is_a_ratio_of_means_with_its_interval(grid: Path) -> None:
 
 def test_failed_jobs_are_rows_and_the_exit_code(grid: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert finish(grid) == 0
-    overrides = ["distiller=[de]", "seed=4"]
+    overrides = ["data=ml1m", "distiller=[de]", "seed=4"]
     _finish_job(
         grid / "6",
         {"state": "failed", "error": "\nno file x.csv\n  fix: y", "exit_code": 2, "overrides": overrides},
@@ -133,12 +134,27 @@ def test_failed_jobs_are_rows_and_the_exit_code(grid: Path, capsys: pytest.Captu
     assert finish(grid) == 3
     printed = capsys.readouterr().out
     assert "6 of 9 jobs finished, 3 failed" in printed
-    assert "job 6 (distiller=[de] seed=4): no file x.csv" in printed
+    assert "warning" not in printed
+    (row,) = [line for line in (grid / "table.md").read_text().splitlines() if "job 6 failed" in line]
+    assert row.startswith(r"| job 6 failed (exit 2)<br>distiller=\[de\] seed=4: no file x.csv |")
+    html = (grid / "report.html").read_text()
+    assert html.count("no file x.csv") == 1
+    assert "fix: y" not in html
     with (grid / "summary.csv").open(newline="") as file:
         records = list(csv.DictReader(file))
     assert [record["error"] for record in records[-3:-1]] == ["no file x.csv", "loss is NaN"]
     assert "no status.json" in records[-1]["error"]
     assert json.loads((grid / "grid.json").read_text())["n_failed"] == 3
+
+
+def test_all_jobs_means_the_failed_ones_too(grid: Path) -> None:
+    (grid / "7").mkdir()
+    assert collect(grid)["common"] == ["data=ml1m"]
+    _finish_job(grid / "6", {"state": "failed", "error": "x", "exit_code": 2, "overrides": ["data=csv", "seed=1"]})
+    found = collect(grid)
+    assert found["common"] == []
+    assert "All jobs:" not in grid_table(found).caption
+    assert _row(found, "student", "rrd")["overrides"] == ["data=ml1m", "distiller=[rrd]"]
 
 
 def test_a_job_that_says_done_without_figures_has_failed(grid: Path) -> None:

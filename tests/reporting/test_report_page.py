@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from recdistill.reporting import charts, page, svg
+from recdistill.reporting.data_facts import data_facts, flat, moment
 from recdistill.reporting.headline import headline
 from recdistill.reporting.write import write_reports
 
@@ -163,7 +164,7 @@ def test_headline_better(summary: Summary) -> None:
 
 def test_headline_not_better_than_alone(summary_with: Callable[..., Summary]) -> None:
     found = headline(summary_with(student=0.3651, p=0.31))
-    assert "but distillation made it not significantly better than the same student trained alone" in found.lead
+    assert "but is not significantly better than the same student trained alone" in found.lead
     assert "p = .310" in found.lead
     assert found.details == ["What it keeps is not shown to come from the teacher."]
 
@@ -172,14 +173,42 @@ def test_headline_worse_than_alone(summary_with: Callable[..., Summary]) -> None
     assert "significantly worse than" in headline(summary_with(student=0.34, p=0.01)).lead
 
 
-@pytest.mark.parametrize(("value", "p", "words"), [(0.4093, 0.2, "not significantly"), (0.35, 0.001, "no better than")])
-def test_headline_teacher_not_better(summary_with: Callable[..., Summary], value: float, p: float, words: str) -> None:
+@pytest.mark.parametrize(
+    ("value", "p", "words"),
+    [
+        (0.4093, 0.2, "not significantly better than"),
+        (0.3644, 0.001, "no better than"),
+        (0.35, 0.2, "no better than"),
+        (0.35, None, "no better than"),
+        (0.35, 0.001, "worse than"),
+    ],
+)
+def test_headline_teacher_not_better(
+    summary_with: Callable[..., Summary], value: float, p: float | None, words: str
+) -> None:
     summary = summary_with(teacher_p=p)
     summary["rows"][0]["metrics"]["ndcg@10"] = value
     found = headline(summary)
-    assert found.lead.startswith("The teacher is " + words)
+    assert found.lead.startswith(f"The teacher is {words} the student trained alone")
     assert "says little" in found.lead
-    assert any("keeps 93.1 %" in sentence for sentence in found.details)
+    assert any("keeps" in sentence for sentence in found.details) == (value >= 0.3644)
+
+
+@pytest.mark.parametrize(
+    ("student", "p", "verdict"),
+    [
+        (0.3651, 0.632, "not significantly better than the same student trained alone"),
+        (0.36, 0.632, "not significantly better than the same student trained alone"),
+        (0.34, 0.01, "significantly worse than the same student trained alone"),
+    ],
+)
+def test_headline_student_of_a_teacher_that_is_worse(
+    summary_with: Callable[..., Summary], student: float, p: float, verdict: str
+) -> None:
+    summary = summary_with(student=student, p=p, teacher_p=0.001)
+    summary["rows"][0]["metrics"]["ndcg@10"] = 0.35
+    test = f"(NDCG@10 {student:.4f} against 0.3644, p = {f'{p:.3f}'[1:]})"
+    assert headline(summary).details == [f"The distilled student is {verdict} {test}."]
 
 
 def test_headline_without_a_student_alone(summary: Summary) -> None:
@@ -219,16 +248,70 @@ def test_facts_are_flat_and_readable() -> None:
         "density": 0.008510922127,
         "cut_times": {"test": 1719248967},
         "note": "",
+        "min_value": None,
+        "strict": True,
     }
     content["filters"] = [{"name": "k_core", "lost": 3}]
-    assert dict(page.flat(content)) == {
-        "rows.read": "1,000,209",
+    assert dict(flat(content)) == {
+        "rows read": "1,000,209",
         "density": "0.00851092",
-        "cut_times.test": "1719248967",
-        "note": "none",
-        "filters 1.name": "k_core",
-        "filters 1.lost": "3",
+        "cut times test": "1719248967",
+        "strict": "yes",
+        "filters 1 name": "k_core",
+        "filters 1 lost": "3",
     }
+
+
+def test_data_reads_as_a_person_would() -> None:
+    split, cuts = {"name": "GlobalTemporal", "valid": 0.1, "test": 0.1}, {"valid": 1713513245}
+    both = {"source": "a.csv", "split": split, "leaks_time": False, "cut_times": cuts}
+    report = {
+        **both,
+        "rows_read": 31900,
+        "dropped": {"no user": 0},
+        "note": "",
+        "time_unit": "s",
+        "filters": [{"filter": "repeats=first", "rows": [31900, 31893], "users": [2000, 2000]}],
+        "users": 1999,
+        "density": 0.00851,
+        "median_history": 12.0,
+        "parts": {"test": {"rows": 3184, "users": 848, "cold_rows": 0, "cold_items": 2}},
+        "lost": {"test": {"user without training history": 1006, "pair of an earlier part": 0}},
+        "n_cold_items": 0,
+        "warnings": ["is shown above"],
+    }
+    manifest = {**both, "filters": {"k_core": 0}, "split_note": "", "parts": {"test": "a9e39c"}, "cold_items": "7ebb"}
+    found = data_facts({"name": "Synthetic", "fingerprint": "6f7c", "report": report, "manifest": manifest})
+    assert found == [
+        (
+            "Data",
+            [
+                ("name", "Synthetic"),
+                ("fingerprint", "6f7c"),
+                ("source", "a.csv"),
+                ("split", "GlobalTemporal, valid 0.1, test 0.1"),
+                ("leaks time", "no"),
+                ("valid starts", "2024-04-19 07:54:05 UTC"),
+                ("rows read", "31,900"),
+                ("filter repeats=first", "31,900 → 31,893 rows"),
+                ("users", "1,999"),
+                ("density", "0.851 % of user-item pairs are in train"),
+                ("median user", "12 training rows"),
+                ("test part", "3,184 rows, 848 users, 2 cold items"),
+                ("left out of test", "1,006 × user without training history"),
+                ("cold items", "0"),
+            ],
+        ),
+        ("Data manifest", [("hash of part test", "a9e39c"), ("hash of cold items", "7ebb")]),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("time", "unit", "text"),
+    [(1713513245123, "ms", "2024-04-19 07:54:05 UTC"), (42, None, "42"), (10**18, "s", str(10**18))],
+)
+def test_times_without_a_date_stay_numbers(time: int, unit: str | None, text: str) -> None:
+    assert moment(time, unit) == text
 
 
 def test_curves_show_the_metric_of_the_run_only(history: list[dict[str, Any]]) -> None:

@@ -17,7 +17,7 @@ KEY = "0123456789abcdef0123456789abcdef01234567"
 def test_csv_is_the_default(cli: Cli) -> None:
     assert cli("distill", "logger=csv", "run.name=x") == 0
     for title, epochs in (("teacher", 3), ("student_alone", 4), ("student", 4)):
-        rows = list(csv.DictReader(Path(f"outputs/x/logs/{title}/metrics.csv").read_text().splitlines()))
+        rows = list(csv.DictReader(Path(f"outputs/x/logs/{title}/version_0/metrics.csv").read_text().splitlines()))
         assert sorted({int(row["epoch"]) for row in rows}) == list(range(epochs))
         assert all(float(row["train/loss"]) > 0 for row in rows if row["train/loss"])
         assert any(row.get("valid/ndcg@10") for row in rows)
@@ -26,8 +26,8 @@ def test_csv_is_the_default(cli: Cli) -> None:
 def test_several_loggers(cli: Cli) -> None:
     pytest.importorskip("tensorboard")
     assert cli("train", "logger=[csv,tensorboard]", "run.name=x") == 0
-    assert list(Path("outputs/x/logs/teacher").glob("events.out.tfevents.*"))
-    assert Path("outputs/x/logs/teacher/metrics.csv").is_file()
+    assert list(Path("outputs/x/logs/teacher").rglob("events.out.tfevents.*"))
+    assert Path("outputs/x/logs/teacher/version_0/metrics.csv").is_file()
 
 
 def test_wandb_offline(tmp_path: Path) -> None:

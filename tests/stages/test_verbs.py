@@ -115,3 +115,45 @@ def test_bad_values_are_named(cli: Cli, capsys: pytest.CaptureFixture[str]) -> N
     ):
         assert cli("train" if "alone" not in words[0] else "distill", *words) == 2, words
         assert text in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["trainer.devices=0"], "0 is no number of devices"),
+        (["trainer.devices=two"], "'two' is no number of devices"),
+        (["compression=[low_rank]", "compression.low_rank.rank=64"], "rank 64 does not shorten"),
+        (["compression=[prune,low_rank]"], "low_rank must come before"),
+        (["distiller=[hint]", "teacher=ease"], "the teacher EASE has no user and item vectors"),
+    ],
+)
+def test_what_would_fail_late_fails_first(
+    words: list[str], said: str, cli: Cli, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli("run", *words, "cache=fresh") == 2
+    assert said in capsys.readouterr().err
+    assert not Path("fresh").exists()
+
+
+def test_the_command_is_the_one_that_was_typed(cli: Cli) -> None:
+    assert cli("run", "alpha=0.3", "run.name=typed") == 0
+    command = json.loads(Path("outputs/typed/summary.json").read_text())["command"]
+    assert command.startswith("recdistill run ")
+    assert command.endswith("alpha=0.3 run.name=typed")
+
+
+def test_a_second_run_into_a_folder_leaves_no_old_models(cli: Cli) -> None:
+    assert cli("run", "compression=[quantize]", "run.name=again") == 0
+    assert Path("outputs/again/models/quantize").is_dir()
+    assert cli("run", "alpha=0", "run.name=again") == 0
+    summary = json.loads(Path("outputs/again/summary.json").read_text())
+    assert sorted(path.name for path in Path("outputs/again/models").iterdir()) == sorted(
+        Path(row["folder"]).name for row in summary["rows"]
+    )
+    assert any("alpha=0" in note for note in summary["notes"])
+
+
+def test_a_cache_that_cannot_be_made_is_no_bug_of_ours(cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("file").touch()
+    assert cli("data", "cache=file/below") == 4
+    assert "cannot write" in capsys.readouterr().err

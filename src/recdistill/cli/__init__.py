@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Sequence
 from types import FrameType
 
 from recdistill.cli.words import VERBS, Words, parse_words
+from recdistill.config.words import COMMAND
 from recdistill.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_TERMINATED, RecDistillError, Terminated
 
 _received: list[int] = []
@@ -26,6 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     _never_fail_to_print()
     _received.clear()
+    os.environ[COMMAND] = shlex.join(["recdistill", *(sys.argv[1:] if argv is None else argv)])
     with contextlib.suppress(ValueError):  # not in the main thread
         signal.signal(signal.SIGTERM, _terminate)
     try:

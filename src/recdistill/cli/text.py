@@ -14,7 +14,7 @@ ABOUT = {
     "compress": "make the trained student smaller",
     "evaluate": "rank the full catalogue for every user and compare all models",
     "recommend": "write the best items of each user",
-    "report": "tables and one page of everything under a folder",
+    "report": "a finished run or grid once more: its table and page",
     "ls": "list the config groups, or the options of one",
     "check": "look at a config without running anything",
 }
@@ -29,9 +29,9 @@ EXAMPLES = {
     ],
     "data": [
         "recdistill data",
-        "recdistill data data=csv data.path=my.csv",
+        "recdistill data data/split=leave_one_out",
         "recdistill data run.name=look",
-        "recdistill data --config-dir my_conf data=mine",
+        "recdistill data data.source.n_users=500 data.filters.k_core=3",
         "recdistill data --cfg job",
     ],
     "train": [
@@ -39,14 +39,14 @@ EXAMPLES = {
         "recdistill train teacher=mf",
         "recdistill train seed=7 run.name=teacher_7",
         "recdistill train -m seed=1,2,3",
-        "recdistill train --config-dir my_conf teacher=mine",
+        "recdistill train teacher=mf teacher.net.dim=64",
     ],
     "distill": [
         "recdistill distill",
         "recdistill distill distiller=rrd",
         "recdistill distill alpha=0.9 temperature=4",
         "recdistill distill -m alpha=0.1,0.5,0.9",
-        "recdistill distill --plugin my_code distiller=mine",
+        "recdistill distill distiller=[topk_kl,hint]",
     ],
     "compress": [
         "recdistill compress compression=prune",
@@ -65,14 +65,14 @@ EXAMPLES = {
     "recommend": [
         "recdistill recommend",
         "recdistill recommend recommend.k=20",
-        "recdistill recommend recommend.users=users.txt recommend.output=top.csv",
+        "recdistill recommend recommend.output=top.parquet",
         "recdistill recommend recommend.model=teacher",
-        "recdistill recommend 'recommend.users=[u1,u2]'",
+        "recdistill recommend 'recommend.users=[u00001,u00002]'",
     ],
     "report": [
         "recdistill report",
-        "recdistill report run.name=table",
-        "recdistill report evaluation.metric=recall@20",
+        "recdistill report run.root=outputs",
+        "recdistill report report.run=outputs/quickstart",
         "recdistill report report.run=outputs/my_run",
         "recdistill report --cfg job",
     ],
@@ -80,15 +80,15 @@ EXAMPLES = {
         "recdistill ls",
         "recdistill ls distiller",
         "recdistill ls data teacher",
-        "recdistill ls --config-dir my_conf",
-        "recdistill ls --plugin my_code distiller",
+        "recdistill ls compression",
+        "recdistill ls data/split",
     ],
     "check": [
         "recdistill check",
         "recdistill check student.net.dim=8",
         "recdistill check -m distiller=none,rrd alpha=0.1,0.9",
-        "recdistill check --config-dir my_conf experiment=mine",
-        "recdistill check --plugin my_code distiller=mine",
+        "recdistill check experiment=quickstart",
+        "recdistill check teacher=mf compression=[prune,quantize]",
     ],
 }
 

@@ -11,6 +11,7 @@ pass saw. Read back, it is on the grid, and rounding it again without clips chan
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,6 +52,21 @@ class CompressionPass:
 
     def __init__(self, finetune: Fit | None = None):
         self.finetune = finetune
+
+    def check(self, net: dict[str, Any], earlier: Sequence[CompressionPass]) -> dict[str, Any]:  # noqa: ARG002
+        """Refuse what can't work, before anything is trained.
+
+        Args:
+            net: config of the model as the earlier passes leave it.
+            earlier: the passes before this one.
+
+        Returns:
+            The config of the model as this pass leaves it.
+
+        Raises:
+            InputError: the pass can't be applied to such a model, or not in this place.
+        """
+        return net
 
     def apply(self, state: Compressed) -> Compressed:
         """The compressed model. ``state`` may be changed."""

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import math
+from collections.abc import Sequence
+from typing import Annotated, Any
 
 import torch
 from annotated_types import Ge
 
 from recdistill.compression.base import Compressed, CompressionPass, from_factors
+from recdistill.config.importing import import_target
+from recdistill.config.plugins import plugin_modules
 from recdistill.errors import InputError
 from recdistill.models.base import FactorModel
 from recdistill.models.fit import Fit
@@ -28,24 +32,31 @@ class LowRank(CompressionPass):
         super().__init__(finetune)
         self.rank = rank
 
-    def apply(self, state: Compressed) -> Compressed:
-        if not isinstance(state.model, FactorModel):
+    def check(self, net: dict[str, Any], earlier: Sequence[CompressionPass]) -> dict[str, Any]:
+        model = import_target(net["_target_"], "compression.low_rank", plugin_modules())
+        if not issubclass(model, FactorModel):
             raise InputError(
-                f"low_rank needs a model with user and item vectors; {type(state.model).__name__} has none",
+                f"low_rank needs a model with user and item vectors; {model.__name__} has none",
                 where="compression.low_rank", fix="leave low_rank out, or choose student=mf",
             )  # fmt: skip
-        if state.codecs:
+        if any(not isinstance(step, LowRank) for step in earlier):
             raise InputError(
                 "low_rank must come before the passes that change how weights are stored",
                 where="compression", fix="put it first: compression=[low_rank,prune,quantize]",
             )  # fmt: skip
+        width = net.get("dim", math.inf) + bool(net.get("item_bias"))
+        if self.rank >= width:
+            bias = " (the item bias counts as one)" if net.get("item_bias") else ""
+            raise InputError(
+                f"rank {self.rank} does not shorten vectors of length {width}{bias}",
+                where="compression.low_rank.rank", fix=f"choose a rank below {width}",
+            )  # fmt: skip
+        return {"_target_": "recdistill.models.mf.MF", "dim": self.rank}
+
+    def apply(self, state: Compressed) -> Compressed:
+        assert isinstance(state.model, FactorModel)
         with torch.inference_mode():
             user, item = state.model.factors()
-        if self.rank >= user.shape[1]:
-            raise InputError(
-                f"rank {self.rank} does not shorten vectors of length {user.shape[1]}",
-                where="compression.low_rank.rank", fix=f"choose a rank below {user.shape[1]}",
-            )  # fmt: skip
         q_user, r_user = torch.linalg.qr(user.double())
         q_item, r_item = torch.linalg.qr(item.double())
         left, size, right = torch.linalg.svd(r_user @ r_item.T, full_matrices=False)

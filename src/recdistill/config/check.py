@@ -55,10 +55,15 @@ def check_config(
         supplied: names of arguments that are given at run time.
         sections: further top-level keys that are allowed: groups that a user added.
     """
-    return [
-        *check_plain(resolved, sections),
-        *check_nodes(resolved, plugins=plugins, supplied=frozenset(supplied)),
-    ]
+    plain = check_plain(resolved, sections)
+    nodes = check_nodes(resolved, plugins=plugins, supplied=frozenset(supplied))
+    return [*plain, *(problem for problem in nodes if not any(_passed_on(top, problem) for top in plain))]
+
+
+def _passed_on(top: Problem, below: Problem) -> bool:
+    """Whether a value is wrong only because it is taken from a top-level key of its name that is wrong as well."""
+    same_name = "." not in top.key and below.key.rpartition(".")[2] == top.key
+    return same_name and below.message.partition(": ")[0] == top.message.partition(": ")[0]
 
 
 def require_valid(problems: list[Problem]) -> None:
@@ -164,10 +169,11 @@ def _absent(
 
 
 def _wrong_values(key: str, given: dict[str, Any], found: Any) -> Iterator[Problem]:
-    annotations = annotations_of(found)
+    annotations, parameters = annotations_of(found), _parameters(found) or {}
     for name, value in given.items():
         if name in annotations and not _holds_node(value):
-            problem = value_problem(f"{key}.{name}", value, annotations[name])
+            default = parameters[name].default if name in parameters else None
+            problem = value_problem(f"{key}.{name}", value, annotations[name], default)
             if problem:
                 yield Problem(*problem)
 

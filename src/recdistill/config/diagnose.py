@@ -6,6 +6,7 @@ Hydra answers a typo with "use +key", which silences the message and keeps the t
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -107,11 +108,79 @@ def _wrong_key(override: Override, loader: _Loader, good: list[str], modules: tu
     base = _quietly(lambda: compose(CONFIG_NAME, overrides=good, return_hydra_config=True))
     if base is None:
         return None
+    if key.split(".")[0] == "alone" and not override.is_add() and not override.is_delete():
+        return _not_alone(override, base)
+    base = _quietly(lambda: compose(CONFIG_NAME, overrides=good, return_hydra_config=True))
+    if base is None:
+        return None
     if override.is_add():
         return _there_already(override) if _has_key(base, key) else None
     if _has_key(base, key):
         return None if override.package is None else _unknown(override, loader.choices, ())
-    return _argument(override, base, modules) or _unknown(override, loader.choices, _keys(base))
+    return (
+        _argument(override, base, modules)
+        or _of_another_option(override, loader)
+        or _unknown(override, loader.choices, _keys(base))
+    )
+
+
+def _of_another_option(override: Override, loader: _Loader) -> InputError | None:
+    """A key of ``data`` that the chosen data set lacks, and others have."""
+    key = key_of(override)
+    group, _, name = key.partition(".")
+    if group != "data" or not name or "." in name:
+        return None
+    having = []
+    for option in loader.options(group):
+        cfg = _quietly(lambda words=[f"{group}={option}"]: compose(CONFIG_NAME, overrides=words))  # type: ignore[misc]
+        if cfg is not None and _has_key(cfg, key):
+            having.append(option)
+    if not having:
+        return None
+    having.sort(key=lambda option: option != "csv")
+    others = f" (or {', '.join(having[1:])})" if len(having) > 1 else ""
+    why = f"the data set that is chosen has no {name!r}"
+    if name == "path":
+        why = "this data set is made, not read from a file"
+    fix = f"add {group}={having[0]}{others}"
+    return InputError(f"there is no key {key!r} in the config", where=override.input_line, why=why, fix=fix)
+
+
+def _not_alone(override: Override, base: DictConfig) -> InputError | None:
+    """A setting below ``alone`` that is not there yet: the section is empty and takes the student's keys."""
+    key = key_of(override)
+    given = values(override)
+    settings = dict(_leaves(key, given[0])) if given else {key: None}
+    absent = [name for name in settings if not _has_key(base, name)]
+    if not absent:
+        return None
+    students = _keys(base)
+    words = []
+    for name in absent:
+        twin = "student" + name.removeprefix("alone")
+        near = [twin] if twin in students else nearest_key(twin, students)[:1]
+        if not near or not near[0].startswith("student."):
+            near = [twin]
+        text = (override.input_line or "").partition("=")[2] if name == key else _written(settings[name])
+        words.append(f"+alone{near[0].removeprefix('student')}={text}")
+    return InputError(
+        f"there is no key {absent[0]!r} in the config",
+        where=override.input_line,
+        why="alone is an empty section that takes the student's keys",
+        fix=" ".join(words),
+    )
+
+
+def _leaves(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict) and value:
+        for name, child in value.items():
+            yield from _leaves(f"{prefix}.{name}", child)
+    else:
+        yield prefix, value
+
+
+def _written(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _there_already(override: Override) -> InputError:

@@ -5,16 +5,31 @@ Sections whose children carry a ``_target_`` are ``Any`` here: their constructor
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, MinLen
-from pydantic import BaseModel, ConfigDict, StringConstraints, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
 Count = Annotated[int, Ge(1)]
 Text = Annotated[str, MinLen(1)]
 # A schedule is a node with a _target_; what it takes is checked by its constructor.
 Schedule = dict[str, Any]
-Metric = Annotated[str, StringConstraints(pattern=r"^(ndcg|recall|hr|mrr|map|precision)@[1-9][0-9]*$")]
+_METRICS = ("ndcg", "recall", "hr", "mrr", "map", "precision")
+
+
+def _metric(text: str) -> str:
+    if not re.fullmatch(rf"({'|'.join(_METRICS)})@[1-9][0-9]*", text):
+        message = f"must be NAME@K, NAME one of {', '.join(_METRICS)}"
+        meant = re.fullmatch(rf"({'|'.join(_METRICS)})\W*([1-9][0-9]*)?", text.lower())
+        name, k = meant.groups() if meant else ("ndcg", None)
+        fix = f"evaluation.metric={name}@{k or 10}"
+        raise PydanticCustomError("metric", "{text}", {"text": message, "fix": fix})
+    return text
+
+
+Metric = Annotated[str, AfterValidator(_metric)]
 
 
 class Section(BaseModel):
@@ -34,13 +49,19 @@ class Evaluation(Section):
     """How every model is evaluated."""
 
     ks: Annotated[list[Count], MinLen(1)] = [5, 10, 20, 50]
-    metric: Metric = "ndcg@10"
+    metric: Metric = Field(default="ndcg@10", validate_default=True)
 
-    @model_validator(mode="after")
-    def _metric_is_computed(self) -> Evaluation:
-        if int(self.metric.partition("@")[2]) not in self.ks:
-            raise ValueError(f"metric {self.metric} is not computed with ks={self.ks}: add its k to evaluation.ks")
-        return self
+    @field_validator("metric")
+    @classmethod
+    def _metric_is_computed(cls, metric: str, info: ValidationInfo) -> str:
+        name, _, k = metric.partition("@")
+        ks = info.data.get("ks")  # absent where it is wrong itself
+        if ks and int(k) not in ks:
+            text = f"{metric} is not computed with ks={ks}"
+            near = min(ks, key=lambda other: abs(other - int(k)))
+            fix = f"evaluation.metric={name}@{near}, or add {k} to evaluation.ks"
+            raise PydanticCustomError("metric_k", "{text}", {"text": text, "fix": fix, "whole": True})
+        return metric
 
 
 class Recommend(Section):

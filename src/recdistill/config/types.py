@@ -36,8 +36,11 @@ def annotations_of(found: Any) -> dict[str, Any]:
     return types
 
 
-def value_problem(key: str, value: Any, annotation: Any) -> Finding | None:
+def value_problem(key: str, value: Any, annotation: Any, default: Any = None) -> Finding | None:
     """What is wrong with a value, or None.
+
+    Args:
+        default: a right value to offer, where there is one.
 
     Strict: ``true`` and ``1.5`` are no int, ``"3"`` is no number; an int is a float, a list is a tuple.
     Types that no plain value can have (a tensor, a module) are not judged.
@@ -51,7 +54,8 @@ def value_problem(key: str, value: Any, annotation: Any) -> Finding | None:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where, wrong = _follow(key, value, first["loc"])
-        return where, f"{_shown(wrong)}: {_wording(first)}{_range(adapter)}", _fix_choice(wrong, adapter)
+        fix = _fix_choice(wrong, adapter) or _fix_range(where, adapter, default)
+        return where, f"{_shown(wrong)}: {_wording(first)}", fix
     return None
 
 
@@ -79,7 +83,9 @@ def explain(error: ValidationError, tree: dict[str, Any], model: type[BaseModel]
         key, wrong = _follow("", tree, item["loc"])
         if key not in seen:
             seen.add(key)
-            yield key, f"{_shown(wrong)}: {_wording(item)}{_field_range(item['loc'], model)}", None
+            context = item.get("ctx", {})
+            message = _wording(item) if context.get("whole") else f"{_shown(wrong)}: {_wording(item)}"
+            yield key, message, context.get("fix") or _fix_field(key, item["loc"], model)
 
 
 def _follow(key: str, value: Any, loc: tuple[int | str, ...]) -> tuple[str, Any]:
@@ -99,22 +105,44 @@ def _shown(value: Any) -> str:
 
 
 def _wording(item: Any) -> str:
-    if item["type"] == "string_pattern_mismatch":
+    if item["type"] == "string_pattern_mismatch":  # of a plug-in
         return f"must look like {item['ctx']['pattern']}"
     text = (
-        str(item["msg"]).removeprefix("Value error, ").replace("Input should", "must").replace("String should", "must")
+        str(item["msg"])
+        .removeprefix("Value error, ")
+        .replace("Input should", "must")
+        .replace("String should", "must")
+        .replace("List should", "must")
     )
     return text.replace("a valid ", "a ").replace("a integer", "an integer")
 
 
-def _range(adapter: TypeAdapter[Any]) -> str:
-    """The allowed range when it has two ends; the message itself names a single one."""
-    bounds = [bound for part in _parts(adapter) for bound in _bounds(part)]
-    return f"; allowed: {', '.join(dict.fromkeys(bounds))}" if bounds else ""
+def _fix_range(key: str, adapter: TypeAdapter[Any], default: Any = None) -> str | None:
+    """A right value and the allowed range: ``alpha=0.5: a number >= 0 and <= 1``; None for a type without one."""
+    parts = _parts(adapter)
+    if key.endswith("]"):
+        parts = [part["items"] for part in parts if isinstance(part.get("items"), dict)]
+    for part in parts:
+        bounds = " and ".join(f"{sign} {part[name]:g}" for name, sign in _BOUNDS if name in part)
+        if bounds:
+            whole = part.get("type") == "integer"
+            said = f"{'a whole number' if whole else 'a number'} {bounds}"
+            if key.endswith("]"):
+                return said
+            number = isinstance(default, int | float) and not isinstance(default, bool)
+            return f"{key}={default if number else _example(part, whole):g}: {said}"
+    return None
 
 
-def _bounds(part: dict[str, Any]) -> list[str]:
-    return [f"{sign} {part[name]:g}" for name, sign in _BOUNDS if name in part]
+def _example(part: dict[str, Any], whole: bool) -> float:
+    low: Any
+    high: Any
+    low, high = (part.get(name, part.get(f"exclusive{name.capitalize()}")) for name in ("minimum", "maximum"))
+    if whole:
+        return float(high - ("exclusiveMaximum" in part) if low is None else low + ("exclusiveMinimum" in part))
+    if low is not None and high is not None:
+        return float(low + high) / 2
+    return float(high - 1 if low is None else low + 1)
 
 
 def _parts(adapter: TypeAdapter[Any]) -> list[dict[str, Any]]:
@@ -147,12 +175,12 @@ def _near_field(loc: tuple[int | str, ...], model: type[BaseModel]) -> str | Non
     return f"did you mean {'.'.join([*map(str, loc[:-1]), near[0]])}?" if near else f"keys: {listing(fields)}"
 
 
-def _field_range(loc: tuple[int | str, ...], model: type[BaseModel]) -> str:
+def _fix_field(key: str, loc: tuple[int | str, ...], model: type[BaseModel]) -> str | None:
     for end in range(len(loc), 0, -1):
         field = _model_at(loc[:end], model).model_fields.get(str(loc[end - 1]))
         if field is not None:
             annotation: Any = field.annotation
             for extra in field.metadata:
                 annotation = typing.Annotated[annotation, extra]
-            return _range(TypeAdapter(annotation))
-    return ""
+            return _fix_range(key, TypeAdapter(annotation), field.default)
+    return None

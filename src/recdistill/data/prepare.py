@@ -49,6 +49,8 @@ def prepare(source: Source, filters: Filters, split: Split) -> Dataset:
     events, steps = filters.apply(events)
     events = events.sort([name for name in ("user", "time", "item", "value") if name in events.columns])
     assignment = split.assign(events)
+    if split.no_test and not (assignment.part == TEST).any():
+        raise _without_test(split, *split.no_test, log.events.height, events.height)
     parts, lost = _parts(events, assignment.part)
     numbers = _number(parts)
     encoded = {name: _encode(part, numbers) for name, part in zip(PARTS, parts, strict=True)}
@@ -83,7 +85,12 @@ def _parts(events: pl.DataFrame, part: Array) -> tuple[list[pl.DataFrame], dict[
     parts = [events.filter(pl.Series(part == number)) for number in (TRAIN, VALID, TEST)]
     train = parts[TRAIN]
     if not train.height:
-        raise InputError("the training part is empty", where="data.split", fix="data/split=random")
+        raise InputError(
+            "the training part is empty",
+            where="data.split",
+            why=f"there are {events.height} rows, all in the other parts",
+            fix="data/split=random",
+        )
     lost: dict[str, dict[str, int]] = {}
     known = train["user"].unique().implode()
     for number in (VALID, TEST):
@@ -98,6 +105,15 @@ def _parts(events: pl.DataFrame, part: Array) -> tuple[list[pl.DataFrame], dict[
         }
         parts[number] = kept
     return parts, lost
+
+
+def _without_test(split: Split, why: str, fix: str, read: int, left: int) -> InputError:
+    why = why.format(**{**vars(split), "rows": left})
+    rows = f"there {'is 1 row' if left == 1 else f'are {left} rows'}"
+    if left < read:
+        rows += f", which the filters left of {read}"
+        fix += ", or loosen data.filters"
+    return InputError("the split leaves no test rows", where="data.split", why=f"{rows}: {why}", fix=fix)
 
 
 @dataclass(frozen=True)

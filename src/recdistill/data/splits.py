@@ -17,6 +17,7 @@ from recdistill.data.sources.base import TEST, TRAIN, VALID
 from recdistill.errors import InputError
 
 Part = np.ndarray[Any, np.dtype[np.int8]]
+_NO_LONG_USER = ("no user has 3 rows, the fewest that can be split", "data/split=random, or a longer log")
 
 
 @dataclass(frozen=True)
@@ -40,9 +41,12 @@ class Split(ABC):
     Attributes:
         leaks_time: whether a model may be trained on events that come after those it is tested on; None where
             it can't be known.
+        no_test: why the test part may come out empty, with places for the arguments and ``rows``, and what to type
+            then; None where it may be empty.
     """
 
     leaks_time: ClassVar[bool | None] = None
+    no_test: ClassVar[tuple[str, str] | None] = None
 
     @abstractmethod
     def assign(self, events: pl.DataFrame) -> Assignment:
@@ -113,6 +117,7 @@ class PerUserTemporal(Split):
     """
 
     leaks_time = True
+    no_test = _NO_LONG_USER
 
     def __init__(
         self,
@@ -145,6 +150,7 @@ class LeaveOneOut(Split):
     """
 
     leaks_time = True
+    no_test = _NO_LONG_USER
 
     def __init__(self, seed: Annotated[int, Ge(0)] = 0):
         self.seed = seed
@@ -173,6 +179,7 @@ class RandomSplit(Split):
     """
 
     leaks_time = True
+    no_test = ("data.split.test={test:g} of {rows} rows rounds to 0", "data.split.test=0.3, or a longer log")
 
     def __init__(
         self,

@@ -44,7 +44,7 @@ def collect(folder: Path) -> dict[str, Any]:
     """
     done, failed = read_jobs(folder)
     metric = done[0].summary["metric"] if done else None
-    common = _common([job.overrides for job in done])
+    common = _common([*(job.overrides for job in done), *(job["overrides"] for job in failed if job["overrides"])])
     groups = _groups(done)
     rows = [_row(group, groups, str(metric), common) for group in _distinct(groups)]
     names = Counter(row["name"] for row in rows)
@@ -72,8 +72,8 @@ def _configs(failed: Sequence[Mapping[str, Any]]) -> set[tuple[str, ...]]:
 
 
 def _common(overrides: Sequence[Sequence[str]]) -> list[str]:
-    """What every job was given, the seed apart."""
-    sets = [set(without_seed(texts)) for texts in overrides]
+    """What every job was given, as far as is known: a job that never started left no overrides."""
+    sets = [set(texts) for texts in overrides]
     return sorted(set.intersection(*sets)) if sets else []
 
 

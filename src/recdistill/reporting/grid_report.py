@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,16 +52,19 @@ def grid_table(grid: Mapping[str, Any]) -> Table:
         *(_metric_column(name, False) for name in measured if name not in shown),
         exact("error"),
     )
-    return Table(columns, (*grid["rows"], *map(_failed_row, grid["failed"])), _caption(grid))
+    failed = [_failed_row(job, grid["common"]) for job in grid["failed"]]
+    return Table(columns, (*grid["rows"], *failed), _caption(grid))
 
 
-def _failed_row(job: Mapping[str, Any]) -> dict[str, Any]:
-    return {"name": f"job {job['job']} failed (exit {job['exit_code']})", "role": "failed", **job}
+def _failed_row(job: Mapping[str, Any], common: Sequence[str]) -> dict[str, Any]:
+    """Its own overrides only: the caption names those of all jobs."""
+    own = [text for text in job["overrides"] if text not in common]
+    return {"name": f"job {job['job']} failed (exit {job['exit_code']})", "role": "failed", **job, "overrides": own}
 
 
 def _name(row: Row) -> Cell:
     parts = [" ".join(row["overrides"]), row.get("error") or row.get("label")]
-    return Cell(row["name"], ", ".join(part for part in parts if part))
+    return Cell(row["name"], (": " if row.get("error") else ", ").join(part for part in parts if part))
 
 
 def _seeds(row: Row) -> Cell:
@@ -147,7 +150,6 @@ def _chart(grid: Mapping[str, Any]) -> page.Chart | None:
 def grid_page(grid: Mapping[str, Any]) -> str:
     """The joint page: headline, table, quality against bytes."""
     chart = _chart(grid) if grid["rows"] and charts.available() else None
-    failed = [f"job {job['job']} ({' '.join(job['overrides'])}): {job['error']}" for job in grid["failed"]]
     jobs = [(f"{row['name']} {' '.join(row['overrides'])}", ", ".join(row["jobs"])) for row in grid["rows"]]
     facts = [("folder", grid["folder"]), ("overrides of all jobs", " ".join(grid["common"]) or "none")]
     return page.render(
@@ -157,7 +159,7 @@ def grid_page(grid: Mapping[str, Any]) -> str:
             table=grid_table(grid),
             charts=[chart] if chart else [],
             notes=grid["notes"],
-            warnings=[*failed, *_warnings(grid)],
+            warnings=_warnings(grid),
             facts=[("Grid", facts), ("Jobs behind each row", jobs)],
         )
     )
@@ -174,13 +176,12 @@ def write_grid(folder: Path, grid: Mapping[str, Any]) -> None:
 
 
 def print_grid(grid: Mapping[str, Any], console: Console, folder: Path) -> None:
-    """The grid on one screen; errors of failed jobs stand in full below the table."""
-    failed = [f"job {job['job']} ({' '.join(job['overrides'])}): {job['error']}" for job in grid["failed"]]
+    """The grid on one screen; the row of a failed job says why it failed."""
     write.print_report(
         console,
         grid_headline(grid).sentences,
         grid_table(grid),
         notes=grid["notes"],
-        warnings=[*failed, *_warnings(grid)],
+        warnings=_warnings(grid),
         folder=folder,
     )

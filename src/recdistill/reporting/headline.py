@@ -39,12 +39,14 @@ def headline(summary: Mapping[str, Any]) -> Headline:
         return Headline(kept, [*smaller, missing])
     verdict = _verdict(subject, alone, metric)
     if not _better(teacher, alone, metric):
-        what_it_did = f"Distillation made the student {verdict}."
-        return Headline(_weak_teacher(teacher, alone, metric), [what_it_did, kept, *smaller])
+        who = "The distilled student" if student else f"The compressed model ({subject['name']})"
+        # A share of a teacher that is below the student alone would only look good.
+        shares = [] if _below(teacher, alone, metric) else [kept, *smaller]
+        return Headline(_weak_teacher(teacher, alone, metric), [f"{who} is {verdict}.", *shares])
     if _better(subject, alone, metric):
         return Headline(kept, [f"Distillation made it {verdict}.", *smaller])
     caution = "What it keeps is not shown to come from the teacher."
-    return Headline(f"{kept[:-1]}, but distillation made it {verdict}.", [caution, *smaller])
+    return Headline(f"{kept[:-1]}, but is {verdict}.", [caution, *smaller])
 
 
 def _compressed_name(row: Row) -> str:
@@ -62,6 +64,11 @@ def _better(row: Row, alone: Row, metric: str) -> bool:
     if ours is None or theirs is None or ours <= theirs:
         return False
     return not figures.known(p) or float(str(p)) < SIGNIFICANT
+
+
+def _below(row: Row, alone: Row, metric: str) -> bool:
+    ours, theirs = _value(row, metric), _value(alone, metric)
+    return ours is not None and theirs is not None and ours < theirs
 
 
 def _kept(who: str, row: Row, teacher: Row, metric: str) -> str:
@@ -82,7 +89,7 @@ def _against(row: Row, alone: Row, metric: str) -> str:
 
 
 def _verdict(row: Row, alone: Row, metric: str) -> str:
-    """What distillation made of the student, against the same student without a teacher."""
+    """How the student compares with the same student without a teacher; goes after "is"."""
     baseline = f"than the same student trained alone ({_against(row, alone, metric)})"
     ours, theirs, p = _value(row, metric), _value(alone, metric), row.get("p_alone")
     if ours is None or theirs is None:
@@ -95,8 +102,13 @@ def _verdict(row: Row, alone: Row, metric: str) -> str:
 
 
 def _weak_teacher(teacher: Row, alone: Row, metric: str) -> str:
-    above = (_value(teacher, metric) or 0.0) > (_value(alone, metric) or 0.0)
-    extent = "not significantly better than" if above else "no better than"
+    p = teacher.get("p_alone")
+    if (_value(teacher, metric) or 0.0) > (_value(alone, metric) or 0.0):
+        extent = "not significantly better than"
+    elif _below(teacher, alone, metric) and figures.known(p) and float(str(p)) < SIGNIFICANT:
+        extent = "worse than"
+    else:
+        extent = "no better than"
     return (
         f"The teacher is {extent} the student trained alone ({_against(teacher, alone, metric)}):"
         " there was little to distil, and the share kept of it says little."

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from recdistill.reporting import charts, escape, figures
+from recdistill.reporting.data_facts import data_facts
 from recdistill.reporting.headline import Headline, headline
 from recdistill.reporting.table import Row, Table, first, main_metrics, summary_table
 
@@ -127,35 +128,6 @@ def _run_charts(summary: Mapping[str, Any], histories: Histories) -> list[Chart]
         caption = "Each loss term as logged, and the validation metric, by epoch."
         found.append(Chart("Learning curves", caption, shown, small=True))
     return [chart for chart in found if chart is not None]
-
-
-def data_facts(data: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
-    """The data report and the manifest as lists of facts."""
-    report = {key: value for key, value in (data.get("report") or {}).items() if key != "warnings"}
-    head = [("name", str(data.get("name", ""))), ("fingerprint", str(data.get("fingerprint", "")))]
-    facts = [("Data", [*head, *flat(report)])]
-    manifest = list(flat(data.get("manifest") or {}))
-    return [*facts, ("Data manifest", manifest)] if manifest else facts
-
-
-def flat(content: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Nested containers as (dotted key, text); long lists are cut."""
-    if isinstance(content, Mapping):
-        for key, value in content.items():
-            yield from flat(value, f"{prefix}.{key}" if prefix else str(key))
-    elif isinstance(content, list) and any(isinstance(item, Mapping) for item in content):
-        for index, item in enumerate(content[:20], 1):
-            yield from flat(item, f"{prefix} {index}")
-    elif isinstance(content, float):
-        yield prefix, f"{content:.6g}" if abs(content) < 1e6 else str(content)
-    elif isinstance(content, list):
-        more = f", ... ({len(content)} in all)" if len(content) > 20 else ""
-        yield prefix, ", ".join(str(item) for item in content[:20]) + more
-    elif isinstance(content, int) and not isinstance(content, bool):
-        # A seed or a year is not a count; only what is long gains from separators.
-        yield prefix, f"{content:,}" if abs(content) >= 10_000 and "time" not in prefix else str(content)
-    else:
-        yield prefix, "none" if content in (None, "") else str(content)
 
 
 def provenance(summary: Mapping[str, Any]) -> list[tuple[str, str]]:

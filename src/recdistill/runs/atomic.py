@@ -59,6 +59,18 @@ def _resource(error: OSError, path: Path) -> ResourceError | OSError:
     )
 
 
+def make_folder(folder: Path) -> None:
+    """Makes a folder with its parents.
+
+    Raises:
+        ResourceError: it can't be made there.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _resource(error, folder) from error
+
+
 def sweep_temporaries(folder: Path) -> None:
     """Removes what a killed write left in ``folder``."""
     for left in folder.glob(".*.tmp"):

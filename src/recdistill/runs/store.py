@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from recdistill import __version__
-from recdistill.runs.atomic import digest, read_json, sweep_temporaries, write_json
+from recdistill.runs.atomic import digest, make_folder, read_json, sweep_temporaries, write_json
 
 log = logging.getLogger(__name__)
 
@@ -41,13 +41,13 @@ class Store:
         if (folder / STAMP).exists():
             log.info("%s: from cache (%s)", title or stage, folder.name)
             return folder
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(folder.parent)
         with _locked(folder.with_suffix(".lock"), title or stage):
             if (folder / STAMP).exists():
                 log.info("%s: from cache (%s)", title or stage, folder.name)
                 return folder
             partial = folder.with_suffix(".partial")
-            partial.mkdir(exist_ok=True)
+            make_folder(partial)
             sweep_temporaries(partial)
             start = time.monotonic()
             make(partial)

@@ -142,7 +142,11 @@ def processes(trainer: dict[str, Any]) -> int:
             "the trainer wants a GPU and there is none", where="trainer.accelerator",
             why=f"torch {torch.__version__} sees no CUDA device", fix="use trainer=cpu, or trainer=auto",
         )  # fmt: skip
-    count = available or 1 if devices == "auto" else len(devices) if isinstance(devices, list) else int(devices)
+    if devices != "auto" and not isinstance(devices, list) and not (isinstance(devices, int) and devices >= 1):
+        raise InputError(
+            f"{devices!r} is no number of devices", where="trainer.devices", fix="trainer.devices=1, or auto"
+        )
+    count = available or 1 if devices == "auto" else len(devices) if isinstance(devices, list) else devices
     limit = available if available is not None else max(2, os.cpu_count() or 1)
     if count > limit:
         raise InputError(

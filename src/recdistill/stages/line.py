@@ -8,7 +8,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from recdistill.compression.base import CompressionPass
 from recdistill.compression.quantize import Quantize
+from recdistill.config.importing import import_target
+from recdistill.config.plugins import plugin_modules
 from recdistill.config.suggest import did_you_mean
 from recdistill.data import store as data_store
 from recdistill.data.interactions import Dataset
@@ -18,10 +21,11 @@ from recdistill.distillers.base import Needs
 from recdistill.distillers.teacher import check_needs, compute_signals
 from recdistill.errors import InputError
 from recdistill.export.bundle import load_model, model_info, save_model
+from recdistill.models.base import FactorModel
 from recdistill.models.build import instantiate
 from recdistill.runs.store import Store
 from recdistill.stages.compress import compress
-from recdistill.stages.launch import launch
+from recdistill.stages.launch import launch, processes
 from recdistill.stages.training import TRAINING_PARTS, FitSpec
 
 log = logging.getLogger(__name__)
@@ -39,6 +43,28 @@ class Line:
     def __init__(self, cfg: dict[str, Any], folder: Path, max_steps: int = 0):
         self.cfg, self.folder, self.max_steps = cfg, folder, max_steps
         self.store = Store(Path(cfg["cache"]))
+        self.require_sound()
+
+    def require_sound(self) -> None:
+        """Refuses, before anything is read or trained, what only fails at the end of the line.
+
+        Raises:
+            InputError: the trainer's devices are not there, a distiller wants vectors that the teacher or student
+                has not, or a pass can't be applied in its place.
+        """
+        processes(self.cfg["trainer"])
+        for role in ("teacher", "student"):
+            model = import_target(self.cfg[role]["net"]["_target_"], f"{role}.net", plugin_modules())
+            if self.cfg["alpha"] and self.needs.embeddings and not issubclass(model, FactorModel):
+                raise InputError(
+                    f"the {role} {model.__name__} has no user and item vectors, which a distiller needs",
+                    where="distiller", fix=f"leave out hint, or choose {role}=mf or {role}=lightgcn",
+                )  # fmt: skip
+        net, earlier = dict(self.cfg["student"]["net"]), list[CompressionPass]()
+        for node in dict(self.cfg.get("compression") or {}).values():
+            step: CompressionPass = instantiate(node)
+            net = step.check(net, earlier)
+            earlier.append(step)
 
     # Data.
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import datetime
+import os
 import platform
 import shutil
 import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,8 @@ from typing import Any
 import torch
 
 from recdistill import __version__
+from recdistill.config.secrets import redact
+from recdistill.config.words import COMMAND
 from recdistill.evaluation.cost import cpu_name
 from recdistill.evaluation.ranking import overlap_at_k
 from recdistill.evaluation.significance import bootstrap_mean, bootstrap_ratio, paired_t
@@ -51,6 +53,7 @@ def entries(line: Line) -> list[Entry]:
 
 def summarise(line: Line, command: str, overrides: list[str], started: float) -> dict[str, Any]:
     """Evaluates and measures all rows; the content of ``summary.json``."""
+    shutil.rmtree(line.folder / "models", ignore_errors=True)  # of an earlier run into this folder
     ks, metric = line.cfg["evaluation"]["ks"], line.cfg["evaluation"]["metric"]
     data = line.data_with_test  # says at once if there is none
     table = entries(line)
@@ -74,7 +77,7 @@ def summarise(line: Line, command: str, overrides: list[str], started: float) ->
         "ks": ks,
         "n_users": results["teacher"].info["n_users"],
         "rows": rows,
-        "notes": notes(results["teacher"]),
+        "notes": notes(line, results["teacher"]),
     }  # fmt: skip
 
 
@@ -133,16 +136,20 @@ def label(net: dict[str, Any], entry: Entry, line: Line) -> str:
     return words
 
 
-def notes(teacher: Evaluated) -> list[str]:
+def notes(line: Line, teacher: Evaluated) -> list[str]:
     """What a reader of the table must know of the test part; what was found is the headline's to say."""
-    cold = teacher.info["n_cold"]
-    return [f"{cold} relevant test pairs are of items without training data; no row can hit them"] if cold else []
+    said = []
+    if line.distillers and not line.cfg["alpha"]:
+        said.append("alpha=0 gives the soft losses no weight: the distilled student would be the student alone")
+    if cold := teacher.info["n_cold"]:
+        said.append(f"{cold} relevant test pairs are of items without training data; no row can hit them")
+    return said
 
 
 def data_name(line: Line) -> str:
-    return str(line.cfg["data"]["source"]["_target_"].rsplit(".", 1)[-1]) + (
-        f" ({Path(line.cfg['data']['path']).name})" if line.cfg["data"].get("path") else ""
-    )
+    """The file or folder of the data, or what makes them."""
+    node = line.cfg["data"]
+    return Path(node["path"]).name if node.get("path") else str(node["source"]["_target_"].rsplit(".", 1)[-1])
 
 
 def commit() -> str | None:
@@ -161,6 +168,5 @@ def commit() -> str | None:
 
 
 def command_line() -> str:
-    import shlex
-
-    return "recdistill " + shlex.join(sys.argv[1:])
+    """The command as it was typed; Hydra rewrites ``sys.argv``."""
+    return redact(os.environ.get(COMMAND, "recdistill run"))

@@ -18,7 +18,7 @@ from recdistill.stages.line import Line
 
 log = logging.getLogger(__name__)
 
-SUMMARY = "summary.json"
+SUMMARY, GRID = "summary.json", "grid.json"
 
 
 def console() -> Console:
@@ -126,22 +126,24 @@ def recommend(cfg: DictConfig, folder: Path) -> int:
     from recdistill.stages.recommend import write_recommendations
 
     line = Line(plain(cfg), folder)
-    wanted = line.cfg["recommend"]["model"]
-    if wanted not in ("last", "teacher", "student", "alone"):
-        raise InputError(
-            f"there is no model {wanted!r}", where="recommend.model", fix="choose last, teacher, student or alone"
-        )
-    where = write_recommendations(getattr(line, wanted), line.data, line.cfg["recommend"], folder)
+    where = write_recommendations(
+        getattr(line, line.cfg["recommend"]["model"]), line.data, line.cfg["recommend"], folder
+    )
     log.info("recommendations: %s", where)
     return 0
 
 
-def report(cfg: DictConfig, folder: Path) -> int:
-    """Shows a finished run again and writes its tables and page anew."""
+def report(cfg: DictConfig, folder: Path) -> int:  # noqa: ARG001
+    """Shows a finished run or grid again and writes its tables and page anew."""
     from recdistill.reporting.write import print_summary, write_reports
 
     wanted = cfg.report.run
-    where = Path(wanted) if wanted else newest_run(folder.parent, folder)
+    where = Path(wanted) if wanted else newest_run(Path(cfg.run.root))
+    if (where / GRID).is_file():
+        from recdistill.reporting.grid import finish
+
+        finish(where)
+        return 0
     if not (where / SUMMARY).is_file():
         raise InputError(
             f"no finished run in {where}", where="report.run", fix="give the folder of a run: report.run=outputs/NAME"
@@ -152,11 +154,12 @@ def report(cfg: DictConfig, folder: Path) -> int:
     return 0
 
 
-def newest_run(root: Path, without: Path) -> Path:
-    runs = [file.parent for file in root.glob(f"*/{SUMMARY}") if file.parent != without]
-    if not runs:
+def newest_run(root: Path) -> Path:
+    """The folder of the run or grid that was finished last."""
+    results = [*root.rglob(SUMMARY), *root.rglob(GRID)]
+    if not results:
         raise InputError(f"no finished run below {root}", where="report.run", fix="recdistill run")
-    return max(runs, key=lambda folder: (folder / SUMMARY).stat().st_mtime)
+    return max(results, key=lambda file: file.stat().st_mtime).parent
 
 
 def check(cfg: DictConfig, folder: Path) -> int:  # noqa: ARG001

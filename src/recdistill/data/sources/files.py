@@ -21,6 +21,8 @@ _NAMES = {char: name for name, char in _BY_NAME.items()}
 _BY_EXTENSION = {".csv": ",", ".tsv": "\t", ".inter": "\t", ".item": "\t"}
 _COMPRESSED = {".gz", ".zst"}
 _BLOCK = 1 << 20
+# Share of letters in common from which a name may have been meant: `rating` for `ratings`, not `/opt` for `/nope`.
+_SIMILAR = 0.78
 # A separator that no text holds: it makes polars give whole lines.
 _NO_SEPARATOR = "\x1f"
 
@@ -46,7 +48,7 @@ def suffix(path: Path) -> str:
 def nearest(name: str, names: Sequence[str], count: int = 1) -> list[str]:
     """The closest of ``names``, ignoring case, best first; empty where none is close."""
     by_lower = {other.lower(): other for other in names}
-    found = get_close_matches(name.lower(), list(by_lower), n=count, cutoff=0.5)
+    found = get_close_matches(name.lower(), list(by_lower), n=count, cutoff=_SIMILAR)
     return [by_lower[other] for other in found]
 
 
@@ -58,8 +60,11 @@ def override(key: str, value: str | Path) -> str:
     return f"'{key}=\"{escaped}\"'"
 
 
-def existing_file(path: str | Path, key: str = "data.path") -> Path:
+def existing_file(path: str | Path, key: str = "data.path", or_folder: bool = False) -> Path:
     """The path, checked to be a file that is not empty.
+
+    Args:
+        or_folder: whether a folder may be meant, and offered, where there is nothing.
 
     Raises:
         InputError: naming the nearest file of that folder where there is none of that name.
@@ -74,7 +79,7 @@ def existing_file(path: str | Path, key: str = "data.path") -> Path:
             fix=f"{key}={path}/FILE",
         )
     if not path.is_file():
-        raise _missing(path, key)
+        raise _missing(path, key, or_folder)
     try:
         empty = path.stat().st_size == 0
         path.open("rb").close()
@@ -85,7 +90,7 @@ def existing_file(path: str | Path, key: str = "data.path") -> Path:
     return path
 
 
-def _missing(path: Path, key: str) -> InputError:
+def _missing(path: Path, key: str, or_folder: bool) -> InputError:
     folder = path.parent
     if not folder.is_dir():
         while not folder.is_dir() and folder != folder.parent:
@@ -96,11 +101,11 @@ def _missing(path: Path, key: str) -> InputError:
             why=f"the last folder of that path that exists is '{folder}'",
             fix=f"{key}=FILE",
         )
-    names = sorted(other.name for other in folder.iterdir())
+    names = sorted(other.name for other in folder.iterdir() if or_folder or other.is_file())
     close = nearest(path.name, names)
     if close:
         return InputError(f"no file '{path}'", where=key, fix="did you mean " + override(key, folder / close[0]))
-    why = f"in '{folder}': " + (", ".join(names[:8]) or "nothing")
+    why = f"in '{folder}': " + (", ".join(names[:8]) or "no file")
     return InputError(f"no file '{path}'", where=key, why=why, fix=f"{key}=FILE")
 
 

@@ -99,7 +99,7 @@ class Given(Source):
     def _files(self) -> dict[str, Path]:
         if not self.path.is_dir():
             # Raises with the nearest name, or says that a folder is needed.
-            existing_file(self.path)
+            existing_file(self.path, or_folder=True)
             raise InputError(
                 f"'{self.path}' is a file, and a folder is needed", where="data.path", fix="data.path=FOLDER"
             )

@@ -7,9 +7,9 @@ from pathlib import Path
 import polars as pl
 
 from recdistill.data.sources.base import RawLog, Source, hash_arguments, hash_files
-from recdistill.data.sources.files import existing_file, nearest, override
+from recdistill.data.sources.files import existing_file, override
 from recdistill.data.sources.reading import Reader
-from recdistill.data.sources.rows import Columns, OnBadRows
+from recdistill.data.sources.rows import Columns, OnBadRows, likely_column
 from recdistill.data.sources.text import read_header
 from recdistill.data.sources.titles import read_titles
 from recdistill.errors import InputError
@@ -74,17 +74,18 @@ class RecBole(Source):
         name = self.fields[key] or key
         if name in types:
             return types[name]
-        close = nearest(name, list(types)) or ["FIELD"]
+        taken = {given for other, given in self.fields.items() if other != key}
+        meant = likely_column(key, name, [found for found in types if found not in taken])
         raise InputError(
             f"'{file}' has no field '{name}'",
             where=f"{file}:1",
             why=f"its header has {list(types)}; names with types are needed, such as {name}:token",
-            fix=f"{override(f'data.{key}', close[0])}, or data=tsv for a table without types",
+            fix=f"{override(f'data.{key}', meant or 'FIELD')}, or data=tsv for a table without types",
         )
 
     def _inter(self) -> Path:
         if not self.path.is_dir():
-            return existing_file(self.path)
+            return existing_file(self.path, or_folder=True)
         found = sorted(self.path.glob("*.inter"))
         if len(found) == 1:
             return existing_file(found[0])

@@ -15,6 +15,14 @@ from recdistill.errors import InputError
 
 OnBadRows = Literal["error", "drop"]
 ROW = "__row__"  # column of the row number, from 0
+# What a column of each kind is often called, the likeliest first.
+_ITEM = ("item", "item_id", "iid", "product", "product_id", "sku", "movie_id", "article", "asin", "parent_asin")
+_USUAL = {
+    "user": ("user", "user_id", "uid", "customer", "customer_id", "member", "visitor"),
+    "item": _ITEM,
+    "title_item": _ITEM,
+    "time": ("time", "timestamp", "ts", "date", "datetime", "created_at", "unixReviewTime"),
+}
 
 
 @dataclass(frozen=True)
@@ -81,12 +89,14 @@ def _shown(value: object) -> str:
 
 
 def missing_columns(path: Path, wanted: dict[str, str], found: Sequence[str], where: str) -> InputError:
-    """The error for a table without a wanted column: what there is, and the nearest name with its key."""
+    """The error for a table without a wanted column: what there is, and the column that is likely meant."""
     absent = {ours: theirs for ours, theirs in wanted.items() if theirs not in found}
+    free = [name for name in found if name not in wanted.values()]
     fixes = []
     for ours, theirs in absent.items():
-        close = nearest(theirs, found) or nearest(ours, found)
-        fixes.append(override(f"data.{ours}", close[0] if close else "COLUMN"))
+        meant = likely_column(ours, theirs, free)
+        fixes.append(override(f"data.{ours}", meant or "COLUMN"))
+        free = [name for name in free if name != meant]
     number = "1 column" if len(found) == 1 else f"{len(found)} columns"
     why = f"{number} found: {list(found)[:20]}; needed: {list(wanted.values())}"
     if found and all(_is_number(name) for name in found):
@@ -94,6 +104,24 @@ def missing_columns(path: Path, wanted: dict[str, str], found: Sequence[str], wh
         fixes = [f"add a first line such as {','.join(wanted.values())}"]
     names = ", ".join(f"'{name}'" for name in absent.values())
     return InputError(f"'{path}' has no column {names}", where=where, why=why, fix=" ".join(fixes))
+
+
+def likely_column(ours: str, name: str, free: Sequence[str]) -> str | None:
+    """The column that was likely meant by ``name``: one much like it, or a usual name for what we call ``ours``.
+
+    Args:
+        free: the columns that no other key names.
+    """
+    close = nearest(name, free)
+    if close:
+        return close[0]
+    plain = {_letters(other): other for other in free}
+    usual = (plain.get(_letters(other)) for other in (name, *_USUAL.get(ours, ())))
+    return next((other for other in usual if other is not None), None)
+
+
+def _letters(name: str) -> str:
+    return "".join(char for char in name.lower() if char.isalnum())
 
 
 def _is_number(text: str) -> bool:
