@@ -106,7 +106,7 @@ def test_low_rank_says_what_is_wrong_before_anything_is_trained() -> None:
     mf_net = {"_target_": "recdistill.models.mf.MF", "dim": 16}
     with pytest.raises(InputError, match="does not shorten vectors of length 16"):
         LowRank(16).check(mf_net, [])
-    with pytest.raises(InputError, match="of length 17 .the item bias counts"):
+    with pytest.raises(InputError, match=r"of length 17 .the item bias counts"):
         LowRank(17).check({**mf_net, "item_bias": True}, [])
     with pytest.raises(InputError, match="must come before"):
         LowRank(4).check(mf_net, [Quantize(8)])
