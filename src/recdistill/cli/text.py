@@ -73,7 +73,7 @@ EXAMPLES = {
         "recdistill report",
         "recdistill report run.root=outputs",
         "recdistill report report.run=outputs/quickstart",
-        "recdistill report report.run=outputs/my_run",
+        "recdistill report run.name=again",
         "recdistill report --cfg job",
     ],
     "ls": [
