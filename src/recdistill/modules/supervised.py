@@ -1,8 +1,8 @@
 """The LightningModules of teacher and student, and the training loop they share.
 
-One Lightning batch is one epoch: ``training_step`` makes all optimizer steps of it. Lightning's work per batch, some
-300 µs, is as long as a step of a small recommender; here it is paid once per epoch, while its hooks around backward and
-optimizer step, gradient scaling, DDP and ``global_step`` stay per step (docs/training.md has the figures).
+One Lightning batch is one epoch: ``training_step`` makes all optimizer steps of it. Lightning's work per batch is a
+visible share of a small recommender's step; here it is paid once per epoch, while its hooks around backward and
+optimizer step, gradient scaling, DDP and ``global_step`` stay per step (docs/training.md).
 """
 
 from __future__ import annotations
