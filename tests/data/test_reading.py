@@ -312,16 +312,16 @@ class TestParquet:
 def test_titles(tmp_path: Path) -> None:
     (tmp_path / "names.tsv").write_text("item\ttitle\nNA\tNorth Africa\n-7\tMinus, seven\n")
     log = read(tmp_path, LOG, titles=str(tmp_path / "names.tsv"))
-    assert log.titles is not None
-    assert log.titles.rows() == [("NA", "North Africa"), ("-7", "Minus, seven")]
+    assert log.items is not None
+    assert log.items.rows() == [("NA", "North Africa"), ("-7", "Minus, seven")]
 
 
 def test_titles_from_parquet_and_without_their_column(tmp_path: Path) -> None:
     pl.DataFrame({"id": [7, 8], "name": ["Seven", "Eight"]}).write_parquet(tmp_path / "names.parquet")
     names = {"titles": str(tmp_path / "names.parquet"), "title": "name"}
     log = read(tmp_path, LOG, **names, title_item="id")
-    assert log.titles is not None
-    assert log.titles.rows() == [("7", "Seven"), ("8", "Eight")]
+    assert log.items is not None
+    assert log.items.rows() == [("7", "Seven"), ("8", "Eight")]
     assert refused(tmp_path, LOG, **names, title_item="ids").fix == "data.title_item=id"
 
 
@@ -343,8 +343,8 @@ class TestRecBole:
         (tmp_path / "x.item").write_text("item_id:token\tmovie_title:token_seq\n01\tToy Story\n")
         log = RecBole(str(tmp_path)).read()
         assert log.events.rows() == [("1", "01", 3.0, 100), ("2", '"x', 4.0, 200)]
-        assert log.titles is not None
-        assert log.titles.rows() == [("01", "Toy Story")]
+        assert log.items is not None
+        assert log.items.rows() == [("01", "Toy Story")]
         assert RecBole(str(tmp_path / "x.inter"), value=None).read().events.columns == [
             "user",
             "item",

@@ -22,8 +22,8 @@ def test_shape_and_speed() -> None:
     assert 14 < events.height / 2000 < 18
     assert events.select("user", "item").is_duplicated().sum() == 0
     assert set(events["value"].unique()) == {1.0, 2.0, 3.0, 4.0, 5.0}
-    assert log.titles is not None
-    assert log.titles["title"].n_unique() == log.titles.height == 1500
+    assert log.items is not None
+    assert log.items["title"].n_unique() == log.items.height == 1500
     assert events["time"].dtype.is_integer()
 
 

@@ -10,7 +10,8 @@ import torch
 from distiller_parts import MAKERS, make_mf, prepared
 from torch import Tensor
 
-from recdistill.data.interactions import Csr, Interactions, Schema
+from recdistill.data.csr import Csr
+from recdistill.data.interactions import Interactions, Schema
 from recdistill.distillers.base import ModelView
 from recdistill.distillers.lists import FLOOR, RRD, TopKKL, draw_ranks, unlisted
 from recdistill.distillers.response import LogitMSE

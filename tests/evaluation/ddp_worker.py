@@ -11,7 +11,7 @@ import sys
 import torch
 import torch.distributed as dist
 
-from recdistill.data.interactions import Csr
+from recdistill.data.csr import Csr
 from recdistill.evaluation.metrics import RankingMetrics
 from recdistill.evaluation.ranking import rank_batch
 

@@ -13,7 +13,7 @@ from subprocess import PIPE
 import pytest
 import torch
 
-from recdistill.data.interactions import Csr
+from recdistill.data.csr import Csr
 from recdistill.errors import InputError
 from recdistill.evaluation.metrics import RankingMetrics, direction
 from recdistill.evaluation.ranking import metric_names, rank_all, rank_batch

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from recdistill.data.interactions import Csr
+from recdistill.data.csr import Csr
 from recdistill.errors import InputError
 from recdistill.evaluation.ranking import (
     FAMILIES,

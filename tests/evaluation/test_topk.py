@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recdistill.data.interactions import Csr
+from recdistill.data.csr import Csr
 from recdistill.errors import InputError
 from recdistill.evaluation.topk import recommend, top_k
 

@@ -7,8 +7,10 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
+
+from recdistill.data.csr import Csr
+from recdistill.data.features import Features
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class Interactions:
         value: float32 ``[N]`` rating or weight, or None.
         time: int64 ``[N]``, or None.
         n_users, n_items: sizes of the training vocabulary.
+        context: features of the events, ``N`` rows.
     """
 
     user: Tensor
@@ -49,6 +52,7 @@ class Interactions:
     n_items: int
     value: Tensor | None = None
     time: Tensor | None = None
+    context: Features = field(default_factory=Features)
 
     def __len__(self) -> int:
         return self.user.numel()
@@ -57,66 +61,6 @@ class Interactions:
     def csr(self) -> Csr:
         """The items of each user, ascending and without duplicates."""
         return Csr.from_pairs(self.user, self.item, self.n_users)
-
-
-@dataclass(frozen=True)
-class Csr:
-    """Sets of items by user: those of user ``u`` are ``indices[indptr[u]:indptr[u + 1]]``, ascending.
-
-    Attributes:
-        indptr: int64 ``[n_users + 1]``.
-        indices: int64 ``[nnz]``.
-    """
-
-    indptr: Tensor
-    indices: Tensor
-
-    @classmethod
-    def from_pairs(cls, user: Tensor, item: Tensor, n_users: int) -> Csr:
-        """Args: ``user`` and ``item`` int64 ``[N]``, in any order, duplicates allowed."""
-        width = int(item.max()) + 1 if item.numel() else 1
-        key = torch.unique(user * width + item)
-        counts = torch.bincount(key // width, minlength=n_users)
-        indptr = torch.zeros(n_users + 1, dtype=torch.int64)
-        torch.cumsum(counts, 0, out=indptr[1:])
-        return cls(indptr, key % width)
-
-    def counts(self) -> Tensor:
-        """int64 ``[n_users]``: how many items each user has."""
-        return self.indptr.diff()
-
-    def rows(self, users: Tensor) -> tuple[Tensor, Tensor]:
-        """The pairs of the given users: ``(position in users [n], item [n])``, both int64, in order."""
-        start, count = self.indptr[users], self.indptr[users + 1] - self.indptr[users]
-        position = torch.repeat_interleave(torch.arange(users.numel(), device=users.device), count)
-        within = torch.arange(position.numel(), device=users.device) - (count.cumsum(0) - count)[position]
-        return position, self.indices[start[position] + within]
-
-    def union(self, other: Csr) -> Csr:
-        """The sets of both, by user."""
-        n_users = self.indptr.numel() - 1
-        users = torch.arange(n_users)
-        user = torch.cat(
-            [torch.repeat_interleave(users, self.counts()), torch.repeat_interleave(users, other.counts())]
-        )
-        return Csr.from_pairs(user, torch.cat([self.indices, other.indices]), n_users)
-
-    def contains(self, users: Tensor, items: Tensor) -> Tensor:
-        """bool, shape of ``users``: whether ``items[k]`` is in the set of ``users[k]``."""
-        if not self.indices.numel():
-            return torch.zeros_like(users, dtype=torch.bool)
-        at = torch.searchsorted(self._keys, users * self._width + items).clamp_(max=self._keys.numel() - 1)
-        # An item beyond the width would alias the next user's first items.
-        return (self._keys[at] == users * self._width + items) & (items < self._width)
-
-    @cached_property
-    def _width(self) -> int:
-        return int(self.indices.max()) + 1
-
-    @cached_property
-    def _keys(self) -> Tensor:
-        user = torch.repeat_interleave(torch.arange(self.indptr.numel() - 1, device=self.indptr.device), self.counts())
-        return user * self._width + self.indices
 
 
 @dataclass(frozen=True)
@@ -132,6 +76,8 @@ class Dataset:
         manifest: plain containers: hash of each part, cut times, split method, whether the split leaks time.
         fingerprint: hash of content and config.
         titles: a human name for each of ``items``, or None.
+        user_features, item_features: a row for each of ``users`` and ``items``; vocabularies, means and deviations
+            are those of the training part's users and items.
     """
 
     train: Interactions
@@ -143,7 +89,49 @@ class Dataset:
     manifest: dict[str, Any]
     fingerprint: str
     titles: np.ndarray[Any, Any] | None = None
+    user_features: Features = field(default_factory=Features)
+    item_features: Features = field(default_factory=Features)
 
     @property
     def schema(self) -> Schema:
         return Schema(n_users=self.train.n_users, n_items=self.train.n_items)
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Labelled rows of a table, as for click prediction.
+
+    Attributes:
+        label: float32 ``[N]``.
+        features: ``N`` rows.
+        time: int64 ``[N]``, or None.
+    """
+
+    label: Tensor
+    features: Features
+    time: Tensor | None = None
+
+    def __len__(self) -> int:
+        return self.label.numel()
+
+
+@dataclass(frozen=True)
+class TableDataset:
+    """A prepared table: three parts over the vocabularies, means and deviations of the training part.
+
+    Attributes:
+        train, valid, test: the parts.
+        report, manifest, fingerprint: as in :class:`Dataset`.
+    """
+
+    train: Examples
+    valid: Examples
+    test: Examples
+    report: dict[str, Any]
+    manifest: dict[str, Any]
+    fingerprint: str
+
+    @property
+    def schema(self) -> Schema:
+        words = self.train.features.vocabularies
+        return Schema(fields={name: len(words[name]) for name in self.train.features.categorical})

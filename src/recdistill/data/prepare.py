@@ -6,42 +6,51 @@ order of rows nor anything of the other parts has a say in it.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass
-from typing import Any
+from itertools import pairwise
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
 import torch
 
+from recdistill.data.encoding import encode
+from recdistill.data.features import Features, take
 from recdistill.data.filters import Filters, codes
-from recdistill.data.interactions import Dataset, Interactions
-from recdistill.data.sources.base import PARTS, TEST, TRAIN, VALID, RawLog, Source, hash_arguments
-from recdistill.data.splits import Assignment, GivenSplit, Split
-from recdistill.data.statistics import part_counts, popularity, warnings_of
+from recdistill.data.hashing import fingerprint_of, hash_features, hash_ids, hash_part
+from recdistill.data.interactions import Dataset, Interactions, TableDataset
+from recdistill.data.sources.base import PARTS, TEST, TRAIN, VALID, RawLog, Source
+from recdistill.data.splits import Assignment, GivenSplit, Split, require_test
+from recdistill.data.statistics import log_facts, part_counts, popularity, warnings_of
+from recdistill.data.tables import origin, prepare_table
 from recdistill.errors import InputError
 
 Array = np.ndarray[Any, Any]
 
 
-def prepare(source: Source, filters: Filters, split: Split) -> Dataset:
-    """The data set of a source.
+def prepare(source: Source, filters: Filters, split: Split) -> Dataset | TableDataset:
+    """The data set of a source: interactions of users with items, or a table of examples.
 
     Args:
         source: where the log is read.
         filters: what is left out before the split.
         split: how the rest is shared out.
 
-    Returns:
-        Users and items of ``train`` numbered by original id. In ``valid`` and ``test``, items that train
-        lacks get ids from ``n_items`` on, users that it lacks are left out, and so are pairs of an earlier
-        part: all counted.
-
     Raises:
         InputError: for input that can't be read, or that leaves nothing to train on.
     """
     log = source.read()
+    return prepare_pairs(log, source, filters, split) if log.has_pairs else prepare_table(log, source, filters, split)
+
+
+def prepare_pairs(log: RawLog, source: Source, filters: Filters, split: Split) -> Dataset:
+    """The data set of a log of interactions.
+
+    Returns:
+        Users and items of ``train`` numbered by original id. In ``valid`` and ``test``, items that train
+        lacks get ids from ``n_items`` on, users that it lacks are left out, and so are pairs of an earlier
+        part: all counted.
+    """
     events, users, items = _coded(log.events)
     replaced = "part" in events.columns and not isinstance(split, GivenSplit)
     if replaced:
@@ -49,25 +58,31 @@ def prepare(source: Source, filters: Filters, split: Split) -> Dataset:
     events, steps = filters.apply(events)
     events = events.sort([name for name in ("user", "time", "item", "value") if name in events.columns])
     assignment = split.assign(events)
-    if split.no_test and not (assignment.part == TEST).any():
-        raise _without_test(split, *split.no_test, log.events.height, events.height)
+    require_test(split, assignment, log.events.height)
     parts, lost = _parts(events, assignment.part)
     numbers = _number(parts)
-    encoded = {name: _encode(part, numbers) for name, part in zip(PARTS, parts, strict=True)}
-    train_users, all_items = users[numbers.users], items[numbers.items]
-    manifest = _manifest(source, filters, split, assignment, encoded, train_users, all_items, numbers.n_items)
-    report = _report(log, steps, lost, encoded, all_items.size - numbers.n_items, manifest)
-    report["warnings"] = warnings_of(report, replaced)
+    context = _context(parts, log)
+    encoded = {
+        name: _encode(part, numbers, features) for name, part, features in zip(PARTS, parts, context, strict=True)
+    }
+    ids = {"user": users[numbers.users], "item": items[numbers.items]}
+    known = {"user": np.full(numbers.users.size, True), "item": np.arange(numbers.items.size) < numbers.n_items}
+    side = {name: _of_side(log, name, ids[name], known[name]) for name in ("user", "item")}
+    manifest = _manifest(source, filters, split, assignment, encoded, ids, numbers.n_items, side)
+    report = _report(log, steps, lost, encoded, numbers.items.size - numbers.n_items, manifest)
+    report["warnings"] = [*log.warnings, *warnings_of(report, replaced)]
     return Dataset(
         encoded["train"],
         encoded["valid"],
         encoded["test"],
-        train_users,
-        all_items,
+        ids["user"],
+        ids["item"],
         report,
         manifest,
-        _fingerprint(manifest),
-        _titles(log, all_items),
+        fingerprint_of(manifest),
+        _titles(log, ids["item"]),
+        side["user"],
+        side["item"],
     )
 
 
@@ -107,15 +122,6 @@ def _parts(events: pl.DataFrame, part: Array) -> tuple[list[pl.DataFrame], dict[
     return parts, lost
 
 
-def _without_test(split: Split, why: str, fix: str, read: int, left: int) -> InputError:
-    why = why.format(**{**vars(split), "rows": left})
-    rows = f"there {'is 1 row' if left == 1 else f'are {left} rows'}"
-    if left < read:
-        rows += f", which the filters left of {read}"
-        fix += ", or loosen data.filters"
-    return InputError("the split leaves no test rows", where="data.split", why=f"{rows}: {why}", fix=fix)
-
-
 @dataclass(frozen=True)
 class _Numbers:
     """``users`` and ``items``: the code behind each number; the first ``n_items`` items are train's."""
@@ -135,7 +141,24 @@ def _number(parts: list[pl.DataFrame]) -> _Numbers:
     return _Numbers(users, items, n_items)
 
 
-def _encode(part: pl.DataFrame, numbers: _Numbers) -> Interactions:
+def _context(parts: list[pl.DataFrame], log: RawLog) -> list[Features]:
+    """The context features of each part, in the vocabularies of the first."""
+    kinds = log.kinds.get("context", {})
+    ends = np.cumsum([0, *(part.height for part in parts)])
+    whole = encode(pl.concat([part.select(list(kinds)) for part in parts]), kinds, np.arange(ends[-1]) < ends[1])
+    return [take(whole, torch.arange(start, end)) for start, end in pairwise(ends.tolist())]
+
+
+def _of_side(log: RawLog, side: Literal["user", "item"], ids: Array, known: Array) -> Features:
+    """The features of the given ids; missing where the source does not list one."""
+    frame, kinds = {"user": log.users, "item": log.items}[side], log.kinds.get(side, {})
+    if frame is None or not kinds:
+        return Features()
+    wanted = pl.DataFrame({side: pl.Series(ids, dtype=pl.String)})
+    return encode(wanted.join(frame, on=side, how="left", maintain_order="left"), kinds, known)
+
+
+def _encode(part: pl.DataFrame, numbers: _Numbers, context: Features) -> Interactions:
     item_number = np.zeros(int(numbers.items.max()) + 1, dtype=np.int64)
     item_number[numbers.items] = np.arange(numbers.items.size)
     user = np.searchsorted(numbers.users, part["user"].to_numpy())
@@ -148,24 +171,8 @@ def _encode(part: pl.DataFrame, numbers: _Numbers) -> Interactions:
         numbers.n_items,
         None if value is None else torch.from_numpy(value.copy()),
         None if time is None else torch.from_numpy(time.copy()),
+        context,
     )
-
-
-def hash_part(part: Interactions) -> str:
-    """Hex digest of the encoded events of a part."""
-    digest = hashlib.blake2b(f"{part.n_users} {part.n_items}".encode(), digest_size=16)
-    for column in (part.user, part.item, part.value, part.time):
-        digest.update(b"-" if column is None else np.ascontiguousarray(column.numpy()).data)
-        digest.update(b";")
-    return digest.hexdigest()
-
-
-def hash_ids(*ids: Array) -> str:
-    """Hex digest of lists of original ids."""
-    digest = hashlib.blake2b(digest_size=16)
-    for part in ids:
-        digest.update(json.dumps(part.tolist()).encode())
-    return digest.hexdigest()
 
 
 def _manifest(
@@ -174,28 +181,17 @@ def _manifest(
     split: Split,
     assignment: Assignment,
     parts: dict[str, Interactions],
-    users: Array,
-    items: Array,
+    ids: dict[str, Array],
     n_items: int,
+    side: dict[str, Features],
 ) -> dict[str, Any]:
     return {
-        "source": source.where(),
-        "source_fingerprint": source.fingerprint(),
-        "filters": filters.settings(),
-        "split": split.settings(),
-        "leaks_time": split.leaks_time,
-        "cut_times": assignment.cuts,
-        "split_note": assignment.note,
+        **origin(source, filters, split, assignment),
         "parts": {name: hash_part(part) for name, part in parts.items()},
-        "catalogue": hash_ids(users, items[:n_items]),
-        "cold_items": hash_ids(items[n_items:]),
+        "catalogue": hash_ids(ids["user"], ids["item"][:n_items]),
+        "cold_items": hash_ids(ids["item"][n_items:]),
+        "features": {name: hash_features(features) for name, features in side.items() if features},
     }
-
-
-def _fingerprint(manifest: dict[str, Any]) -> str:
-    """Hash of content and config. A BOM or another order of rows in the source changes nothing."""
-    counted = ("filters", "split", "parts", "catalogue", "cold_items")
-    return hash_arguments(**{key: manifest[key] for key in counted})
 
 
 def _report(
@@ -208,19 +204,13 @@ def _report(
 ) -> dict[str, Any]:
     train = parts["train"]
     return {
-        "source": manifest["source"],
-        "rows_read": log.events.height,
-        "dropped": dict(log.dropped),
-        "note": "; ".join(text for text in (log.note, manifest["split_note"]) if text),
+        **log_facts(log, manifest),
         "time_unit": log.time_unit if train.time is not None else None,
         "filters": steps,
         "users": train.n_users,
         "items": train.n_items,
         "rows": sum(len(part) for part in parts.values()),
         **popularity(train),
-        "split": manifest["split"],
-        "leaks_time": manifest["leaks_time"],
-        "cut_times": manifest["cut_times"],
         "parts": {name: part_counts(part) for name, part in parts.items()},
         "lost": lost,
         "n_cold_items": n_cold,
@@ -229,8 +219,8 @@ def _report(
 
 def _titles(log: RawLog, items: Array) -> Array | None:
     """A name for each of ``items``, its id where the source has none."""
-    if log.titles is None:
+    if log.items is None or "title" not in log.items.columns:
         return None
     names = pl.DataFrame({"item": pl.Series(items, dtype=pl.String)})
-    joined = names.join(log.titles.select("item", "title"), on="item", how="left", maintain_order="left")
+    joined = names.join(log.items.select("item", "title"), on="item", how="left", maintain_order="left")
     return joined["title"].fill_null(joined["item"]).to_numpy()

@@ -10,22 +10,23 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from recdistill.data.interactions import Dataset
+from recdistill.data.interactions import Dataset, TableDataset
 
 _SECONDS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 
 
-def as_dict(dataset: Dataset) -> dict[str, Any]:
+def as_dict(dataset: Dataset | TableDataset) -> dict[str, Any]:
     """Report, manifest and fingerprint in plain containers, ready for JSON."""
     return {"fingerprint": dataset.fingerprint, **dataset.report, "manifest": dataset.manifest}
 
 
-def render(dataset: Dataset) -> RenderableType:
+def render(dataset: Dataset | TableDataset) -> RenderableType:
     """The report for a terminal of 100 columns."""
     report = dataset.report
-    parts: list[RenderableType] = [_summary(dataset), _parts(report)]
+    parts: list[RenderableType] = [_log(report)]
     if report["filters"]:
-        parts.insert(1, _filters(report))
+        parts.append(_filters(report))
+    parts += [_summary(dataset), _parts(report)]
     losses = _losses(report)
     if losses:
         parts.append(Text("left out: " + losses))
@@ -49,28 +50,61 @@ def printable(text: str) -> str:
     )
 
 
-def _summary(dataset: Dataset) -> Table:
+def _log(report: dict[str, Any]) -> Table:
+    """What is in the files, before any filter."""
+    log, unit = report["log"], report["time_unit"]
+    sizes = [f"{log[name]:,} {name}" for name in ("users", "items", "rows") if name in log]
+    rows = {"source": report["source"], "size": ", ".join(sizes)}
+    if "values" in log:
+        values = log["values"]
+        few = isinstance(values, dict)
+        rows["values"] = ", ".join(f"{value}: {count:,}" for value, count in values.items()) if few else _span(values)
+    if "times" in log:
+        rows["times"] = " to ".join(when(time, unit) for time in log["times"])
+    for name, fact in report["facts"].items():
+        rows[name] = f"{fact:,}" if isinstance(fact, int) else fact
+    for side, kinds in report["features"].items():
+        rows[f"{side} features"] = ", ".join(f"{name} ({kind})" for name, kind in kinds.items())
+    return _named("In the files", rows)
+
+
+def _span(ends: list[float]) -> str:
+    return f"{ends[0]:g} to {ends[1]:g}"
+
+
+def _summary(dataset: Dataset | TableDataset) -> Table:
     report = dataset.report
-    table = Table(title=f"Data set {dataset.fingerprint[:12]}", show_header=False, title_justify="left")
-    table.add_column(style="bold")
-    table.add_column(overflow="fold")
     split = report["split"]
     arguments = ", ".join(f"{key}={value}" for key, value in split.items() if key != "name")
     leaks = {True: "leaks time", False: "does not leak time", None: "time leak unknown"}[report["leaks_time"]]
     cuts = ", ".join(f"{name} from {when(cut, report['time_unit'])}" for name, cut in report["cut_times"].items())
+    rows = _pairs_summary(report) if isinstance(dataset, Dataset) else _table_summary(report)
+    rows["split"] = f"{split['name']}({arguments}): {leaks}" + (f"; {cuts}" if cuts else "")
+    return _named(f"Data set {dataset.fingerprint[:12]}", rows)
+
+
+def _pairs_summary(report: dict[str, Any]) -> dict[str, str]:
     sizes = [f"{report[name]:,} {name}" for name in ("users", "items", "rows")]
-    head, gini = report["head_share"], report["gini"]
-    rows = {
-        "source": report["source"],
+    return {
         "size": ", ".join(sizes),
         "density": f"{report['density']:.4%} of user-item pairs are in train",
         "history": f"{report['median_history']:g} training rows for the median user",
-        "popularity": f"{head:.1%} of rows on the top fifth of items, Gini {gini:.3f}",
-        "split": f"{split['name']}({arguments}): {leaks}" + (f"; {cuts}" if cuts else ""),
+        "popularity": f"{report['head_share']:.1%} of rows on the top fifth of items, Gini {report['gini']:.3f}",
         "cold items": f"{report['n_cold_items']:,} outside train: relevant, and can't be recommended",
     }
+
+
+def _table_summary(report: dict[str, Any]) -> dict[str, str]:
+    fields = ", ".join(f"{name} {count:,}" for name, count in report["fields"].items())
+    return {"size": f"{report['rows']:,} rows", "values in train": fields or "no categorical field"}
+
+
+def _named(title: str, rows: dict[str, str]) -> Table:
+    table = Table(title=title, show_header=False, title_justify="left")
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
     for name, text in rows.items():
-        table.add_row(name, escape(printable(text)))
+        table.add_row(escape(printable(name)), escape(printable(text)))
     return table
 
 
@@ -86,15 +120,16 @@ def _filters(report: dict[str, Any]) -> Table:
 
 def _parts(report: dict[str, Any]) -> Table:
     table = Table("part", title="Parts", title_justify="left")
-    for name in ("rows", "users", "cold rows", "cold items"):
-        table.add_column(name, justify="right")
-    for name, counts in report["parts"].items():
-        table.add_row(name, *(f"{counts[key]:,}" for key in ("rows", "users", "cold_rows", "cold_items")))
+    names = list(report["parts"]["train"])
+    for name in names:
+        table.add_column(name.replace("_", " "), justify="right")
+    for part, counts in report["parts"].items():
+        table.add_row(part, *(f"{counts[name]:,}" for name in names))
     return table
 
 
 def _losses(report: dict[str, Any]) -> str:
     found = [f"{count:,} × {reason}" for reason, count in report["dropped"].items() if count]
-    for part, reasons in report["lost"].items():
+    for part, reasons in report.get("lost", {}).items():
         found += [f"{count:,} × {reason} ({part})" for reason, count in reasons.items() if count]
     return ", ".join(found)

@@ -212,6 +212,24 @@ class GivenSplit(Split):
         return Assignment(events["part"].to_numpy().astype(np.int8))
 
 
+def require_test(split: Split, assignment: Assignment, read: int) -> None:
+    """Raises InputError where a split that should give a test part left it empty.
+
+    Args:
+        read: rows before the filters.
+    """
+    if not split.no_test or (assignment.part == TEST).any():
+        return
+    why, fix = split.no_test
+    left = assignment.part.size
+    why = why.format(**{**vars(split), "rows": left})
+    rows = f"there {'is 1 row' if left == 1 else f'are {left} rows'}"
+    if left < read:
+        rows += f", which the filters left of {read}"
+        fix += ", or loosen data.filters"
+    raise InputError("the split leaves no test rows", where="data.split", why=f"{rows}: {why}", fix=fix)
+
+
 def _check_shares(valid: float, test: float) -> None:
     if valid + test >= 1:
         raise InputError(

@@ -4,14 +4,54 @@ from __future__ import annotations
 
 from typing import Any
 
+import polars as pl
 import torch
 from torch import Tensor
 
 from recdistill.data.interactions import Interactions
+from recdistill.data.sources.base import RawLog
 
 FEW_USERS = 100
 MANY_COLD = 0.2
 _HEAD = 0.2
+_FEW_VALUES = 12
+
+
+def log_facts(log: RawLog, manifest: dict[str, Any]) -> dict[str, Any]:
+    """What a report says of the log as it was read, before any filter, and of its split.
+
+    Returns:
+        Under ``log``: rows, users and items; ``values``, the rows of each value where these are few, else lowest and
+        highest; ``times``, the first and the last.
+    """
+    events = log.events
+    counts: dict[str, Any] = {"rows": events.height}
+    for name in ("user", "item"):
+        if name in events.columns:
+            counts[f"{name}s"] = events[name].n_unique()
+    if "value" in events.columns:
+        counts["values"] = _values(events["value"])
+    if "time" in events.columns:
+        counts["times"] = [events["time"].min(), events["time"].max()]
+    return {
+        "source": manifest["source"],
+        "rows_read": events.height,
+        "log": counts,
+        "facts": dict(log.facts),
+        "features": {side: dict(kinds) for side, kinds in log.kinds.items() if kinds},
+        "dropped": dict(log.dropped),
+        "note": "; ".join(text for text in (log.note, manifest["split_note"]) if text),
+        "split": manifest["split"],
+        "leaks_time": manifest["leaks_time"],
+        "cut_times": manifest["cut_times"],
+    }
+
+
+def _values(values: pl.Series) -> dict[str, int] | list[Any]:
+    histogram = values.value_counts().sort("value")
+    if histogram.height > _FEW_VALUES:
+        return [values.min(), values.max()]
+    return {f"{value:g}": count for value, count in histogram.iter_rows()}
 
 
 def popularity(train: Interactions) -> dict[str, Any]:
@@ -68,10 +108,28 @@ def warnings_of(report: dict[str, Any], split_replaced: bool) -> list[str]:
         if parts[name]["cold_rows"] > MANY_COLD * max(parts[name]["rows"], 1):
             share = parts[name]["cold_rows"] / parts[name]["rows"]
             found.append(f"{share:.0%} of the {name} rows are on items that train lacks: no model can hit them")
+    return found + _split_warnings(report, split_replaced)
+
+
+def table_warnings(report: dict[str, Any], split_replaced: bool) -> list[str]:
+    """As :func:`warnings_of`, for a table of examples."""
+    found = [f"there is no {name} part" for name, counts in report["parts"].items() if not counts["rows"]]
+    found += [
+        f"all labels of the {name} part are alike: nothing can be told apart there"
+        for name, counts in report["parts"].items()
+        if counts["rows"] and counts["positive"] in (0, counts["rows"])
+    ]
+    if report["duplicates"]:
+        found.append(f"{report['duplicates']} rows occur more than once; all are kept")
+    return found + _split_warnings(report, split_replaced)
+
+
+def _split_warnings(report: dict[str, Any], replaced: bool) -> list[str]:
+    split, found = report["split"]["name"], []
     if report["leaks_time"]:
         found.append(f"{split} leaks time: models are trained on events later than those they are tested on")
     if report["leaks_time"] is None:
         found.append("the split was given: whether it leaks time is not known")
-    if split_replaced:
+    if replaced:
         found.append(f"the source brings a split of its own, which {split} replaces")
     return found

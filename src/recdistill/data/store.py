@@ -14,43 +14,58 @@ import polars as pl
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
-from recdistill.data.interactions import Dataset, Interactions
-from recdistill.data.prepare import hash_part
+from recdistill.data.features import Features
+from recdistill.data.hashing import hash_part
+from recdistill.data.interactions import Dataset, Examples, Interactions, TableDataset
 from recdistill.data.sources.base import PARTS
 from recdistill.errors import InputError
 
-FORMAT = 1
-_COLUMNS = ("user", "item", "value", "time")
+FORMAT = 2
+_COLUMNS = {"interactions": ("user", "item", "value", "time"), "table": ("label", "time")}
+_IDS = {"user": "users", "item": "items"}
 
 
-def save(dataset: Dataset, folder: str | Path) -> None:
+def save(dataset: Dataset | TableDataset, folder: str | Path) -> None:
     """Write a data set into a folder, made if need be. Not atomic: the caller renames it when whole."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    kind = "interactions" if isinstance(dataset, Dataset) else "table"
     for name in PARTS:
-        part: Interactions = getattr(dataset, name)
-        columns = {column: getattr(part, column) for column in _COLUMNS}
-        tensors = {column: tensor.contiguous() for column, tensor in columns.items() if tensor is not None}
-        save_file(tensors, folder / f"{name}.safetensors")
+        part = getattr(dataset, name)
+        columns = {column: getattr(part, column) for column in _COLUMNS[kind]}
+        features = part.context if isinstance(part, Interactions) else part.features
+        _save_columns(columns, features, folder / name)
+    account: dict[str, Any] = {"format": FORMAT, "kind": kind}
+    if isinstance(dataset, Dataset):
+        account |= {"n_users": dataset.train.n_users, "n_items": dataset.train.n_items}
+        _save_ids(dataset, folder)
+    account |= {"fingerprint": dataset.fingerprint, "manifest": dataset.manifest, "report": dataset.report}
+    text = json.dumps(account, indent=2, ensure_ascii=False) + "\n"
+    (folder / "dataset.json").write_text(text, encoding="utf-8")
+
+
+def _save_ids(dataset: Dataset, folder: Path) -> None:
     pl.DataFrame({"user": pl.Series(dataset.users, dtype=pl.String)}).write_parquet(folder / "users.parquet")
     items = pl.DataFrame({"item": pl.Series(dataset.items, dtype=pl.String)})
     if dataset.titles is not None:
         items = items.with_columns(pl.Series("title", dataset.titles, dtype=pl.String))
     items.write_parquet(folder / "items.parquet")
-    account = {
-        "format": FORMAT,
-        "n_users": dataset.train.n_users,
-        "n_items": dataset.train.n_items,
-        "fingerprint": dataset.fingerprint,
-        "manifest": dataset.manifest,
-        "report": dataset.report,
-    }
-    text = json.dumps(account, indent=2, ensure_ascii=False) + "\n"
-    (folder / "dataset.json").write_text(text, encoding="utf-8")
+    _save_columns({}, dataset.user_features, folder / "user_features")
+    _save_columns({}, dataset.item_features, folder / "item_features")
 
 
-def load(folder: str | Path, parts: Collection[str] = PARTS) -> Dataset:
+def _save_columns(columns: dict[str, Tensor | None], features: Features, path: Path) -> None:
+    """Numbers in ``path.safetensors``; words, where there are any, in ``path.json``."""
+    numbers, words = features.to_plain()
+    tensors = {name: tensor.contiguous() for name, tensor in columns.items() if tensor is not None}
+    save_file(tensors | numbers, path.with_suffix(".safetensors"))
+    if words:
+        path.with_suffix(".json").write_text(json.dumps(words, ensure_ascii=False), encoding="utf-8")
+
+
+def load(folder: str | Path, parts: Collection[str] = PARTS) -> Dataset | TableDataset:
     """Read a data set that :func:`save` wrote. Its tensors are memory-mapped.
 
     Args:
@@ -64,26 +79,47 @@ def load(folder: str | Path, parts: Collection[str] = PARTS) -> Dataset:
         account = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
         if account["format"] != FORMAT:
             raise _unreadable(folder, f"its format is {account['format']}, and {FORMAT} is known")
+        loaded = {name: _load_columns(folder / name) if name in parts else ({}, Features()) for name in PARTS}
+        about = account["report"], account["manifest"], account["fingerprint"]
+        if account["kind"] == "table":
+            train, valid, test = (_examples(*loaded[name]) for name in PARTS)
+            return TableDataset(train, valid, test, *about)
         sizes = account["n_users"], account["n_items"]
-        loaded = {name: _load_part(folder, name, *sizes, opened=name in parts) for name in PARTS}
-        users = pl.read_parquet(folder / "users.parquet")["user"].to_numpy()
+        pairs = {name: _interactions(*loaded[name], *sizes) for name in PARTS}
         items = pl.read_parquet(folder / "items.parquet")
         return Dataset(
-            loaded["train"],
-            loaded["valid"],
-            loaded["test"],
-            users,
+            pairs["train"],
+            pairs["valid"],
+            pairs["test"],
+            pl.read_parquet(folder / "users.parquet")["user"].to_numpy(),
             items["item"].to_numpy(),
-            account["report"],
-            account["manifest"],
-            account["fingerprint"],
+            *about,
             items["title"].to_numpy() if "title" in items.columns else None,
+            _load_columns(folder / "user_features")[1],
+            _load_columns(folder / "item_features")[1],
         )
     except (OSError, SafetensorError, ValueError, KeyError, TypeError, pl.exceptions.PolarsError) as error:
         raise _unreadable(folder, f"{type(error).__name__}: {error}") from error
 
 
-def verify(dataset: Dataset) -> None:
+def load_pairs(folder: str | Path, parts: Collection[str] = PARTS) -> Dataset:
+    """As :func:`load`, for what needs users and items.
+
+    Raises:
+        InputError: also for a table of examples.
+    """
+    dataset = load(folder, parts)
+    if isinstance(dataset, TableDataset):
+        raise InputError(
+            "these data are a table of labelled examples, without users and items to rank",
+            where="data",
+            why=f"{dataset.manifest['source']} has the columns {', '.join(dataset.report['features']['context'])}",
+            fix="choose a log of interactions, such as data=csv; recdistill data works on both",
+        )
+    return dataset
+
+
+def verify(dataset: Dataset | TableDataset) -> None:
     """Compare each part with its hash in the manifest.
 
     Raises:
@@ -100,13 +136,22 @@ def verify(dataset: Dataset) -> None:
             )
 
 
-def _load_part(folder: Path, name: str, n_users: int, n_items: int, opened: bool) -> Interactions:
-    if not opened:
-        empty = torch.zeros(0, dtype=torch.int64)
-        return Interactions(empty, empty, n_users, n_items)
-    with safe_open(folder / f"{name}.safetensors", framework="pt") as file:
-        tensors: dict[str, Any] = {column: file.get_tensor(column) for column in file.keys()}  # noqa: SIM118
-    return Interactions(tensors["user"], tensors["item"], n_users, n_items, tensors.get("value"), tensors.get("time"))
+def _load_columns(path: Path) -> tuple[dict[str, Tensor], Features]:
+    with safe_open(path.with_suffix(".safetensors"), framework="pt") as file:
+        tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    text = path.with_suffix(".json")
+    words = json.loads(text.read_text(encoding="utf-8")) if text.exists() else {}
+    return tensors, Features.from_plain(tensors, words)
+
+
+def _interactions(columns: dict[str, Tensor], context: Features, n_users: int, n_items: int) -> Interactions:
+    empty = torch.zeros(0, dtype=torch.int64)
+    user, item = columns.get("user", empty), columns.get("item", empty)
+    return Interactions(user, item, n_users, n_items, columns.get("value"), columns.get("time"), context)
+
+
+def _examples(columns: dict[str, Tensor], features: Features) -> Examples:
+    return Examples(columns.get("label", torch.zeros(0)), features, columns.get("time"))
 
 
 def _unreadable(folder: Path, why: str) -> InputError:

@@ -13,7 +13,7 @@ import torch
 from annotated_types import Ge
 from torch import Tensor, nn
 
-from recdistill.data.interactions import Csr
+from recdistill.data.csr import Csr
 from recdistill.models import dot
 from recdistill.models.base import FactorModel, RankingModel
 

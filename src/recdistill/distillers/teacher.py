@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from recdistill.data.interactions import Csr, Interactions
+from recdistill.data.csr import Csr
+from recdistill.data.interactions import Interactions
 from recdistill.distillers.base import ModelView, Needs, View
 from recdistill.errors import InputError
 from recdistill.models.base import FactorModel, RankingModel, vector_size

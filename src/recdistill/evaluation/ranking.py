@@ -12,16 +12,18 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from recdistill.data.interactions import Csr
+from recdistill.data.csr import Csr
 from recdistill.errors import InputError
 from recdistill.evaluation.ranks import (
     FAMILIES,
+    distinct_ranks,
     metric_names,
     metrics_from_ranks,
     overlap_at_k,
     relevant_ranks,
+    rivals,
 )
-from recdistill.evaluation.topk import PAD, Scorer, masked, recommend, top_k
+from recdistill.evaluation.topk import Scorer, masked, raise_on_nan, recommend, top_k
 
 CPU_CHUNK = 8 * 2**20  # bytes of scores; small enough for the cache, which is twice as fast as 64 MB
 GPU_CHUNK = 256 * 2**20
@@ -31,6 +33,7 @@ __all__ = [
     "FAMILIES",
     "KS",
     "WARNINGS",
+    "Near",
     "RankedBatch",
     "RankingResult",
     "evaluable",
@@ -51,13 +54,31 @@ def evaluable(relevant: Csr) -> Tensor:
 
 
 @dataclass(frozen=True)
+class Near:
+    """The relevant pairs that are in a list of ``k_max`` items, or would be if ties were broken for the model.
+
+    From these follow the ranks of any part of the relevant items, such as those of a slice of the catalogue.
+
+    Attributes:
+        at: int64 ``[M]``, position of the user among those that were ranked.
+        item: int64 ``[M]``.
+        others: int64 ``[M]``, how many other unseen items score at least as high.
+    """
+
+    at: Tensor
+    item: Tensor
+    others: Tensor
+
+
+@dataclass(frozen=True)
 class RankedBatch:
     """What the scores of one batch of users come to. All tensors are on the CPU.
 
     Attributes:
         users: int64 ``[B]``.
         per_user: metric name to float64 ``[B]``.
-        top: int32 ``[B, k_max]``, padded with -1. Equal scores are in arbitrary order.
+        top: int32 ``[B, k_max]``, padded with -1; equal scores by ascending item id.
+        near: where the relevant items stand.
         tied: bool ``[len(ks), B]``: whether the ranks ``k`` and ``k + 1`` have equal scores.
         shown: bool ``[len(ks), I]``: items that are in some list of length ``k``, however ties are broken.
         n_constant: users whose unseen items all have one score.
@@ -68,6 +89,7 @@ class RankedBatch:
     users: Tensor
     per_user: dict[str, Tensor]
     top: Tensor
+    near: Near
     tied: Tensor
     shown: Tensor
     n_constant: int
@@ -97,16 +119,18 @@ def rank_batch(
         users, scores = users[kept], scores[kept.to(scores.device)]
     scores = masked(scores, users, seen)
     k_max, width = max(ks), scores.shape[1]
-    values, items = torch.topk(scores, min(k_max + 1, width), dim=1)
+    items, values = top_k(scores, k_max + 1)
+    raise_on_nan(values, items, users, name)
     row, item = relevant.rows(users)
     pairs = (row.to(scores.device), item.to(scores.device))
-    ranks = relevant_ranks(scores, pairs, k_max, top=(values, items), users=users, name=name).cpu()
+    near, others = (found.cpu() for found in rivals(scores, pairs, k_max, top=(values, items)))
     n_constant, n_comparable = _count_constant(scores, values)
     values, items = values.cpu(), items.cpu()
     return RankedBatch(
         users=users,
-        per_user=metrics_from_ranks(ranks, row, counts[users], ks),
-        top=_padded(values, items, k_max),
+        per_user=metrics_from_ranks(distinct_ranks(row[near], others), row[near], counts[users], ks),
+        top=items[:, :k_max].to(torch.int32),
+        near=Near(row[near], item[near], others),
         tied=torch.stack([_tied(values, k) for k in ks]),
         shown=torch.stack([_shown(values, items, k, width) for k in ks]),
         n_constant=n_constant,
@@ -115,31 +139,19 @@ def rank_batch(
     )
 
 
-def _padded(values: Tensor, items: Tensor, k: int) -> Tensor:
-    top = torch.full((len(items), k), PAD, dtype=torch.int32)
-    width = min(k, items.shape[1])
-    top[:, :width] = items[:, :width].masked_fill(values[:, :width] == -torch.inf, PAD)
-    return top
-
-
 def _tied(values: Tensor, k: int) -> Tensor:
-    if k >= values.shape[1]:
-        return torch.zeros(len(values), dtype=torch.bool)
     return (values[:, k - 1] == values[:, k]) & (values[:, k] > -torch.inf)
 
 
 def _shown(values: Tensor, items: Tensor, k: int, n_items: int) -> Tensor:
     """bool ``[n_items]``: items strictly above the first that is left out, so no tie decides."""
-    bar = values[:, k : k + 1] if k < values.shape[1] else torch.full((len(values), 1), -torch.inf)
     shown = torch.zeros(n_items, dtype=torch.bool)
-    shown[items[:, :k][values[:, :k] > bar]] = True
+    shown[items[:, :k][values[:, :k] > values[:, k : k + 1]]] = True
     return shown
 
 
 def _count_constant(scores: Tensor, values: Tensor) -> tuple[int, int]:
     """How many rows have one score only, and how many have two unseen items or more."""
-    if values.shape[1] < 2:
-        return 0, 0
     comparable = values[:, 1] > -torch.inf
     lowest = values.masked_fill(values == -torch.inf, torch.inf).amin(1)
     suspect = (comparable & (lowest == values[:, 0])).nonzero().flatten()
@@ -155,7 +167,10 @@ class RankingResult:
     Attributes:
         users: int64 ``[U]``, those that were evaluated.
         per_user: metric name to float64 ``[U]``.
-        top: int32 ``[U, k_max]``, padded with -1 for users with fewer unseen items.
+        top: int32 ``[U, k_max]``, equal scores by ascending item id; padded with -1 for users with fewer unseen
+            items.
+        near: where the relevant items stand.
+        n_relevant: int64 ``[U]``, relevant items of each user, cold ones included.
         tie_rate: by ``k``: share of users whose ranks ``k`` and ``k + 1`` have equal scores.
         coverage: by ``k``: share of the catalogue that is in some list, however ties are broken.
         shown: bool ``[len(ks), I]``: which items these are.
@@ -167,6 +182,8 @@ class RankingResult:
     users: Tensor
     per_user: dict[str, Tensor]
     top: Tensor
+    near: Near
+    n_relevant: Tensor
     tie_rate: dict[int, float]
     coverage: dict[int, float]
     shown: Tensor
@@ -228,7 +245,7 @@ def rank_all(
         batch = rank_batch(scores, part, relevant, seen, ks, name=name)
         shown |= batch.shown
         batches.append(replace(batch, shown=shown))  # shared: one as wide as the catalogue, not one a batch
-    return _collect(batches, ks)
+    return _collect(batches, relevant, ks)
 
 
 def _chunk_size(n_items: int, device: torch.device) -> int:
@@ -236,7 +253,7 @@ def _chunk_size(n_items: int, device: torch.device) -> int:
     return max(1, budget // (4 * max(n_items, 1)))
 
 
-def _collect(batches: list[RankedBatch], ks: Sequence[int]) -> RankingResult:
+def _collect(batches: list[RankedBatch], relevant: Csr, ks: Sequence[int]) -> RankingResult:
     shown = batches[-1].shown
     tied = torch.cat([batch.tied for batch in batches], 1).double().mean(1).tolist()
     comparable = sum(batch.n_comparable for batch in batches)
@@ -247,10 +264,21 @@ def _collect(batches: list[RankedBatch], ks: Sequence[int]) -> RankingResult:
         users=users,
         per_user={name: torch.cat([batch.per_user[name] for batch in batches]) for name in names},
         top=torch.cat([batch.top for batch in batches]),
+        near=_joined(batches),
+        n_relevant=relevant.counts()[users],
         tie_rate=dict(zip(ks, tied, strict=True)),
         coverage=dict(zip(ks, shown.double().mean(1).tolist(), strict=True)),
         shown=shown,
         n_users=len(users),
         n_cold=sum(batch.n_cold for batch in batches),
         warnings=["constant_scores"] if comparable and constant == comparable else [],
+    )
+
+
+def _joined(batches: list[RankedBatch]) -> Near:
+    starts = torch.tensor([0, *(len(batch.users) for batch in batches)]).cumsum(0).tolist()
+    return Near(
+        at=torch.cat([batch.near.at + start for batch, start in zip(batches, starts, strict=False)]),
+        item=torch.cat([batch.near.item for batch in batches]),
+        others=torch.cat([batch.near.others for batch in batches]),
     )

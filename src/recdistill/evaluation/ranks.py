@@ -32,14 +32,13 @@ def relevant_ranks(
     """Pessimistic rank of each relevant item in its row.
 
     The rank is the number of irrelevant items whose score is at least as high, plus the number of relevant
-    items placed before. Only the top ``k_max + 1`` of a row are looked at, and the whole row where a relevant
-    item scores the same as the last of these.
+    items placed before.
 
     Args:
         scores: float ``[B, I]``, seen items at -inf. An item at -inf is in no list: never a hit.
         relevant: ``(row, item)``, int64 ``[P]`` each, no pair twice. Items ``>= I`` are cold: never a hit.
         k_max: ranks from here on are all returned as ``k_max``.
-        top: ``torch.topk(scores, min(k_max + 1, I))`` if it is known already.
+        top: as in :func:`rivals`.
         users: int64 ``[B]``, for the error; the row number otherwise.
         name: of the model, for the error.
 
@@ -49,45 +48,73 @@ def relevant_ranks(
     Raises:
         InputError: a score is NaN.
     """
-    row, item = relevant
     values, items = top or torch.topk(scores, min(k_max + 1, scores.shape[1]), dim=1)
     raise_on_nan(values, items, torch.arange(len(scores)) if users is None else users, name)
-    ranks = torch.full_like(row, k_max)
+    near, others = rivals(scores, relevant, k_max, top=(values, items))
+    ranks = torch.full_like(relevant[0], k_max)
+    ranks[near] = distinct_ranks(relevant[0][near], others).clamp(max=k_max)
+    return ranks
+
+
+def rivals(
+    scores: Tensor, relevant: tuple[Tensor, Tensor], k_max: int, *, top: tuple[Tensor, Tensor] | None = None
+) -> tuple[Tensor, Tensor]:
+    """Which relevant items can be in the top ``k_max``, and how many others score at least as high.
+
+    Only the top ``k_max + 1`` of a row are looked at, and the whole row where a relevant item scores the same as
+    the last of these. The counts hold for any choice of what is relevant, so that one pass gives the ranks of
+    every part of the relevant items too: see :func:`distinct_ranks`.
+
+    Args:
+        scores, relevant: as in :func:`relevant_ranks`.
+        top: the ``k_max + 1`` best of each row (values, items), where they are known already.
+
+    Returns:
+        Positions int64 ``[M]`` in ``relevant``, ascending, and the counts, int64 ``[M]``.
+    """
+    row, item = relevant
+    values, _ = top or torch.topk(scores, min(k_max + 1, scores.shape[1]), dim=1)
+    nothing = torch.zeros(0, dtype=torch.int64, device=row.device)
     if not values.numel():
-        return ranks
+        return nothing, nothing
     score = torch.full(row.shape, -torch.inf, dtype=scores.dtype, device=scores.device)
     warm = item < scores.shape[1]
     score[warm] = scores[row[warm], item[warm]]
     last = values[:, -1]
-    # Below the last value there are k_max + 1 items above, relevant or not: the rank is k_max.
+    # Below the last value there are k_max + 1 items above, relevant or not: the rank is k_max or more.
     near = ((score >= last[row]) & (score > -torch.inf)).nonzero().flatten()
     row, score = row[near], score[near]
-    above = (values[row] >= score.unsqueeze(1)).sum(1)
+    others = (values[row] >= score.unsqueeze(1)).sum(1) - 1
     torn = (score == last[row]).nonzero().flatten()
     if len(torn) and values.shape[1] < scores.shape[1]:
         rows, back = torch.unique(row[torn], return_inverse=True)
-        above[torn] = (scores[rows] >= last[rows].unsqueeze(1)).sum(1)[back]
-    before, ahead = _among_relevant(row, score)
-    ranks[near] = (above - ahead + before).clamp_(max=k_max)
-    return ranks
+        others[torn] = (scores[rows] >= last[rows].unsqueeze(1)).sum(1)[back] - 1
+    return near, others
 
 
-def _among_relevant(row: Tensor, score: Tensor) -> tuple[Tensor, Tensor]:
-    """Per pair: its place among the relevant items of the row, and how many of them score no less."""
-    order = score.argsort(descending=True, stable=True)
-    order = order[row[order].argsort(stable=True)]
-    row, score = row[order], score[order]
+def distinct_ranks(row: Tensor, others: Tensor) -> Tensor:
+    """Pessimistic ranks of relevant items: equal ones take the last places of their tie.
+
+    Args:
+        row: int64 ``[M]``.
+        others: int64 ``[M]``, how many other items of the row score at least as high. Two items of a row have
+            equal scores where these are equal.
+
+    Returns:
+        int64 ``[M]``, distinct in a row.
+    """
+    if not len(row):
+        return others
+    order = (row * (int(others.max()) + 1) + others).argsort(stable=True)
+    row, others = row[order], others[order]
     at = torch.arange(len(row), device=row.device)
-    new_row = torch.ones_like(row, dtype=torch.bool)
-    new_row[1:] = row[1:] != row[:-1]
-    start = at.masked_fill(~new_row, 0).cummax(0).values if len(row) else at
-    new_score = new_row.clone()
-    new_score[1:] |= score[1:] != score[:-1]
-    group = new_score.cumsum(0) - 1
-    end = torch.bincount(group).cumsum(0)[group]  # behind the last of the equal ones
-    before, ahead = torch.empty_like(at), torch.empty_like(at)
-    before[order], ahead[order] = at - start, end - start
-    return before, ahead
+    new = torch.ones_like(row, dtype=torch.bool)
+    new[1:] = (row[1:] != row[:-1]) | (others[1:] != others[:-1])
+    tie = new.cumsum(0) - 1
+    last = torch.bincount(tie).cumsum(0)[tie] - 1
+    ranks = torch.empty_like(others)
+    ranks[order] = others - (last - at)
+    return ranks
 
 
 def metrics_from_ranks(ranks: Tensor, row: Tensor, n_relevant: Tensor, ks: Sequence[int]) -> dict[str, Tensor]:

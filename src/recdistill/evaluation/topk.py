@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from recdistill.data.interactions import Csr
+from recdistill.data.csr import Csr
 from recdistill.errors import InputError
 
 Scorer = Callable[[Tensor], Tensor]
@@ -73,21 +73,33 @@ def top_k(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """
     width = min(k, scores.shape[1])
     values, items = torch.topk(scores, min(k + 1, scores.shape[1]), dim=1)
-    torn = torch.zeros(len(values), dtype=torch.bool, device=values.device)
-    if values.shape[1] > width > 0:
-        torn = (values[:, width - 1] == values[:, -1]) & (values[:, -1] > -torch.inf)
-    items, by_id = items[:, :width].sort(dim=1)
-    values, by_score = values[:, :width].gather(1, by_id).sort(dim=1, descending=True, stable=True)
-    items = items.gather(1, by_score)
-    if bool(torn.any()):  # only the whole row tells which of the equal items at the cut are in
-        whole, order = scores[torn].sort(dim=1, descending=True, stable=True)
-        values[torn], items[torn] = whole[:, :width], order[:, :width]
-    items = items.masked_fill(values == -torch.inf, PAD)
+    equal = (values[:, 1:] == values[:, :-1]) & (values[:, 1:] > -torch.inf)
+    values, items = values[:, :width].contiguous(), items[:, :width].contiguous()
+    torn = equal[:, width - 1 :].any(1).nonzero().flatten() if width else equal.new_zeros(0, dtype=torch.int64)
+    if len(torn):
+        items[torn] = _lowest_ids_at_the_cut(scores[torn], values[torn], items[torn])
+    tied = equal.any(1).nonzero().flatten()
+    if len(tied):
+        by_id, order = items[tied].sort(dim=1)
+        values[tied], order = values[tied].gather(1, order).sort(dim=1, descending=True, stable=True)
+        items[tied] = by_id.gather(1, order)
+    items.masked_fill_(values == -torch.inf, PAD)
     short = k - width
     if not short:
         return items, values
     pad = torch.nn.functional.pad
     return pad(items, (0, short), value=PAD), pad(values, (0, short), value=-torch.inf)
+
+
+def _lowest_ids_at_the_cut(scores: Tensor, values: Tensor, items: Tensor) -> Tensor:
+    """``items`` with those that score the same as the last of their row replaced by the lowest ids of that score."""
+    level = values[:, -1:]
+    inside = values == level
+    equal = scores == level
+    chosen = equal & (equal.cumsum(1, dtype=torch.int32) <= inside.sum(1, keepdim=True))
+    out = items.clone()
+    out[inside] = chosen.nonzero()[:, 1]  # both in row order, and as many
+    return out
 
 
 @torch.inference_mode()

@@ -10,7 +10,8 @@ import torch
 from annotated_types import Ge, Gt
 from torch import Tensor
 
-from recdistill.data.interactions import Csr, Interactions, Schema
+from recdistill.data.csr import Csr
+from recdistill.data.interactions import Interactions, Schema
 from recdistill.errors import ResourceError
 from recdistill.models.base import ClosedFormModel
 

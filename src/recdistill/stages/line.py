@@ -101,7 +101,7 @@ class Line:
         return data
 
     def _load(self, parts: tuple[str, ...]) -> Dataset:
-        data = data_store.load(self.data_folder, parts)
+        data = data_store.load_pairs(self.data_folder, parts)
         longest = max(self.cfg["evaluation"]["ks"])
         if longest > data.train.n_items:
             raise InputError(

@@ -14,7 +14,7 @@ import torch
 
 from recdistill.compression.base import Compressed, constrain, release
 from recdistill.data.interactions import Dataset
-from recdistill.data.store import load as load_data
+from recdistill.data.store import load_pairs as load_data
 from recdistill.distillers.base import Distiller
 from recdistill.distillers.teacher import FrozenTeacher, LiveTeacher, StoredTeacher
 from recdistill.export.bundle import load_model, save_model

@@ -55,10 +55,12 @@ def run(cfg: DictConfig, folder: Path) -> int:
 def data(cfg: DictConfig, folder: Path) -> int:
     """Prepares the data and prints the report on it."""
     from recdistill.data.report import as_dict, render
+    from recdistill.data.store import load
+    from recdistill.stages.training import TRAINING_PARTS
 
-    line = Line(plain(cfg), folder)
-    console().print(render(line.data))
-    write_json(folder / "data.json", as_dict(line.data))
+    prepared = load(Line(plain(cfg), folder).data_folder, TRAINING_PARTS)
+    console().print(render(prepared))
+    write_json(folder / "data.json", as_dict(prepared))
     return 0
 
 

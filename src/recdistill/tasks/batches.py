@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from recdistill.data.interactions import Csr, Interactions
+from recdistill.data.csr import Csr
+from recdistill.data.interactions import Interactions
 
 GOLDEN = 0x9E3779B97F4A7C15  # 2^64 / golden ratio, as in splitmix64: neighbouring inputs give unrelated seeds
 

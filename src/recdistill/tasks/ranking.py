@@ -8,7 +8,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from recdistill.data.interactions import Csr, Dataset, Interactions
+from recdistill.data.csr import Csr
+from recdistill.data.interactions import Dataset, Interactions
 from recdistill.evaluation.ranking import RankingResult, evaluable, rank_all
 from recdistill.models.base import FactorModel, RankingModel
 from recdistill.tasks.batches import RankingEpoch, ranking_epoch, user_epoch

@@ -7,33 +7,57 @@ import json
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import polars as pl
 
-TRAIN, VALID, TEST = 0, 1, 2
+TRAIN, VALID, TEST, KNOWN = 0, 1, 2, 3
 PARTS = ("train", "valid", "test")
+
+Kind = Literal["categorical", "numeric", "multi", "text", "vector"]
+"""What a feature is. Its column is String, Float64, List(String), String and Array(Float32, d), in this order; null
+where it is missing."""
+Side = Literal["user", "item", "context"]
+"""Whose feature it is: the user's, the item's, or the event's own."""
+RESERVED = ("user", "item", "value", "time", "part", "title")
 
 
 @dataclass(frozen=True)
 class RawLog:
     """Events as they were read, with the ids of the user's own world.
 
+    A log of interactions has ``user`` and ``item``; a table of labelled examples, as for click prediction, has
+    neither: its label is ``value`` and all else are context features.
+
     Attributes:
-        events: columns ``user`` and ``item`` (String, never missing), optionally ``value`` (Float64, finite),
-            ``time`` (Int64, in ``time_unit``) and ``part`` (Int8: 0 train, 1 valid, 2 test, where the source
-            gives the split).
-        titles: columns ``item`` and ``title`` (String), optionally ``genres``; one row an item, or None.
+        events: ``user`` and ``item`` (String, never missing) or neither; optionally ``value`` (Float64, finite),
+            ``time`` (Int64, in ``time_unit``), ``part`` (Int8: 0 train, 1 valid, 2 test, where the source gives
+            the split), and one column a context feature, of the dtype of its :data:`Kind`.
+        items: ``item`` (String), optionally ``title`` (String), and one column a feature; one row an item, or
+            None. It may list items without events.
         dropped: rows left out, by reason.
         note: what the reader decided on its own, one sentence each.
         time_unit: ``s``, ``ms``, ``us``, ``ns``, or ``step`` for integers that are no clock time.
+        users: ``user`` (String) and one column a feature; one row a user, or None.
+        kinds: the kind of each feature, by side and name. Names are none of :data:`RESERVED`.
+        facts: what the source counted in its files beyond the events, such as ``{"tags": 46391}``; shown as it is.
+        warnings: oddities of the files that a user should know, one sentence each.
     """
 
     events: pl.DataFrame
-    titles: pl.DataFrame | None = None
+    items: pl.DataFrame | None = None
     dropped: dict[str, int] = field(default_factory=dict)
     note: str = ""
     time_unit: str = "s"
+    users: pl.DataFrame | None = None
+    kinds: dict[Side, dict[str, Kind]] = field(default_factory=dict)
+    facts: dict[str, int | str] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def has_pairs(self) -> bool:
+        """Whether these are interactions of users with items, and not a table of examples."""
+        return "user" in self.events.columns
 
 
 class Source(ABC):

@@ -6,18 +6,20 @@ from pathlib import Path
 
 import polars as pl
 
-from recdistill.data.sources.base import RawLog, Source, hash_arguments, hash_files
+from recdistill.data.sources.base import Kind, RawLog, Side, Source, hash_arguments, hash_files
 from recdistill.data.sources.files import existing_file, override
 from recdistill.data.sources.reading import Reader
 from recdistill.data.sources.rows import Columns, OnBadRows, likely_column
+from recdistill.data.sources.side import read_side
 from recdistill.data.sources.text import read_header
-from recdistill.data.sources.titles import read_titles
 from recdistill.errors import InputError
+
+_KINDS: dict[str, Kind] = {"token": "categorical", "token_seq": "multi", "float": "numeric", "float_seq": "vector"}
 
 
 class RecBole(Source):
     """A ``.inter`` file with a header such as ``user_id:token<tab>item_id:token<tab>rating:float``, and the
-    titles of the ``.item`` file beside it, where there is one.
+    features of the ``.user`` and ``.item`` files beside it, where there are any.
 
     Source: RecBole's documentation, "Atomic Files" (Zhao et al., 2021, arXiv:2011.01731).
 
@@ -27,7 +29,6 @@ class RecBole(Source):
         value: field of the rating; None, or a field that the file does not have, goes without.
         time: field of the time; the same.
         title: field of the ``.item`` file with the human name; None goes without titles.
-        genres: field of the ``.item`` file with the genres; the same.
         on_bad_rows: ``error`` stops at the first bad row and says where, ``drop`` leaves bad rows out,
             counted.
     """
@@ -40,21 +41,21 @@ class RecBole(Source):
         value: str | None = "rating",
         time: str | None = "timestamp",
         title: str | None = "movie_title",
-        genres: str | None = "class",
         on_bad_rows: OnBadRows = "error",
     ):
         self.path = Path(path).expanduser()
         self.fields = {"user": user, "item": item, "value": value, "time": time}
-        self.title, self.genres = title, genres
+        self.title = title
         self.on_bad_rows = on_bad_rows
 
     def fingerprint(self) -> str:
-        files = [self._inter(), *([self._item()] if self._item().is_file() else [])]
+        beside = (self._inter().with_suffix(suffix) for suffix in (".user", ".item"))
+        files = [self._inter(), *(file for file in beside if file.is_file())]
         return hash_arguments(
             kind="recbole",
             files=hash_files(*files),
             fields=self.fields,
-            title=[self.title, self.genres],
+            title=self.title,
             on_bad_rows=self.on_bad_rows,
         )
 
@@ -65,7 +66,17 @@ class RecBole(Source):
         value, time = (types.get(self.fields[key] or "") for key in ("value", "time"))
         reader = Reader(Columns(user, item, value, time), "tab", None, self.on_bad_rows)
         part = reader.read(file)
-        return RawLog(part.events, self._titles(), part.dropped, "; ".join(part.notes), part.time_unit)
+        users, user_kinds = self._side("user")
+        items, item_kinds = self._side("item")
+        return RawLog(
+            part.events,
+            items,
+            part.dropped,
+            "; ".join(part.notes),
+            part.time_unit,
+            users,
+            {"user": user_kinds, "item": item_kinds},
+        )
 
     def where(self) -> str:
         return str(self.path)
@@ -97,18 +108,22 @@ class RecBole(Source):
             fix=override("data.path", found[0] if found else self.path / "NAME.inter"),
         )
 
-    def _item(self) -> Path:
-        return self._inter().with_suffix(".item")
-
-    def _titles(self) -> pl.DataFrame | None:
-        file = self._item()
-        if self.title is None or not file.is_file():
-            return None
+    def _side(self, side: Side) -> tuple[pl.DataFrame | None, dict[str, Kind]]:
+        """The features that the ``.user`` or ``.item`` file holds, by the types in its header."""
+        file = self._inter().with_suffix(f".{side}")
+        if not file.is_file():
+            return None, {}
         types = _typed(read_header(file, [], "tab", None)[0])
-        item = types.get(self.fields["item"] or "item_id")
-        if item is None or self.title not in types:
-            return None
-        return read_titles(file, item, types[self.title], None, types.get(self.genres or ""))
+        id_column = types.pop(self.fields[side] or f"{side}_id", None)
+        if id_column is None:
+            return None, {}
+        kinds = {name: _KINDS.get(column.partition(":")[2], "categorical") for name, column in types.items()}
+        rename = dict(types)
+        if side == "item" and self.title in kinds:
+            del kinds[self.title]
+            kinds["title"], rename["title"] = "text", types[self.title]
+        frame = read_side(file, side, id_column, kinds, rename=rename, separator=" ", quote=None)
+        return frame, {name: kind for name, kind in kinds.items() if name != "title"}
 
 
 def _typed(header: list[str]) -> dict[str, str]:

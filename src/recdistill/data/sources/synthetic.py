@@ -110,7 +110,7 @@ class Synthetic(Source):
                 "time": time,
             }
         )
-        return RawLog(events, _titles(niche, self.seed))
+        return RawLog(events, _items(niche, self.seed), kinds={"item": {"genre": "categorical"}})
 
     @cached_property
     def _world(self) -> tuple[Any, Any, Any, Any]:
@@ -158,7 +158,7 @@ def _names(letter: str, count: int) -> pl.Series:
     return letter + pl.Series(np.arange(count)).cast(pl.String).str.zfill(5)
 
 
-def _titles(niche: Any, seed: int) -> pl.DataFrame:
+def _items(niche: Any, seed: int) -> pl.DataFrame:
     """Titles and genres: niches share the genres out; a repeated title gets a number."""
     rng = np.random.default_rng([seed, 2])
     genres = list(_GENRES)
@@ -169,4 +169,4 @@ def _titles(niche: Any, seed: int) -> pl.DataFrame:
         seen[title] = seen.get(title, 0) + 1
         titles.append(title if seen[title] == 1 else f"{title} {seen[title]}")
     names = [genres[number % len(genres)] for number in niche.tolist()]
-    return pl.DataFrame({"item": _names("i", niche.size), "title": titles, "genres": names})
+    return pl.DataFrame({"item": _names("i", niche.size), "title": titles, "genre": names})

@@ -12,24 +12,21 @@ from recdistill.data.sources.rows import Part
 from recdistill.data.sources.text import read_text
 
 
-def read_titles(
-    path: Path, item: str, title: str, quote: str | None, genres: str | None = None, key: str = "data.titles"
-) -> pl.DataFrame:
+def read_titles(path: Path, item: str, title: str, quote: str | None, key: str = "data.titles") -> pl.DataFrame:
     """The titles of a CSV, TSV or Parquet file.
 
     Returns:
-        Columns ``item``, ``title`` and, if asked for, ``genres``; one row an item, the first where it occurs
-        twice.
+        Columns ``item`` and ``title``; one row an item, the first where it occurs twice.
 
     Raises:
         InputError: for a file that can't be read or lacks a column.
     """
     file = existing_file(path, key)
-    wanted = {"title_item": item, "title": title, **({"genres": genres} if genres else {})}
+    wanted = {"title_item": item, "title": title}
     if suffix(file) in {".parquet", ".pq"}:
         frame = read_parquet(file, wanted)
     else:
         frame = read_text(file, wanted, None, quote, Part(file))
     frame = frame.rename({"title_item": "item"})
     named = frame.drop_nulls(["item", "title"]).unique("item", keep="first", maintain_order=True)
-    return named.select(pl.col(name).cast(pl.String) for name in ("item", *list(wanted)[1:]))
+    return named.select(pl.col(name).cast(pl.String) for name in ("item", "title"))

@@ -1,0 +1,69 @@
+"""Sets of integers by row: the items of each user, the tags of each item."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Csr:
+    """Sets of items by user: those of user ``u`` are ``indices[indptr[u]:indptr[u + 1]]``, ascending.
+
+    Attributes:
+        indptr: int64 ``[n_users + 1]``.
+        indices: int64 ``[nnz]``.
+    """
+
+    indptr: Tensor
+    indices: Tensor
+
+    @classmethod
+    def from_pairs(cls, user: Tensor, item: Tensor, n_users: int) -> Csr:
+        """Args: ``user`` and ``item`` int64 ``[N]``, in any order, duplicates allowed."""
+        width = int(item.max()) + 1 if item.numel() else 1
+        key = torch.unique(user * width + item)
+        counts = torch.bincount(key // width, minlength=n_users)
+        indptr = torch.zeros(n_users + 1, dtype=torch.int64)
+        torch.cumsum(counts, 0, out=indptr[1:])
+        return cls(indptr, key % width)
+
+    def counts(self) -> Tensor:
+        """int64 ``[n_users]``: how many items each user has."""
+        return self.indptr.diff()
+
+    def rows(self, users: Tensor) -> tuple[Tensor, Tensor]:
+        """The pairs of the given users: ``(position in users [n], item [n])``, both int64, in order."""
+        start, count = self.indptr[users], self.indptr[users + 1] - self.indptr[users]
+        position = torch.repeat_interleave(torch.arange(users.numel(), device=users.device), count)
+        within = torch.arange(position.numel(), device=users.device) - (count.cumsum(0) - count)[position]
+        return position, self.indices[start[position] + within]
+
+    def union(self, other: Csr) -> Csr:
+        """The sets of both, by user."""
+        n_users = self.indptr.numel() - 1
+        users = torch.arange(n_users)
+        user = torch.cat(
+            [torch.repeat_interleave(users, self.counts()), torch.repeat_interleave(users, other.counts())]
+        )
+        return Csr.from_pairs(user, torch.cat([self.indices, other.indices]), n_users)
+
+    def contains(self, users: Tensor, items: Tensor) -> Tensor:
+        """bool, shape of ``users``: whether ``items[k]`` is in the set of ``users[k]``."""
+        if not self.indices.numel():
+            return torch.zeros_like(users, dtype=torch.bool)
+        at = torch.searchsorted(self._keys, users * self._width + items).clamp_(max=self._keys.numel() - 1)
+        # An item beyond the width would alias the next user's first items.
+        return (self._keys[at] == users * self._width + items) & (items < self._width)
+
+    @cached_property
+    def _width(self) -> int:
+        return int(self.indices.max()) + 1
+
+    @cached_property
+    def _keys(self) -> Tensor:
+        user = torch.repeat_interleave(torch.arange(self.indptr.numel() - 1, device=self.indptr.device), self.counts())
+        return user * self._width + self.indices

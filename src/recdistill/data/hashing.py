@@ -1,0 +1,70 @@
+"""Hashes of prepared data: of each part, of the ids, of the features, and of all together."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from recdistill.data.features import Features
+from recdistill.data.interactions import Examples, Interactions
+from recdistill.data.sources.base import hash_arguments
+
+Array = np.ndarray[Any, Any]
+_COUNTED = ("filters", "split", "parts", "catalogue", "cold_items", "features")
+
+
+def fingerprint_of(manifest: dict[str, Any]) -> str:
+    """Hash of content and config. A BOM or another order of rows in the source changes nothing."""
+    return hash_arguments(**{key: manifest[key] for key in _COUNTED if manifest.get(key)})
+
+
+def hash_part(part: Interactions | Examples) -> str:
+    """Hex digest of the encoded events of a part."""
+    if isinstance(part, Examples):
+        return _hash("table", part.features, (part.label, part.time))
+    return _hash(f"{part.n_users} {part.n_items}", part.context, (part.user, part.item, part.value, part.time))
+
+
+def hash_ids(*ids: Array) -> str:
+    """Hex digest of lists of original ids."""
+    digest = hashlib.blake2b(digest_size=16)
+    for part in ids:
+        digest.update(json.dumps(part.tolist()).encode())
+    return digest.hexdigest()
+
+
+def hash_features(features: Features) -> str:
+    """Hex digest of encoded features and their vocabularies."""
+    return _hash("features", features, ())
+
+
+def _hash(head: str, features: Features, columns: tuple[Tensor | None, ...]) -> str:
+    digest = hashlib.blake2b(head.encode(), digest_size=16)
+    for column in columns:
+        digest.update(b"-" if column is None else np.ascontiguousarray(column.numpy()).data)
+        digest.update(b";")
+    for name, content in _columns(features):
+        digest.update(f"{name};".encode())
+        digest.update(json.dumps(content.tolist()).encode() if content.dtype == object else content.data)
+    return digest.hexdigest()
+
+
+def _columns(features: Features) -> Iterator[tuple[str, Array]]:
+    for kind, tensors in (
+        ("categorical", features.categorical),
+        ("numeric", features.numeric),
+        ("vector", features.vector),
+    ):
+        for name, tensor in sorted(tensors.items()):
+            yield f"{kind} {name}", np.ascontiguousarray(tensor.numpy())
+    for name, sets in sorted(features.multi.items()):
+        yield f"multi {name}", np.ascontiguousarray(sets.indptr.numpy())
+        yield f"multi {name}", np.ascontiguousarray(sets.indices.numpy())
+    for kind, texts in (("text", features.text), ("vocabulary", features.vocabularies)):
+        for name, words in sorted(texts.items()):
+            yield f"{kind} {name}", words
