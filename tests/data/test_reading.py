@@ -11,6 +11,7 @@ import pytest
 from recdistill.data.filters import Filters
 from recdistill.data.prepare import prepare
 from recdistill.data.sources.base import RawLog
+from recdistill.data.sources.files import existing_file
 from recdistill.data.sources.given import Given
 from recdistill.data.sources.recbole import RecBole
 from recdistill.data.sources.table import Table
@@ -82,12 +83,16 @@ def test_missing_file_names_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"folder of that path that exists"):
         Table(str(tmp_path / "nowhere" / "x.csv")).read()
     with pytest.raises(InputError, match=r"is a folder[\s\S]*ratings.csv"):
-        Table(str(tmp_path)).read()
+        existing_file(tmp_path)
 
 
 @pytest.mark.parametrize("content", ["", "\n", "user,item\n", "user,item", "user,item\n\n"])
 def test_nothing_to_read(tmp_path: Path, content: str) -> None:
     assert "log.csv" in str(refused(tmp_path, content))
+
+
+def test_a_blank_first_line(tmp_path: Path) -> None:
+    assert "begins with a blank line" in refused(tmp_path, "\nuser,item\n1,2\n").what
 
 
 def test_one_column(tmp_path: Path) -> None:
@@ -123,14 +128,15 @@ def test_only_a_likely_column_is_offered(tmp_path: Path, header: str, wanted: di
     assert str(header.split(",")) in str(error.why)
 
 
-def test_no_folder_is_offered_for_a_file(tmp_path: Path) -> None:
+def test_a_folder_is_offered_where_one_may_be_meant(tmp_path: Path) -> None:
     (tmp_path / "ratings.csv").mkdir()
+    for source in (Table(str(tmp_path / "rating.csv")), Given(str(tmp_path / "rating.csv"))):
+        with pytest.raises(InputError) as caught:
+            source.read()
+        assert "ratings.csv" in str(caught.value.fix)
     with pytest.raises(InputError) as caught:
-        Table(str(tmp_path / "rating.csv")).read()
-    assert caught.value.fix == "data.path=FILE"
-    with pytest.raises(InputError) as caught:
-        Given(str(tmp_path / "rating.csv")).read()
-    assert "ratings.csv" in str(caught.value.fix)
+        existing_file(tmp_path / "rating.csv", "data.titles")
+    assert caught.value.fix == "data.titles=FILE"
     with pytest.raises(InputError) as caught:
         Table("/nope").read()
     assert caught.value.fix == "data.path=FILE"
@@ -146,7 +152,9 @@ def test_odd_names_come_quoted(tmp_path: Path) -> None:
 
 def test_no_header(tmp_path: Path) -> None:
     assert "no header line" in str(refused(tmp_path, "196,242,3\n186,302,3\n"))
-    assert "'::'" in str(refused(tmp_path, "1::1193::5\n"))
+    error = refused(tmp_path, "1::1193::5\n2::661::3\n", value="rating")
+    assert "3 columns found: ['1', '1193', '5']" in str(error)
+    assert str(error.fix).startswith("data.header=false data.user=0 data.item=1 data.value=2")
 
 
 def test_wrong_separator_says_what_to_type(tmp_path: Path) -> None:
@@ -164,6 +172,39 @@ def test_ragged_row(tmp_path: Path, bad: str) -> None:
     log = read(tmp_path, content, on_bad_rows="drop")
     assert log.events.rows() == [("1", "2"), ("5", "6")]
     assert log.dropped == {"ragged row": 1}
+
+
+def test_a_row_that_is_empty_where_we_look_is_no_blank_line(tmp_path: Path) -> None:
+    content = "user,item,note,last\n1,2,x,\n\n,,hello,\n"
+    assert refused(tmp_path, content).where == f"{tmp_path / 'log.csv'}:4:user"
+    log = read(tmp_path, content, on_bad_rows="drop")
+    assert log.events.rows() == [("1", "2")]
+    assert log.dropped == {"blank line": 1, "missing user id": 1}
+
+
+def test_ragged_and_blank_rows_do_not_move_the_numbers_of_others(tmp_path: Path) -> None:
+    content = "user,item,t\n1,2,1000000000\n\n3\n4,5,6,7\n5,6,1000000000000\n"
+    error = refused(tmp_path, content, time="t", on_bad_rows="drop")
+    assert error.where == f"{tmp_path / 'log.csv'}:2:t and {tmp_path / 'log.csv'}:6:t"
+
+
+def test_quoted_rows_are_dropped_by_line(tmp_path: Path) -> None:
+    content = 'user,item,note\n"1,1",2,"a,b"\n"3,4"\n5,6,\n'
+    assert refused(tmp_path, content).where == f"{tmp_path / 'log.csv'}:3"
+    assert read(tmp_path, content, on_bad_rows="drop").events.rows() == [("1,1", "2"), ("5", "6")]
+    spanning = 'user,item,note\n1,2,"a\nb"\n3\n'
+    assert refused(tmp_path, spanning, on_bad_rows="drop").where == f"{tmp_path / 'log.csv'}:3"
+
+
+def test_any_character_but_the_separator_is_text(tmp_path: Path) -> None:
+    log = read(tmp_path, "user,item\nx\x1fy\x1ez,\x00\n")
+    assert log.events.rows() == [("x\x1fy\x1ez", "\x00")]
+    assert refused(tmp_path, "user,item\nx\x1fy,\n").where == f"{tmp_path / 'log.csv'}:2:item"
+
+
+def test_columns_that_look_like_patterns(tmp_path: Path) -> None:
+    log = read(tmp_path, "^u$,*,(i\n1,x,2\n", user="^u$", item="(i")
+    assert log.events.rows() == [("1", "2")]
 
 
 def test_ragged_row_after_quoted_line_ends(tmp_path: Path) -> None:
@@ -378,6 +419,14 @@ class TestGiven:
         assert Given(str(tmp_path), test=None).read().events.height == 2
         with pytest.raises(InputError, match="a folder is needed"):
             Given(str(tmp_path / "train.csv")).read()
+
+    def test_times_of_the_parts_are_in_one_unit(self, tmp_path: Path) -> None:
+        (tmp_path / "valid.csv").write_text("user,item,t\n1,b,7\n")
+        for train, valid in (("1.5", "step"), ("1000000000", "s")):
+            (tmp_path / "train.csv").write_text(f"user,item,t\n1,a,{train}\n")
+            with pytest.raises(InputError, match="different units") as caught:
+                Given(str(tmp_path), test=None, time="t").read()
+            assert f"train: {valid}" in str(caught.value.why)
 
     def test_train_hash_does_not_depend_on_the_test(self, tmp_path: Path) -> None:
         source = self.write(tmp_path, train="1,a\n1,b\n2,a\n", valid="1,z\n", test="1,d\n")

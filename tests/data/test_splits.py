@@ -12,8 +12,11 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from recdistill.data.splits import (
+    ColdItem,
+    ColdUser,
     GivenSplit,
     GlobalTemporal,
+    KFold,
     LeaveOneOut,
     PerUserTemporal,
     RandomSplit,
@@ -25,7 +28,16 @@ PAIRS = st.lists(
     st.tuples(st.integers(0, 5), st.integers(0, 9), st.integers(0, 30)),
     min_size=4, max_size=60, unique_by=lambda row: row[:2],
 )  # fmt: skip
-SPLITS = [GlobalTemporal(0.2, 0.2), PerUserTemporal(0.2, 0.2), LeaveOneOut(), RandomSplit(0.2, 0.2, seed=3)]
+SPLITS = [
+    GlobalTemporal(0.2, 0.2),
+    PerUserTemporal(0.2, 0.2),
+    LeaveOneOut(),
+    RandomSplit(0.2, 0.2, seed=3),
+    KFold(3, 2, 0.2, seed=1),
+    ColdUser(0.3, 0.3, 0.5, seed=2),
+    ColdItem(0.2, 0.3, seed=2),
+]
+TRAIN, VALID, TEST, KNOWN = range(4)
 
 
 def frame(rows: list[tuple[int, int, int]]) -> pl.DataFrame:
@@ -134,7 +146,7 @@ def test_all_times_equal(method: Split) -> None:
 def test_no_times(method: Split) -> None:
     with pytest.raises(InputError, match="no time column") as caught:
         method.assign(pl.DataFrame({"user": [1], "item": [2]}))
-    assert "data.time=COLUMN, or data/split=random" in str(caught.value.fix)
+    assert "data/split=random, or name a column of times" in str(caught.value.fix)
 
 
 def test_too_few_times_and_wrong_shares() -> None:
@@ -152,4 +164,94 @@ def test_given() -> None:
 
 
 def test_leak_labels() -> None:
-    assert [method.leaks_time for method in (*SPLITS, GivenSplit())] == [False, True, True, True, None]
+    assert [method.leaks_time for method in (*SPLITS, GivenSplit())] == [False, *[True] * 6, None]
+    assert [type(method) for method in SPLITS if method.holds_out_items] == [ColdItem]
+
+
+@settings(max_examples=60, deadline=None)
+@given(PAIRS, st.integers(2, 6), st.sampled_from([0.0, 0.2]), st.integers(0, 3))
+def test_folds_cover_each_row_once(rows: list[tuple[int, int, int]], folds: int, valid: float, seed: int) -> None:
+    parts = np.stack([KFold(folds, fold, valid, seed).assign(frame(rows)).part for fold in range(1, folds + 1)])
+    assert ((parts == TEST).sum(axis=0) == 1).all()
+    sizes = (parts == TEST).sum(axis=1)
+    assert sizes.max() - sizes.min() <= 1
+    assert ((parts == VALID).sum(axis=1) == round(len(rows) * valid)).all()
+
+
+def test_folds_that_make_no_sense() -> None:
+    with pytest.raises(InputError, match="no fold 4 of 3") as caught:
+        KFold(3, 4)
+    assert caught.value.fix == "-m data.split.fold=1,2,3"
+    with pytest.raises(InputError, match="nothing to train on"):
+        KFold(2, 1, valid=0.5)
+
+
+@settings(max_examples=60, deadline=None)
+@given(PAIRS, st.sampled_from([0.0, 0.3]), st.sampled_from([0.3, 0.6]), st.sampled_from([0.2, 0.5, 0.8]), st.booleans())
+def test_cold_users(rows: list[tuple[int, int, int]], valid: float, test: float, known: float, timed: bool) -> None:
+    assume(len({time for *_, time in rows}) > 1)
+    events = frame(rows) if timed else frame(rows).drop("time")
+    found = ColdUser(valid, test, known, seed=4).assign(events)
+    assert bool(found.note) is not timed
+    by_user = defaultdict(list)
+    for row, part in zip(rows, found.part.tolist(), strict=True):
+        by_user[row[0]].append((row[2], row[1], part))
+    held = defaultdict(int)
+    for own in by_user.values():
+        parts = [part for *_, part in sorted(own)]
+        if TRAIN in parts:
+            assert set(parts) == {TRAIN}
+            continue
+        target = max(parts, key=lambda part: part != KNOWN)
+        assert len(own) >= 2, "a user with one event is trained on"
+        n_targets = min(max(int(len(own) * (1 - known) + 0.5), 1), len(own) - 1)
+        expected = [KNOWN] * (len(own) - n_targets) + [target] * n_targets
+        assert (parts if timed else sorted(parts, reverse=True)) == expected
+        held[target] += 1
+    eligible = sum(len(own) >= 2 for own in by_user.values())
+    assert held[VALID] == min(round(eligible * valid), eligible - held[TEST])
+    assert held[TEST] == round(eligible * test)
+
+
+@settings(max_examples=40, deadline=None)
+@given(PAIRS)
+def test_cold_items(rows: list[tuple[int, int, int]]) -> None:
+    found = split(ColdItem(0.2, 0.4, seed=1), rows)
+    parts: dict[int, set[int]] = defaultdict(set)
+    for row, part in found.items():
+        parts[row[1]].add(part)
+    assert all(len(own) == 1 for own in parts.values())
+    assert sum(own == {TEST} for own in parts.values()) == round(len(parts) * 0.4)
+    assert sum(own == {VALID} for own in parts.values()) == round(len(parts) * 0.2)
+
+
+@pytest.mark.parametrize("method", [ColdUser(0.2, 0.2), ColdItem(0.2, 0.2)])
+def test_seeds_draw_others(method: ColdUser | ColdItem) -> None:
+    rows = [(user, item, user + item) for user in range(20) for item in range(20)]
+    first, other = split(method, rows), split(type(method)(0.2, 0.2, seed=1), rows)
+    assert first == split(type(method)(0.2, 0.2, seed=0), rows)
+    assert first != other
+
+
+@pytest.mark.parametrize("method", SPLITS, ids=lambda method: type(method).__name__)
+def test_a_table_of_examples(method: Split) -> None:
+    table = pl.DataFrame({"value": [1.0] * 9, "time": range(9), "place": list("abcdefghi")})
+    if isinstance(method, GlobalTemporal | RandomSplit | KFold):
+        assert sorted(set(method.assign(table).part.tolist())) == [TRAIN, VALID, TEST]
+        return
+    with pytest.raises(InputError, match=r"splits by (user|item), and the data have no") as caught:
+        method.assign(table)
+    assert "data/split=random" in str(caught.value.fix)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.randoms(use_true_random=False))
+def test_context_decides_between_rows_that_are_otherwise_alike(rng: random.Random) -> None:
+    rows = [(1, 2, 3, [place]) for place in "abcdefgh"]
+    shuffled = rng.sample(rows, len(rows))
+    for method in (RandomSplit(0.2, 0.2), KFold(3)):
+        found = []
+        for order in (rows, shuffled):
+            events = pl.DataFrame(order, schema=["user", "item", "time", "place"], orient="row")
+            found.append(dict(zip(events["place"].list.first(), method.assign(events).part.tolist(), strict=True)))
+        assert found[0] == found[1]

@@ -12,8 +12,11 @@ import torch
 import torch.distributed as dist
 
 from recdistill.data.csr import Csr
+from recdistill.evaluation.classification import ClassificationMetrics
+from recdistill.evaluation.ctr import CtrMetrics
 from recdistill.evaluation.metrics import RankingMetrics
 from recdistill.evaluation.ranking import rank_batch
+from recdistill.evaluation.rating import RatingMetrics
 
 N_ITEMS, KS, BATCH = 40, (1, 5, 10), 3
 
@@ -32,6 +35,20 @@ def evaluate(n_users: int, rank: int = 0, world: int = 1) -> tuple[RankingMetric
     return metrics, {name: float(value) for name, value in metrics.compute().items()}
 
 
+def evaluate_rows(n_rows: int, rank: int = 0, world: int = 1) -> dict[str, float]:
+    """The metrics of the other tasks on ``n_rows`` random rows, of which this process has every ``world``-th."""
+    generator = torch.Generator().manual_seed(n_rows)
+    value, logits = torch.rand(n_rows, generator=generator), torch.randn(n_rows, 3, generator=generator)
+    label, user = torch.arange(n_rows) % 3, torch.arange(n_rows) % 2
+    ctr, rating, classes = CtrMetrics(users=True), RatingMetrics(n_users=2), ClassificationMetrics(3)
+    for rows in torch.arange(n_rows)[rank::world].split(BATCH):
+        ctr.update(value[rows], (label[rows] == 0).long(), user[rows])
+        rating.update(value[rows], label[rows].float(), user[rows])
+        classes.update(logits[rows], label[rows])
+    found = ctr.compute() | rating.compute() | classes.compute()
+    return {name: float(number) for name, number in found.items()}
+
+
 def main() -> None:
     rank, folder = int(sys.argv[1]), sys.argv[2]
     torch.set_num_threads(1)
@@ -42,7 +59,10 @@ def main() -> None:
             metrics, means = evaluate(n_users, rank, world)
             with metrics.sync_context():
                 sums, counted = metrics.sums.tolist(), int(metrics.n_users)
-            out.append({"world": world, "users": n_users, "counted": counted, "sums": sums, "means": means})
+            rows = evaluate_rows(n_users, rank, world)
+            out.append(
+                {"world": world, "users": n_users, "counted": counted, "sums": sums, "means": means, "rows": rows}
+            )
         dist.destroy_process_group()
     if rank == 0:
         print(json.dumps(out))

@@ -2,14 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import runpy
-import subprocess
-import sys
-from itertools import product
-from pathlib import Path
-from subprocess import PIPE
-
 import pytest
 import torch
 
@@ -17,28 +9,6 @@ from recdistill.data.csr import Csr
 from recdistill.errors import InputError
 from recdistill.evaluation.metrics import RankingMetrics, direction
 from recdistill.evaluation.ranking import metric_names, rank_all, rank_batch
-
-WORKER = Path(__file__).with_name("ddp_worker.py")
-WORLDS = (1, 2, 4)
-USERS = (3, 10, 13)  # 3 leaves the fourth process without a user
-
-
-def test_processes_count_every_user_once(tmp_path: Path) -> None:
-    args = [str(tmp_path), ",".join(map(str, WORLDS)), ",".join(map(str, USERS))]
-    workers = [
-        subprocess.Popen([sys.executable, WORKER, str(rank), *args], stdout=PIPE, stderr=PIPE, text=True)
-        for rank in range(max(WORLDS))
-    ]
-    outputs = [worker.communicate(timeout=120) for worker in workers]
-    assert [worker.returncode for worker in workers] == [0] * len(workers), outputs
-    results = json.loads(outputs[0][0].splitlines()[-1])
-    assert [(result["world"], result["users"]) for result in results] == list(product(WORLDS, USERS))
-    evaluate = runpy.run_path(str(WORKER))["evaluate"]
-    for result in results:
-        alone, means = evaluate(result["users"])
-        assert result["counted"] == result["users"]
-        assert result["sums"] == pytest.approx(alone.sums.tolist(), abs=1e-12)
-        assert result["means"] == pytest.approx(means, abs=1e-12)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from recdistill.data.csr import Csr
 from recdistill.errors import InputError
-from recdistill.evaluation.topk import recommend, top_k
+from recdistill.evaluation.topk import largest, recommend, top_k
 
 NOTHING = Csr(torch.zeros(4, dtype=torch.int64), torch.zeros(0, dtype=torch.int64))
 
@@ -22,6 +22,24 @@ def test_equal_scores_are_ordered_by_item(row: list[int], k: int) -> None:
         expected = sorted(range(len(row)), key=lambda i: (-given_row[i], i))[:k]
         assert got == expected + [-1] * (k - len(expected))
         assert scored[: len(expected)] == [given_row[i] for i in expected]
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 10**6), st.integers(1, 12), st.integers(12, 400), st.sampled_from([3, 50, 10**6]))
+def test_largest_is_what_torch_finds(seed: int, k: int, width: int, levels: int) -> None:
+    """Wide rows go through blocks, whose last one is shorter; -inf and NaN are there too."""
+    rng = torch.Generator().manual_seed(seed)
+    scores = torch.randint(levels, (5, width), generator=rng).float()
+    scores[torch.rand(scores.shape, generator=rng) < 0.1] = -torch.inf
+    scores[3, seed % width] = torch.nan
+    scores[4] = -torch.inf
+    before = scores.clone()
+    values, items = largest(scores, k)
+    expected = torch.topk(scores, k, dim=1).values
+    torch.testing.assert_close(values, expected, rtol=0, atol=0, equal_nan=True)
+    torch.testing.assert_close(scores.gather(1, items), values, rtol=0, atol=0, equal_nan=True)
+    assert all(len(set(row)) == k for row in items.tolist())
+    torch.testing.assert_close(scores, before, rtol=0, atol=0, equal_nan=True)
 
 
 def test_recommend_masks_and_pads() -> None:

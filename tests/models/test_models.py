@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from recdistill.data.interactions import Interactions, Schema
-from recdistill.errors import InputError, ResourceError
+from recdistill.errors import InputError
 from recdistill.models.base import FactorModel, RankingModel, vector_size
 from recdistill.models.build import build, instantiate
 from recdistill.models.dot import dot_scores, log_normaliser, pair_scores
 from recdistill.models.lightgcn import LightGCN, normalised_adjacency
-from recdistill.models.linear import EASE, MAX_DENSE_ITEMS, ItemKNN
+from recdistill.models.linear import EASE, ItemKNN
 from recdistill.models.mf import MF
 from recdistill.models.popularity import Popularity
 
@@ -205,12 +205,6 @@ def test_popularity_counts_users(train: Interactions) -> None:
     doubled = Interactions(train.user.repeat(2), train.item.repeat(2), train.n_users, train.n_items)
     model.fit(doubled)
     assert model.scores(torch.tensor([4]))[0].tolist() == dense(train).sum(0).tolist()
-
-
-@pytest.mark.parametrize("kind", [EASE, ItemKNN])
-def test_a_catalogue_too_large_for_a_dense_matrix(kind: type[RankingModel]) -> None:
-    with pytest.raises(ResourceError, match=kind.__name__):
-        kind(Schema(2, MAX_DENSE_ITEMS + 1))
 
 
 def test_log_normaliser_is_logsumexp_with_its_gradient() -> None:

@@ -11,9 +11,10 @@ import shlex
 import signal
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from types import FrameType
 
-from recdistill.cli.words import VERBS, Words, parse_words
+from recdistill.cli.words import VERBS, Words, parse_words, require_arguments
 from recdistill.config.words import COMMAND
 from recdistill.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_TERMINATED, RecDistillError, Terminated
 
@@ -65,6 +66,9 @@ def _dispatch(words: Words) -> int:
         return EXIT_OK
     if words.verb == "ls":
         return _ls(words)
+    if words.verb == "download" and not (words.overrides or words.shows_only):
+        return _ls(replace(words, overrides=["download"]))
+    require_arguments(words)
     from recdistill.cli.launch import launch
 
     return launch(words)

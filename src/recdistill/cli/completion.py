@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import glob
 import os
 
-from recdistill.cli.words import VERBS, Words
+from recdistill.cli.words import ARGUMENTS, VERBS, Words
 from recdistill.config.listing import groups
 from recdistill.config.locate import find_sources
 from recdistill.errors import RecDistillError
@@ -30,6 +31,14 @@ def complete_line(line: str, words: Words) -> list[str] | None:
     if verb == "ls":
         return _group_names(current, words)
     overrides = [part for part in rest if part != verb and not part.startswith("-")]
+    if verb == "download":
+        if "=" not in current and (known := _downloads(current, words)):
+            return known
+        overrides = [part for part in overrides if "=" in part]
+    if verb in ARGUMENTS:
+        overrides = [part for part in overrides if "=" in part]
+        if "=" not in current and (found := _folders(current)):
+            return found
     os.environ["COMP_LINE"] = " ".join([*(program or ["recdistill"]), *overrides, current])
     return None
 
@@ -45,6 +54,18 @@ def _take_flags(parts: list[str], words: Words) -> list[str]:
         given = value if sep else (queue.pop(0) if queue else "")
         (words.plugins if name == "--plugin" else words.config_dirs).append(given)
     return left
+
+
+def _folders(current: str) -> list[str]:
+    return sorted(f"{found}{os.sep}" for found in glob.glob(f"{glob.escape(current)}*") if os.path.isdir(found))
+
+
+def _downloads(current: str, words: Words) -> list[str]:
+    try:
+        known = groups(find_sources(words.config_dirs, words.plugins).folders).get("download", {})
+    except RecDistillError:
+        return []
+    return [*(name for name in known if name.startswith(current)), *(["download."] if not current else [])]
 
 
 def _group_names(current: str, words: Words) -> list[str]:

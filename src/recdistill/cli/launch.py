@@ -8,12 +8,13 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import hydra
 
 from recdistill.cli import preflight
 from recdistill.cli.job import STAGES, STATUS_FILE, Job, outcomes
-from recdistill.cli.words import Words
+from recdistill.cli.words import ARGUMENTS, Words
 from recdistill.config import compose
 from recdistill.config.diagnose import CONFIG_NAME
 from recdistill.config.locate import Sources, find_sources
@@ -21,6 +22,7 @@ from recdistill.config.overrides import quoted
 from recdistill.errors import EXIT_BUG, EXIT_OK, InputError, ResourceError
 
 GRID = "recdistill.stages.grid"
+WITHOUT_FOLDER = ("check", "report", "compare", "verify", "download")  # no run: no folder, log or status is left behind
 
 
 def launch(words: Words) -> int:
@@ -32,11 +34,8 @@ def launch(words: Words) -> int:
     if words.shows_only:
         return _show(words, sources, verb)
     resolved, grid = preflight.check_all(parsed, sources, words.multirun)
-    if verb == "check":
-        print("the config is right: every key, value and constructor argument was looked at", flush=True)
-        from omegaconf import OmegaConf
-
-        return int(importlib.import_module(STAGES).check(OmegaConf.create(resolved), Path()) or EXIT_OK)
+    if verb in WITHOUT_FOLDER:
+        return _on_the_spot(verb, resolved, words)
     named = any(override.key_or_group == "run.name" for override in parsed)
     if grid and any(o.is_sweep_override() and o.key_or_group == "run.name" for o in parsed):
         raise InputError("run.name names the folder of the whole grid", where="run.name", fix="give one name")
@@ -45,6 +44,17 @@ def launch(words: Words) -> int:
     kept = [text for text in words.overrides if not text.startswith("run.name=")]
     _hand_over([*flags, *kept, quoted("run.name", folder.name_in_root)], Job(verb, sources, grid), sources)
     return _grid_code(folder.path, verb) if grid else _single_code(folder.path)
+
+
+def _on_the_spot(verb: str, resolved: dict[str, Any], words: Words) -> int:
+    from omegaconf import OmegaConf
+
+    if verb == "check":
+        print("the config is right: every key, value and constructor argument was looked at", flush=True)
+    elif words.multirun:
+        raise InputError(f"recdistill {verb} is no grid", where="-m", fix=f"recdistill {verb} --help")
+    given = [Path(word) for word in words.arguments] if verb in ARGUMENTS else Path()
+    return int(getattr(importlib.import_module(STAGES), verb)(OmegaConf.create(resolved), given) or EXIT_OK)
 
 
 class Folder:

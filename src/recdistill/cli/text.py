@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from recdistill.cli.words import VERBS, Words
+from recdistill.cli.words import ARGUMENTS, VERBS, Words
 from recdistill.config.listing import groups
 from recdistill.config.locate import find_sources
 
@@ -15,6 +15,9 @@ ABOUT = {
     "evaluate": "rank the full catalogue for every user and compare all models",
     "recommend": "write the best items of each user",
     "report": "a finished run or grid once more: its table and page",
+    "compare": "set finished runs side by side: intervals, differences and whether they are more than noise",
+    "verify": "recompute a finished run from its data and weights, and say what does not agree",
+    "download": "fetch a public data set from where it is published; without a name: list what there is",
     "ls": "list the config groups, or the options of one",
     "check": "look at a config without running anything",
 }
@@ -76,6 +79,27 @@ EXAMPLES = {
         "recdistill report run.name=again",
         "recdistill report --cfg job",
     ],
+    "compare": [
+        "recdistill compare outputs/one outputs/two",
+        "recdistill compare outputs/one 'compare.against=student alone'",
+        "recdistill compare outputs/grid compare.metric=recall@20",
+        "recdistill compare outputs/seed_* outputs/other 'compare.models=[student distilled,ease]'",
+        "recdistill compare outputs/one outputs/two compare.output=tables/first",
+    ],
+    "verify": [
+        "recdistill verify outputs/one",
+        "recdistill verify outputs/one outputs/two",
+        "recdistill verify outputs/grid",
+        "recdistill verify outputs/one verify.data=/mnt/data/ml-1m",
+        "recdistill verify outputs/one cache=/mnt/cache",
+    ],
+    "download": [
+        "recdistill download",
+        "recdistill download ml1m",
+        "recdistill download gowalla download.root=/mnt/data",
+        "recdistill download download.url=https://HOST/x.csv download.sha256=DIGITS",
+        "recdistill download download.url=https://HOST/x.zip download.sha256=DIGITS 'download.members=[x/log.csv]'",
+    ],
     "ls": [
         "recdistill ls",
         "recdistill ls distiller",
@@ -118,7 +142,10 @@ def help_text(words: Words) -> str:
         head += "\n".join(f"  {verb:<10} {ABOUT[verb]}" for verb in VERBS)
         examples = [*EXAMPLES["run"][:3], "recdistill ls distiller", "recdistill check student.net.dim=8"]
     else:
-        shape = "[GROUP ...]" if words.verb == "ls" else "[key=value ...] [-m]"
+        shapes = {"ls": "[GROUP ...]", "download": "[NAME] [key=value ...]"}
+        shape = shapes.get(words.verb, "[key=value ...] [-m]")
+        if words.verb in ARGUMENTS:
+            shape = f"{ARGUMENTS[words.verb][0]} [key=value ...]"
         head = f"usage: recdistill {words.verb} {shape} [--config-dir DIR] [--plugin DIR]\n\n"
         head += ABOUT[words.verb][0].upper() + ABOUT[words.verb][1:] + "."
         examples = EXAMPLES[words.verb]

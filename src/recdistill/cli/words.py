@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from recdistill.config.suggest import did_you_mean, listing
 from recdistill.errors import InputError
 
-VERBS = ("run", "data", "train", "distill", "compress", "evaluate", "recommend", "report", "ls", "check")
+VERBS = (
+    "run", "data", "train", "distill", "compress", "evaluate", "recommend", "report", "compare", "verify",
+    "download", "ls", "check",
+)  # fmt: skip
+# Verbs that take words which are no key=value: how help calls them, and an example.
+ARGUMENTS = {
+    "compare": ("RUN [RUN ...]", "outputs/one outputs/two"),
+    "verify": ("RUN [RUN ...]", "outputs/one"),
+}
 
 # What --config-dir replaces, and what unpickles a file.
 _REFUSED = {
@@ -47,6 +56,7 @@ class Words:
     Args:
         verb: what to do; None when only a flag was given.
         overrides: the words that are ``key=value`` (``ls``: the groups).
+        arguments: the other words, of a verb that takes some (:data:`ARGUMENTS`).
         hydra_flags: flags that are passed on to Hydra.
         config_dirs: folders given with ``--config-dir``, the winner first.
         plugins: folders given with ``--plugin``.
@@ -54,6 +64,7 @@ class Words:
 
     verb: str | None = None
     overrides: list[str] = field(default_factory=list)
+    arguments: list[str] = field(default_factory=list)
     hydra_flags: list[str] = field(default_factory=list)
     config_dirs: list[str] = field(default_factory=list)
     plugins: list[str] = field(default_factory=list)
@@ -87,9 +98,31 @@ def parse_words(argv: Sequence[str]) -> Words:
             _flag(word, queue, words)
         elif words.verb is None and not words.completion:
             words.verb = _verb(word)
+        elif words.verb in ARGUMENTS and ("=" not in word or os.path.exists(word)):
+            words.arguments.append(word)
+        elif words.verb == "download" and "=" not in word:
+            _choose(word, words)
         else:
             words.overrides.append(word)
     return words
+
+
+def _choose(name: str, words: Words) -> None:
+    """``recdistill download NAME`` is an option of the config group ``download``."""
+    if words.overrides and words.overrides[0].startswith("download="):
+        raise InputError("one data set is fetched at a time", where=name, fix=f"recdistill download {name}")
+    words.overrides.insert(0, f"download={name}")
+
+
+def require_arguments(words: Words) -> None:
+    """Raises InputError for a verb without the words that it needs."""
+    if words.verb in ARGUMENTS and not (words.arguments or words.shows_only):
+        name, example = ARGUMENTS[words.verb]
+        raise InputError(
+            f"recdistill {words.verb} needs {name.partition(' ')[0]}",
+            where="the command line",
+            fix=f"recdistill {words.verb} {example}",
+        )
 
 
 def _verb(word: str) -> str:

@@ -116,11 +116,26 @@ def _wrong_key(override: Override, loader: _Loader, good: list[str], modules: tu
     if override.is_add():
         return _there_already(override) if _has_key(base, key) else None
     if _has_key(base, key):
-        return None if override.package is None else _unknown(override, loader.choices, ())
+        return _new_members(override, base) if override.package is None else _unknown(override, loader.choices, ())
     return (
         _argument(override, base, modules)
         or _of_another_option(override, loader)
         or _unknown(override, loader.choices, _keys(base))
+    )
+
+
+def _new_members(override: Override, base: DictConfig) -> InputError | None:
+    """A dict that is to replace values of another one, and has keys that the other lacks."""
+    there = OmegaConf.select(base, key_of(override), throw_on_missing=False)
+    given = [value for value in values(override) if isinstance(value, dict)]
+    absent = [str(name) for value in given for name in value if isinstance(there, DictConfig) and name not in there]
+    if not absent:
+        return None
+    return InputError(
+        f"{key_of(override)} has no {absent[0]!r}",
+        where=override.input_line,
+        why=f"it has: {listing(str(name) for name in there) or 'nothing'}",
+        fix=f"'++{override.input_line}' if the name is right: ++ adds what is not there",
     )
 
 

@@ -50,6 +50,7 @@ class Evaluation(Section):
 
     ks: Annotated[list[Count], MinLen(1)] = [5, 10, 20, 50]
     metric: Metric = Field(default="ndcg@10", validate_default=True)
+    sampled: Count | None = None
 
     @field_validator("metric")
     @classmethod
@@ -85,6 +86,45 @@ class Report(Section):
     run: str | None = None
 
 
+class Compare(Section):
+    """What ``recdistill compare`` shows."""
+
+    metric: Text | None = None
+    models: Text | Annotated[list[Text], MinLen(1)] | None = None
+    against: Text | Count | None = None
+    output: Text | None = None
+
+
+class Verify(Section):
+    """How ``recdistill verify`` finds what a run was made of."""
+
+    data: Text | None = None
+
+
+class DownloadFile(Section):
+    """One file of a known data set."""
+
+    url: Text
+    sha256: Text
+    bytes: Count
+    name: Text | None = None
+    members: list[Text] = []
+
+
+class Download(Section):
+    """What ``recdistill download`` fetches."""
+
+    root: Text = "data"
+    folder: Text | None = None
+    files: list[DownloadFile] = []
+    terms: Text | None = None
+    use: Text | None = None
+    url: Text | None = None
+    sha256: Text | None = None
+    bytes: Count | None = None
+    members: list[Text] = []
+
+
 class Config(Section):
     """The whole config."""
 
@@ -98,6 +138,9 @@ class Config(Section):
     recommend: Recommend = Recommend()
     checkpoint: Checkpoint = Checkpoint()
     report: Report = Report()
+    compare: Compare = Compare()
+    verify: Verify = Verify()
+    download: Download = Download()
     signals: Literal["stored", "live"] = "stored"
     data: Any = None
     task: Any = None

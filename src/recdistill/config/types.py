@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 import typing
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -54,7 +55,7 @@ def value_problem(key: str, value: Any, annotation: Any, default: Any = None) ->
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where, wrong = _follow(key, value, first["loc"])
-        fix = _fix_choice(wrong, adapter) or _fix_range(where, adapter, default)
+        fix = _fix_choice(wrong, adapter, first) or _fix_range(where, adapter, default)
         return where, f"{_shown(wrong)}: {_wording(first)}", fix
     return None
 
@@ -114,7 +115,7 @@ def _wording(item: Any) -> str:
         .replace("String should", "must")
         .replace("List should", "must")
     )
-    return text.replace("a valid ", "a ").replace("a integer", "an integer")
+    return text.replace("a valid ", "a ").replace("a integer", "an integer").replace("a array", "a list")
 
 
 def _fix_range(key: str, adapter: TypeAdapter[Any], default: Any = None) -> str | None:
@@ -153,8 +154,10 @@ def _parts(adapter: TypeAdapter[Any]) -> list[dict[str, Any]]:
     return [schema, *schema.get("anyOf", [])]
 
 
-def _fix_choice(value: Any, adapter: TypeAdapter[Any]) -> str | None:
+def _fix_choice(value: Any, adapter: TypeAdapter[Any], error: Any) -> str | None:
     choices = [str(choice) for part in _parts(adapter) for choice in part.get("enum", [])]
+    if not choices and error["type"] == "literal_error":  # of a field of a model
+        choices = re.findall(r"'([^']+)'", error["ctx"]["expected"])
     near = nearest(str(value), choices, 1)
     return f"did you mean {near[0]}?" if near else (f"one of {listing(choices)}" if choices else None)
 

@@ -43,13 +43,16 @@ class Csr:
         return position, self.indices[start[position] + within]
 
     def union(self, other: Csr) -> Csr:
-        """The sets of both, by user."""
-        n_users = self.indptr.numel() - 1
-        users = torch.arange(n_users)
-        user = torch.cat(
-            [torch.repeat_interleave(users, self.counts()), torch.repeat_interleave(users, other.counts())]
-        )
-        return Csr.from_pairs(user, torch.cat([self.indices, other.indices]), n_users)
+        """The sets of both, by user; users that only one of them has come last."""
+        counts = self.counts(), other.counts()
+        user = torch.cat([torch.repeat_interleave(torch.arange(len(count)), count) for count in counts])
+        return Csr.from_pairs(user, torch.cat([self.indices, other.indices]), max(map(len, counts)))
+
+    def take(self, users: Tensor) -> Csr:
+        """The sets of some users, int64 ``[B]``, in their order."""
+        count = self.counts()[users]
+        indptr = torch.cat([count.new_zeros(1), count.cumsum(0)])
+        return Csr(indptr, self.rows(users)[1])
 
     def contains(self, users: Tensor, items: Tensor) -> Tensor:
         """bool, shape of ``users``: whether ``items[k]`` is in the set of ``users[k]``."""

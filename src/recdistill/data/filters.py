@@ -2,37 +2,41 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Annotated, Any, Literal
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
 
 import numpy as np
 import polars as pl
 from annotated_types import Ge
 
+from recdistill.data.columns import Codes, codes
+from recdistill.data.repeats import Duplicates, Repeats, one_per_pair, without_duplicates
 from recdistill.errors import InputError
 
-Repeats = Literal["first", "last"]
-
-
-@dataclass(frozen=True)
-class Step:
-    """One filter's account: ``[before, after]`` of rows, users and items."""
-
-    filter: str
-    rows: list[int]
-    users: list[int]
-    items: list[int]
+_PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+_YEARS = range(1900, 2200)
+_SIDES = {"users": "user", "items": "item"}
 
 
 class Filters:
-    """Rating threshold, then one event a user-item pair, then the k-core: in this order.
+    """Time window, rating threshold, duplicates, repeated pairs, k-core: in this order.
+
+    Of a table of labelled examples, which has neither users nor items, only the first three make sense; rows alike
+    are examples of their own there, and kept.
 
     Args:
         k_core: users and items with fewer distinct partners are left out, over and over until none is left;
             0 turns it off. It counts all parts, so the test part has a say in who stays.
         min_value: events of a lower value are left out; None turns it off.
-        repeats: which event of a user-item pair stays, by time, or by row order where there is no time. In a
-            given split, pairs repeat only within a part.
+        repeats: which events of a user-item pair stay: the ``first`` or ``last`` by time, or by row order where there
+            is no time; ``all``; or ``error``, which stops where a pair has several. In a given split, pairs repeat
+            only within a part. Whatever stays, no pair of an earlier part reaches a later one.
+        after: first time that stays, an ISO date (UTC where it names no zone) or an integer in the unit of the log.
+        before: first time that is left out, likewise.
+        duplicates: ``drop`` keeps one of the rows that are alike in all columns, ``error`` stops at them.
+
+    Raises:
+        InputError: ``after`` or ``before`` is no date.
     """
 
     def __init__(
@@ -40,38 +44,133 @@ class Filters:
         k_core: Annotated[int, Ge(0)] = 0,
         min_value: float | None = None,
         repeats: Repeats = "first",
+        after: int | str | None = None,
+        before: int | str | None = None,
+        duplicates: Duplicates = "drop",
     ):
         self.k_core, self.min_value, self.repeats = k_core, min_value, repeats
+        self.after, self.before, self.duplicates = after, before, duplicates
+        for name, bound in self._bounds():
+            if isinstance(bound, str):
+                instant(bound, "s", name)
 
     def settings(self) -> dict[str, Any]:
         """The arguments, as plain values."""
-        return {"k_core": self.k_core, "min_value": self.min_value, "repeats": self.repeats}
+        return dict(vars(self))
 
-    def apply(self, events: pl.DataFrame) -> tuple[pl.DataFrame, list[dict[str, Any]]]:
-        """The events that stay, and the account of each filter in plain containers.
+    def apply(self, events: pl.DataFrame, time_unit: str = "s") -> tuple[pl.DataFrame, list[dict[str, Any]]]:
+        """The events that stay, and the account of each filter: its name, and rows, users and items before and after.
 
         Args:
-            events: ``user`` and ``item`` (any ids), optionally ``value``, ``time`` and ``part``.
+            events: ``user`` and ``item`` (any ids) or neither, optionally ``value``, ``time``, ``part`` and others.
+            time_unit: of ``time``.
 
         Raises:
-            InputError: when nothing is left, with the counts by filter; when ``min_value`` has no value to
-                judge.
+            InputError: nothing is left, with the counts by filter; a filter lacks the column that it judges; rows
+                or pairs occur more than once, and are an error.
         """
-        steps: list[Step] = []
+        account = _Account(events)
+        for name, bound in self._bounds():
+            account.step(f"{name}={bound}", within(account.events, name, instant(bound, time_unit, name)))
         if self.min_value is not None:
-            kept = at_least(events, self.min_value)
-            steps.append(_step(f"min_value={self.min_value:g}", events, kept))
-            events = kept
-        kept = one_per_pair(events, self.repeats)
-        steps.append(_step(f"repeats={self.repeats}", events, kept))
-        events = kept
+            account.step(f"min_value={self.min_value:g}", at_least(account.events, self.min_value))
+        if "user" in events.columns:
+            account.step(f"duplicates={self.duplicates}", without_duplicates(account.events, self.duplicates))
+            account.step(f"repeats={self.repeats}", one_per_pair(account.events, self.repeats))
+            if self.k_core > 1:
+                account.step(f"k_core={self.k_core}", k_core(account.events, self.k_core))
+        else:
+            self._check_table(account.events)
+        if not account.events.height:
+            raise _all_gone(account.steps)
+        return account.events, account.steps
+
+    def _bounds(self) -> list[tuple[str, int | str]]:
+        pairs = (("after", self.after), ("before", self.before))
+        return [(name, bound) for name, bound in pairs if bound is not None]
+
+    def _check_table(self, events: pl.DataFrame) -> None:
         if self.k_core > 1:
-            kept = k_core(events, self.k_core)
-            steps.append(_step(f"k_core={self.k_core}", events, kept))
-            events = kept
-        if not events.height:
-            raise _all_gone(steps)
-        return events, [asdict(step) for step in steps]
+            raise InputError(
+                "a k-core needs users and items",
+                where="data.filters.k_core",
+                why="the data are a table of labelled examples",
+                fix="data.filters.k_core=0",
+            )
+        if self.duplicates == "error":
+            without_duplicates(events, "error")
+
+
+class _Account:
+    """The events on their way through the filters, counted after each.
+
+    Attributes:
+        steps: of each filter its name and ``[before, after]`` of rows and, where there are any, users and items.
+    """
+
+    def __init__(self, events: pl.DataFrame):
+        self.events, self.steps = events, list[dict[str, Any]]()
+        self._sizes = _sizes(events)
+
+    def step(self, name: str, kept: pl.DataFrame) -> None:
+        same = kept.height == self.events.height
+        sizes = self._sizes if same else _sizes(kept)
+        self.steps.append({"filter": name, **{key: [count, sizes[key]] for key, count in self._sizes.items()}})
+        self.events, self._sizes = kept, sizes
+
+
+def _sizes(events: pl.DataFrame) -> dict[str, int]:
+    sides = {name: events[column].n_unique() for name, column in _SIDES.items() if column in events.columns}
+    return {"rows": events.height, **sides}
+
+
+def instant(bound: int | str, unit: str, key: str) -> int:
+    """A bound as an integer time: the first that is not before it.
+
+    Args:
+        unit: of the times, see :class:`~recdistill.data.sources.base.RawLog`.
+        key: of the filter, for messages.
+
+    Raises:
+        InputError: a text that is no ISO date, a date where times are no clock times, or a year as an integer.
+    """
+    if isinstance(bound, int):
+        if unit in _PER_SECOND and bound in _YEARS:
+            raise InputError(
+                f"{bound} is a time shortly after 1970, in the unit of the log ({unit})",
+                where=f"data.filters.{key}",
+                fix=f"data.filters.{key}={bound}-01-01 for the year",
+            )
+        return bound
+    try:
+        date = datetime.fromisoformat(bound)
+    except ValueError as error:
+        raise InputError(
+            f"{bound!r} is neither an ISO date nor an integer",
+            where=f"data.filters.{key}",
+            fix=f"data.filters.{key}=2020-01-31 or data.filters.{key}=2020-01-31T12:00:00",
+        ) from error
+    if unit not in _PER_SECOND:
+        raise InputError(
+            f"the date {bound} can't be compared with times that are no clock times",
+            where=f"data.filters.{key}",
+            why="the log's times are plain integers",
+            fix=f"give an integer: data.filters.{key}=1000",
+        )
+    since = (date if date.tzinfo else date.replace(tzinfo=UTC)) - datetime(1970, 1, 1, tzinfo=UTC)
+    return -(-(since // timedelta(microseconds=1) * _PER_SECOND[unit]) // 10**6)
+
+
+def within(events: pl.DataFrame, name: str, bound: int) -> pl.DataFrame:
+    """Events from ``bound`` on (``after``) or earlier than it (``before``)."""
+    if "time" not in events.columns:
+        raise InputError(
+            "a time window needs times",
+            where=f"data.filters.{name}",
+            why="the log has no time column",
+            fix=f"data.time=COLUMN or data.filters.{name}=null",
+        )
+    return events.filter(pl.col("time") >= bound if name == "after" else pl.col("time") < bound)
 
 
 def at_least(events: pl.DataFrame, min_value: float) -> pl.DataFrame:
@@ -86,46 +185,29 @@ def at_least(events: pl.DataFrame, min_value: float) -> pl.DataFrame:
     return events.filter(pl.col("value") >= min_value)
 
 
-def one_per_pair(events: pl.DataFrame, keep: Repeats) -> pl.DataFrame:
-    """One event for each user and item, the first or the last.
-
-    By time, then value, so that the order of rows has no say; by row order where there is no time.
-    """
-    pair = [name for name in ("user", "item", "part") if name in events.columns]
-    order = [name for name in ("time", "value") if name in events.columns]
-    if "time" in order:
-        events = events.sort([*pair, *order])
-    return events.unique(pair, keep=keep, maintain_order=True)
-
-
 def k_core(events: pl.DataFrame, k: int) -> pl.DataFrame:
-    """The largest part of the events in which each user and each item has at least ``k`` events."""
+    """The events among the most users and items of whom each has at least ``k`` partners among the others."""
     user, item = codes(events["user"]), codes(events["item"])
-    rows = np.arange(events.height)
-    while rows.size:
-        users, items = np.bincount(user[rows]), np.bincount(item[rows])
-        keep = (users[user[rows]] >= k) & (items[item[rows]] >= k)
+    n_items = int(item.max(initial=0)) + 1
+    pairs = np.sort(user * n_items + item)  # np.unique hashes, which takes ten times as long
+    users, items = np.divmod(pairs[np.diff(pairs, prepend=-1) > 0], n_items)
+    while users.size:
+        keep = (np.bincount(users)[users] >= k) & (np.bincount(items)[items] >= k)
         if keep.all():
             break
-        rows = rows[keep]
-    return events[rows]
+        users, items = users[keep], items[keep]
+    # Whoever is left is left with all their events with those who are left.
+    return events.filter(pl.Series(_among(user, users) & _among(item, items)))
 
 
-def codes(ids: pl.Series) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Dense integers of ids, int64 ``[N]``, numbered in sorted order; integers are taken as they are."""
-    if ids.dtype.is_integer():
-        return ids.to_numpy().astype(np.int64, copy=False)
-    return ids.cast(pl.Enum(ids.unique().sort())).to_physical().to_numpy().astype(np.int64)
+def _among(all_codes: Codes, kept: Codes) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    alive = np.zeros(int(all_codes.max(initial=0)) + 1, dtype=bool)
+    alive[kept] = True
+    return alive[all_codes]
 
 
-def _step(name: str, before: pl.DataFrame, after: pl.DataFrame) -> Step:
-    sizes = [(frame.height, frame["user"].n_unique(), frame["item"].n_unique()) for frame in (before, after)]
-    rows, users, items = (list(pair) for pair in zip(*sizes, strict=True))
-    return Step(name, rows, users, items)
-
-
-def _all_gone(steps: list[Step]) -> InputError:
-    counts = "\n".join(f"{step.filter}: {step.rows[0]} rows -> {step.rows[1]}" for step in steps)
+def _all_gone(steps: list[dict[str, Any]]) -> InputError:
+    counts = "\n".join("{filter}: {rows[0]} rows -> {rows[1]}".format(**step) for step in steps)
     return InputError(
         "the filters leave nothing",
         where="data.filters",

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import polars as pl
 from torch import Tensor
 
 from recdistill.data.features import Features
@@ -15,7 +15,7 @@ from recdistill.data.interactions import Examples, Interactions
 from recdistill.data.sources.base import hash_arguments
 
 Array = np.ndarray[Any, Any]
-_COUNTED = ("filters", "split", "parts", "catalogue", "cold_items", "features")
+_COUNTED = ("filters", "split", "parts", "catalogue", "cold_items", "cold_users", "features")
 
 
 def fingerprint_of(manifest: dict[str, Any]) -> str:
@@ -26,16 +26,25 @@ def fingerprint_of(manifest: dict[str, Any]) -> str:
 def hash_part(part: Interactions | Examples) -> str:
     """Hex digest of the encoded events of a part."""
     if isinstance(part, Examples):
-        return _hash("table", part.features, (part.label, part.time))
-    return _hash(f"{part.n_users} {part.n_items}", part.context, (part.user, part.item, part.value, part.time))
+        return _hash("table", part.features, (part.label, part.time, part.group))
+    sizes = f"{part.n_users} {part.n_items} {part.n_cold_users}"
+    return _hash(sizes, part.context, (part.user, part.item, part.value, part.time))
 
 
 def hash_ids(*ids: Array) -> str:
     """Hex digest of lists of original ids."""
     digest = hashlib.blake2b(digest_size=16)
     for part in ids:
-        digest.update(json.dumps(part.tolist()).encode())
+        _add_texts(digest, part)
     return digest.hexdigest()
+
+
+def _add_texts(digest: hashlib.blake2b, texts: Array) -> None:
+    """Adds texts: how many and how long they are, then all of them in a row."""
+    series = pl.Series(texts, dtype=pl.String)
+    digest.update(f"{len(series)};".encode())
+    digest.update(series.str.len_bytes().to_numpy().data)
+    digest.update((series.str.join().item() or "").encode())
 
 
 def hash_features(features: Features) -> str:
@@ -50,7 +59,10 @@ def _hash(head: str, features: Features, columns: tuple[Tensor | None, ...]) -> 
         digest.update(b";")
     for name, content in _columns(features):
         digest.update(f"{name};".encode())
-        digest.update(json.dumps(content.tolist()).encode() if content.dtype == object else content.data)
+        if content.dtype == object:
+            _add_texts(digest, content)
+        else:
+            digest.update(content.data)
     return digest.hexdigest()
 
 

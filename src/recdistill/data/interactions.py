@@ -37,13 +37,15 @@ class Interactions:
     """Encoded user-item events.
 
     Attributes:
-        user: int64 ``[N]``, in ``[0, n_users)``.
+        user: int64 ``[N]``, in ``[0, n_users)``; ids ``>= n_users`` are cold: training lacks them, and of each
+            there is a known history.
         item: int64 ``[N]``; ids ``>= n_items`` are cold: they occur outside the training part only,
             so they count as relevant and can't be recommended.
         value: float32 ``[N]`` rating or weight, or None.
         time: int64 ``[N]``, or None.
         n_users, n_items: sizes of the training vocabulary.
         context: features of the events, ``N`` rows.
+        n_cold_users: how many cold users the data set has; 0 in the training part.
     """
 
     user: Tensor
@@ -53,14 +55,15 @@ class Interactions:
     value: Tensor | None = None
     time: Tensor | None = None
     context: Features = field(default_factory=Features)
+    n_cold_users: int = 0
 
     def __len__(self) -> int:
         return self.user.numel()
 
     @cached_property
     def csr(self) -> Csr:
-        """The items of each user, ascending and without duplicates."""
-        return Csr.from_pairs(self.user, self.item, self.n_users)
+        """The items of each user, cold users last, ascending and without duplicates."""
+        return Csr.from_pairs(self.user, self.item, self.n_users + self.n_cold_users)
 
 
 @dataclass(frozen=True)
@@ -68,9 +71,9 @@ class Dataset:
     """A prepared data set: three parts over one training vocabulary.
 
     Attributes:
-        train, valid, test: the parts. Users of valid and test are all in train; those that are not were
-            dropped and counted in ``report``.
-        users: original id of each user, str ``[n_users]``.
+        train, valid, test: the parts. Users of valid and test are in train or have a known history; those of
+            whom nothing is known were dropped and counted in ``report``.
+        users: original id of each user, str ``[n_users + n_cold_users]``: those of train, then the cold users.
         items: original id of each item, str ``[n_items + n_cold]``: the catalogue, then the cold items.
         report: plain containers: counts before and after each filter, dropped rows by reason, sizes, warnings.
         manifest: plain containers: hash of each part, cut times, split method, whether the split leaks time.
@@ -78,6 +81,8 @@ class Dataset:
         titles: a human name for each of ``items``, or None.
         user_features, item_features: a row for each of ``users`` and ``items``; vocabularies, means and deviations
             are those of the training part's users and items.
+        known: what is known of the cold users when they are evaluated, and is never trained on; None where a split
+            holds out no users.
     """
 
     train: Interactions
@@ -91,6 +96,16 @@ class Dataset:
     titles: np.ndarray[Any, Any] | None = None
     user_features: Features = field(default_factory=Features)
     item_features: Features = field(default_factory=Features)
+    known: Interactions | None = None
+
+    @cached_property
+    def history(self) -> Csr:
+        """The items that each user, cold ones included, is known to have before validation."""
+        return self.train.csr if self.known is None else self.train.csr.union(self.known.csr)
+
+    def seen(self, part: str) -> Csr:
+        """The items that are masked for each user in ``part``: the history and, for "test", validation's too."""
+        return self.history if part == "valid" else self.history.union(self.valid.csr)
 
     @property
     def schema(self) -> Schema:
@@ -105,11 +120,13 @@ class Examples:
         label: float32 ``[N]``.
         features: ``N`` rows.
         time: int64 ``[N]``, or None.
+        group: int64 ``[N]``, whose row it is, in all parts alike and for unseen values too; or None.
     """
 
     label: Tensor
     features: Features
     time: Tensor | None = None
+    group: Tensor | None = None
 
     def __len__(self) -> int:
         return self.label.numel()

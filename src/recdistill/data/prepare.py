@@ -6,24 +6,25 @@ order of rows nor anything of the other parts has a say in it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from itertools import pairwise
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
 import polars as pl
 import torch
+from torch import Tensor
 
+from recdistill.data.columns import codes, content_order, labelled
 from recdistill.data.encoding import encode
 from recdistill.data.features import Features, take
-from recdistill.data.filters import Filters, codes
+from recdistill.data.filters import Filters
 from recdistill.data.hashing import fingerprint_of, hash_features, hash_ids, hash_part
 from recdistill.data.interactions import Dataset, Interactions, TableDataset
-from recdistill.data.sources.base import PARTS, TEST, TRAIN, VALID, RawLog, Source
-from recdistill.data.splits import Assignment, GivenSplit, Split, require_test
-from recdistill.data.statistics import log_facts, part_counts, popularity, warnings_of
+from recdistill.data.parts import NAMES, Cut, Numbers, cut
+from recdistill.data.sources.base import KNOWN, TRAIN, RawLog, Source
+from recdistill.data.splits import Assignment, GivenSplit, Split, require_clock, require_test
+from recdistill.data.statistics import log_facts, part_counts, popularity, train_only, warnings_of
 from recdistill.data.tables import origin, prepare_table
-from recdistill.errors import InputError
 
 Array = np.ndarray[Any, Any]
 
@@ -40,36 +41,37 @@ def prepare(source: Source, filters: Filters, split: Split) -> Dataset | TableDa
         InputError: for input that can't be read, or that leaves nothing to train on.
     """
     log = source.read()
-    return prepare_pairs(log, source, filters, split) if log.has_pairs else prepare_table(log, source, filters, split)
+    if not log.has_pairs:
+        return prepare_table(log, source, filters, split)
+    log = _labelled(log)  # from here on ids take four bytes a row, and their text is there once
+    return prepare_pairs(log, source, filters, split)
 
 
 def prepare_pairs(log: RawLog, source: Source, filters: Filters, split: Split) -> Dataset:
-    """The data set of a log of interactions.
+    """The data set of a log of interactions, its ids as :func:`~recdistill.data.columns.labelled` gives them.
 
     Returns:
-        Users and items of ``train`` numbered by original id. In ``valid`` and ``test``, items that train
-        lacks get ids from ``n_items`` on, users that it lacks are left out, and so are pairs of an earlier
-        part: all counted.
+        Users and items of ``train`` numbered by original id. In the other parts, items that train lacks get ids from
+        ``n_items`` on, and users that it lacks from ``n_users`` on where the split leaves a known history of them;
+        other users are left out, and so are pairs of an earlier part: all counted.
     """
-    events, users, items = _coded(log.events)
+    events = log.events
     replaced = "part" in events.columns and not isinstance(split, GivenSplit)
     if replaced:
         events = events.drop("part")
-    events, steps = filters.apply(events)
-    events = events.sort([name for name in ("user", "time", "item", "value") if name in events.columns])
+    events, steps = filters.apply(events, log.time_unit)
+    events = events.sort(content_order(events, ("user", "time", "item", "value")), maintain_order=True)
+    require_clock(split, log.time_unit)
     assignment = split.assign(events)
     require_test(split, assignment, log.events.height)
-    parts, lost = _parts(events, assignment.part)
-    numbers = _number(parts)
-    context = _context(parts, log)
-    encoded = {
-        name: _encode(part, numbers, features) for name, part, features in zip(PARTS, parts, context, strict=True)
-    }
-    ids = {"user": users[numbers.users], "item": items[numbers.items]}
-    known = {"user": np.full(numbers.users.size, True), "item": np.arange(numbers.items.size) < numbers.n_items}
+    parts = cut(events, assignment.part, pairs_repeat=filters.repeats == "all" or "part" in events.columns)
+    users, items = (Numbers.of(codes(events[side]), parts.rows) for side in ("user", "item"))
+    encoded = _encode(events, parts, users, items, log)
+    ids = {"user": _ids(events["user"], users), "item": _ids(events["item"], items)}
+    known = {"user": np.arange(users.codes.size) < users.n, "item": np.arange(items.codes.size) < items.n}
     side = {name: _of_side(log, name, ids[name], known[name]) for name in ("user", "item")}
-    manifest = _manifest(source, filters, split, assignment, encoded, ids, numbers.n_items, side)
-    report = _report(log, steps, lost, encoded, numbers.items.size - numbers.n_items, manifest)
+    manifest = _manifest(source, filters, split, assignment, encoded, ids, side)
+    report = _report(log, steps, parts, encoded, (users, items), manifest)
     report["warnings"] = [*log.warnings, *warnings_of(report, replaced)]
     return Dataset(
         encoded["train"],
@@ -83,70 +85,51 @@ def prepare_pairs(log: RawLog, source: Source, filters: Filters, split: Split) -
         _titles(log, ids["item"]),
         side["user"],
         side["item"],
+        encoded.get("known"),
     )
 
 
-def _coded(events: pl.DataFrame) -> tuple[pl.DataFrame, Array, Array]:
-    """The events with ids as integers in the order of the ids, and the id of each integer."""
-    vocabularies = []
-    for column in ("user", "item"):
-        vocabularies.append(events[column].unique().sort().to_numpy())
-        events = events.with_columns(pl.Series(column, codes(events[column])))
-    return events, vocabularies[0], vocabularies[1]
+def _labelled(log: RawLog) -> RawLog:
+    return replace(log, events=log.events.with_columns(labelled(log.events[side]) for side in ("user", "item")))
 
 
-def _parts(events: pl.DataFrame, part: Array) -> tuple[list[pl.DataFrame], dict[str, dict[str, int]]]:
-    """The three parts without what can't be evaluated, and the rows that this cost, by part and reason."""
-    parts = [events.filter(pl.Series(part == number)) for number in (TRAIN, VALID, TEST)]
-    train = parts[TRAIN]
-    if not train.height:
-        raise InputError(
-            "the training part is empty",
-            where="data.split",
-            why=f"there are {events.height} rows, all in the other parts",
-            fix="data/split=random",
+def _ids(column: pl.Series, numbers: Numbers) -> Array:
+    """The original id of each number, str ``[n + n_cold]``."""
+    return column.dtype.categories.to_numpy()[numbers.codes]  # type: ignore[attr-defined,no-any-return]
+
+
+def _encode(events: pl.DataFrame, parts: Cut, users: Numbers, items: Numbers, log: RawLog) -> dict[str, Interactions]:
+    """The parts in numbers; ``known`` only where there is one."""
+    wanted = [number for number, rows in enumerate(parts.rows) if number != KNOWN or rows.size]
+    user = torch.from_numpy(users.number[codes(events["user"])])
+    item = torch.from_numpy(items.number[codes(events["item"])])
+    value = torch.from_numpy(events["value"].cast(pl.Float32).to_numpy().copy()) if "value" in events.columns else None
+    time = torch.from_numpy(events["time"].to_numpy().copy()) if "time" in events.columns else None
+    rows = [torch.from_numpy(parts.rows[number]) for number in wanted]
+    return {
+        NAMES[number]: Interactions(
+            user[at],
+            item[at],
+            users.n,
+            items.n,
+            None if value is None else value[at],
+            None if time is None else time[at],
+            features,
+            0 if number == TRAIN else users.codes.size - users.n,
         )
-    lost: dict[str, dict[str, int]] = {}
-    known = train["user"].unique().implode()
-    for number in (VALID, TEST):
-        has_history = parts[number].filter(pl.col("user").is_in(known))
-        kept = has_history
-        if "part" in events.columns:
-            earlier = pl.concat([frame.select("user", "item") for frame in parts[:number]])
-            kept = kept.join(earlier, on=["user", "item"], how="anti", maintain_order="left")
-        lost[PARTS[number]] = {
-            "user without training history": parts[number].height - has_history.height,
-            "pair of an earlier part": has_history.height - kept.height,
-        }
-        parts[number] = kept
-    return parts, lost
+        for number, at, features in zip(wanted, rows, _context(events, rows, log), strict=True)
+    }
 
 
-@dataclass(frozen=True)
-class _Numbers:
-    """``users`` and ``items``: the code behind each number; the first ``n_items`` items are train's."""
-
-    users: Array
-    items: Array
-    n_items: int
-
-
-def _number(parts: list[pl.DataFrame]) -> _Numbers:
-    users = np.unique(parts[TRAIN]["user"].to_numpy())
-    items = np.unique(parts[TRAIN]["item"].to_numpy())
-    n_items = items.size
-    # Validation's cold items before the test's, so that validation doesn't depend on the test.
-    for number in (VALID, TEST):
-        items = np.concatenate([items, np.setdiff1d(parts[number]["item"].to_numpy(), items)])
-    return _Numbers(users, items, n_items)
-
-
-def _context(parts: list[pl.DataFrame], log: RawLog) -> list[Features]:
+def _context(events: pl.DataFrame, rows: list[Tensor], log: RawLog) -> list[Features]:
     """The context features of each part, in the vocabularies of the first."""
     kinds = log.kinds.get("context", {})
-    ends = np.cumsum([0, *(part.height for part in parts)])
-    whole = encode(pl.concat([part.select(list(kinds)) for part in parts]), kinds, np.arange(ends[-1]) < ends[1])
-    return [take(whole, torch.arange(start, end)) for start, end in pairwise(ends.tolist())]
+    if not kinds:
+        return [Features() for _ in rows]
+    trained = np.zeros(events.height, dtype=bool)
+    trained[rows[TRAIN].numpy()] = True
+    whole = encode(events.select(list(kinds)), kinds, trained)
+    return [take(whole, part) for part in rows]
 
 
 def _of_side(log: RawLog, side: Literal["user", "item"], ids: Array, known: Array) -> Features:
@@ -158,23 +141,6 @@ def _of_side(log: RawLog, side: Literal["user", "item"], ids: Array, known: Arra
     return encode(wanted.join(frame, on=side, how="left", maintain_order="left"), kinds, known)
 
 
-def _encode(part: pl.DataFrame, numbers: _Numbers, context: Features) -> Interactions:
-    item_number = np.zeros(int(numbers.items.max()) + 1, dtype=np.int64)
-    item_number[numbers.items] = np.arange(numbers.items.size)
-    user = np.searchsorted(numbers.users, part["user"].to_numpy())
-    value = part["value"].cast(pl.Float32).to_numpy() if "value" in part.columns else None
-    time = part["time"].to_numpy() if "time" in part.columns else None
-    return Interactions(
-        torch.from_numpy(user.astype(np.int64)),
-        torch.from_numpy(item_number[part["item"].to_numpy()]),
-        numbers.users.size,
-        numbers.n_items,
-        None if value is None else torch.from_numpy(value.copy()),
-        None if time is None else torch.from_numpy(time.copy()),
-        context,
-    )
-
-
 def _manifest(
     source: Source,
     filters: Filters,
@@ -182,14 +148,16 @@ def _manifest(
     assignment: Assignment,
     parts: dict[str, Interactions],
     ids: dict[str, Array],
-    n_items: int,
     side: dict[str, Features],
 ) -> dict[str, Any]:
+    n_users, n_items = parts["train"].n_users, parts["train"].n_items
     return {
         **origin(source, filters, split, assignment),
+        "holds_out_items": split.holds_out_items,
         "parts": {name: hash_part(part) for name, part in parts.items()},
-        "catalogue": hash_ids(ids["user"], ids["item"][:n_items]),
+        "catalogue": hash_ids(ids["user"][:n_users], ids["item"][:n_items]),
         "cold_items": hash_ids(ids["item"][n_items:]),
+        "cold_users": hash_ids(ids["user"][n_users:]),
         "features": {name: hash_features(features) for name, features in side.items() if features},
     }
 
@@ -197,12 +165,13 @@ def _manifest(
 def _report(
     log: RawLog,
     steps: list[dict[str, Any]],
-    lost: dict[str, dict[str, int]],
+    cut_parts: Cut,
     parts: dict[str, Interactions],
-    n_cold: int,
+    numbers: tuple[Numbers, Numbers],
     manifest: dict[str, Any],
 ) -> dict[str, Any]:
     train = parts["train"]
+    users, items = (side.codes.size - side.n for side in numbers)
     return {
         **log_facts(log, manifest),
         "time_unit": log.time_unit if train.time is not None else None,
@@ -212,8 +181,10 @@ def _report(
         "rows": sum(len(part) for part in parts.values()),
         **popularity(train),
         "parts": {name: part_counts(part) for name, part in parts.items()},
-        "lost": lost,
-        "n_cold_items": n_cold,
+        "lost": cut_parts.lost,
+        "n_cold_items": items,
+        "n_cold_users": users,
+        "n_train_only": train_only(parts),
     }
 
 

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from recdistill.data.interactions import Dataset, TableDataset
 
+_FEW_FEATURES = 12
 _SECONDS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 
 
@@ -64,8 +65,15 @@ def _log(report: dict[str, Any]) -> Table:
     for name, fact in report["facts"].items():
         rows[name] = f"{fact:,}" if isinstance(fact, int) else fact
     for side, kinds in report["features"].items():
-        rows[f"{side} features"] = ", ".join(f"{name} ({kind})" for name, kind in kinds.items())
+        rows[f"{side} features"] = _features(kinds)
     return _named("In the files", rows)
+
+
+def _features(kinds: dict[str, str]) -> str:
+    if len(kinds) <= _FEW_FEATURES:
+        return ", ".join(f"{name} ({kind})" for name, kind in kinds.items())
+    by_kind = {kind: [name for name, other in kinds.items() if other == kind] for kind in kinds.values()}
+    return "; ".join(f"{kind}: {', '.join(names)}" for kind, names in by_kind.items())
 
 
 def _span(ends: list[float]) -> str:
@@ -85,13 +93,17 @@ def _summary(dataset: Dataset | TableDataset) -> Table:
 
 def _pairs_summary(report: dict[str, Any]) -> dict[str, str]:
     sizes = [f"{report[name]:,} {name}" for name in ("users", "items", "rows")]
-    return {
+    rows = {
         "size": ", ".join(sizes),
+        "train only": f"{report['n_train_only']:,} users: too few events for the split, or none in the other parts",
         "density": f"{report['density']:.4%} of user-item pairs are in train",
         "history": f"{report['median_history']:g} training rows for the median user",
         "popularity": f"{report['head_share']:.1%} of rows on the top fifth of items, Gini {report['gini']:.3f}",
         "cold items": f"{report['n_cold_items']:,} outside train: relevant, and can't be recommended",
     }
+    if report["n_cold_users"]:
+        rows["cold users"] = f"{report['n_cold_users']:,} outside train: scored from what is known of them"
+    return rows
 
 
 def _table_summary(report: dict[str, Any]) -> dict[str, str]:
@@ -110,10 +122,11 @@ def _named(title: str, rows: dict[str, str]) -> Table:
 
 def _filters(report: dict[str, Any]) -> Table:
     table = Table("filter", title=f"Filters, from {report['rows_read']:,} rows read", title_justify="left")
-    for name in ("rows", "users", "items"):
+    names = [name for name in report["filters"][0] if name != "filter"]
+    for name in names:
         table.add_column(name, justify="right")
     for step in report["filters"]:
-        cells = ["{:,} → {:,}".format(*step[name]) for name in ("rows", "users", "items")]
+        cells = ["{:,} → {:,}".format(*step[name]) for name in names]
         table.add_row(step["filter"], *cells)
     return table
 

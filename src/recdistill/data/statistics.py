@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import polars as pl
 import torch
 from torch import Tensor
 
 from recdistill.data.interactions import Interactions
+from recdistill.data.parts import NO_HISTORY
 from recdistill.data.sources.base import RawLog
+from recdistill.data.sources.counts import rows_by_part
 
 FEW_USERS = 100
 MANY_COLD = 0.2
@@ -33,11 +36,12 @@ def log_facts(log: RawLog, manifest: dict[str, Any]) -> dict[str, Any]:
         counts["values"] = _values(events["value"])
     if "time" in events.columns:
         counts["times"] = [events["time"].min(), events["time"].max()]
+    parts = {"rows by part": rows_by_part(events["part"])} if "part" in events.columns else {}
     return {
         "source": manifest["source"],
         "rows_read": events.height,
         "log": counts,
-        "facts": dict(log.facts),
+        "facts": parts | log.facts,
         "features": {side: dict(kinds) for side, kinds in log.kinds.items() if kinds},
         "dropped": dict(log.dropped),
         "note": "; ".join(text for text in (log.note, manifest["split_note"]) if text),
@@ -58,7 +62,7 @@ def popularity(train: Interactions) -> dict[str, Any]:
     """Shape of the training part.
 
     Returns:
-        ``density``: rows over users times items. ``head_share``: share of the rows on the most popular fifth
+        ``density``: distinct pairs over users times items. ``head_share``: share of the rows on the most popular fifth
         of the items. ``gini``: of the items' rows, 0 for equal, towards 1 for one item with all.
         ``median_history``: rows of the median user.
     """
@@ -66,11 +70,16 @@ def popularity(train: Interactions) -> dict[str, Any]:
     head = max(round(items.numel() * _HEAD), 1)
     users = torch.bincount(train.user, minlength=train.n_users)
     return {
-        "density": len(train) / (train.n_users * train.n_items),
+        "density": _distinct_pairs(train) / (train.n_users * train.n_items),
         "head_share": float(items[:head].sum() / items.sum()),
         "gini": gini(items),
         "median_history": float(users.double().quantile(0.5)) if users.numel() < 2**24 else float(users.median()),
     }
+
+
+def _distinct_pairs(part: Interactions) -> int:
+    pairs = np.sort((part.user * part.n_items + part.item).numpy())
+    return int(np.count_nonzero(np.diff(pairs))) + min(pairs.size, 1)
 
 
 def gini(counts: Tensor) -> float:
@@ -83,25 +92,32 @@ def gini(counts: Tensor) -> float:
 
 def part_counts(part: Interactions) -> dict[str, int]:
     """Rows and users of a part, and its rows on cold items and the number of these items."""
-    cold = part.item[part.item >= part.n_items]
-    return {
-        "rows": len(part),
-        "users": torch.unique(part.user).numel(),
-        "cold_rows": cold.numel(),
-        "cold_items": torch.unique(cold).numel(),
-    }
+    cold = part.item[part.item >= part.n_items] - part.n_items
+    return {"rows": len(part), "users": _distinct(part.user), "cold_rows": len(cold), "cold_items": _distinct(cold)}
+
+
+def train_only(parts: dict[str, Interactions]) -> int:
+    """How many users of train have rows in no other part, such as those with a single event."""
+    train = parts["train"]
+    others = torch.cat([part.user for name, part in parts.items() if name != "train"])
+    return train.n_users - _distinct(others[others < train.n_users])
+
+
+def _distinct(numbers: Tensor) -> int:
+    return int(torch.count_nonzero(torch.bincount(numbers)))
 
 
 def warnings_of(report: dict[str, Any], split_replaced: bool) -> list[str]:
     """What a reader should know before trusting a figure on these data, one sentence each."""
     found = []
     split, parts = report["split"]["name"], report["parts"]
+    history = "a known history" if report["n_cold_users"] else "training history"
     for name in ("valid", "test"):
-        users, lost = parts[name]["users"], report["lost"][name]["user without training history"]
+        users, lost = parts[name]["users"], report["lost"][name][NO_HISTORY]
         if not users and not lost:
             found.append(f"there is no {name} part")
         elif users < FEW_USERS:
-            said = f"only {users} {name} users have training history"
+            said = f"only {users} {name} users have {history}"
             if lost:
                 said += f" ({lost} rows of other users were left out)"
             found.append(said + (": choose data/split=user_temporal" if split == "GlobalTemporal" else ""))

@@ -22,8 +22,8 @@ from recdistill.data.interactions import Dataset, Examples, Interactions, TableD
 from recdistill.data.sources.base import PARTS
 from recdistill.errors import InputError
 
-FORMAT = 2
-_COLUMNS = {"interactions": ("user", "item", "value", "time"), "table": ("label", "time")}
+FORMAT = 3
+_COLUMNS = {"interactions": ("user", "item", "value", "time"), "table": ("label", "time", "group")}
 _IDS = {"user": "users", "item": "items"}
 
 
@@ -32,14 +32,19 @@ def save(dataset: Dataset | TableDataset, folder: str | Path) -> None:
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     kind = "interactions" if isinstance(dataset, Dataset) else "table"
-    for name in PARTS:
+    kept = [*PARTS, "known"] if isinstance(dataset, Dataset) and dataset.known is not None else [*PARTS]
+    for name in kept:
         part = getattr(dataset, name)
         columns = {column: getattr(part, column) for column in _COLUMNS[kind]}
         features = part.context if isinstance(part, Interactions) else part.features
         _save_columns(columns, features, folder / name)
-    account: dict[str, Any] = {"format": FORMAT, "kind": kind}
+    account: dict[str, Any] = {"format": FORMAT, "kind": kind, "parts": kept}
     if isinstance(dataset, Dataset):
-        account |= {"n_users": dataset.train.n_users, "n_items": dataset.train.n_items}
+        account |= {
+            "n_users": dataset.train.n_users,
+            "n_items": dataset.train.n_items,
+            "n_cold_users": len(dataset.users) - dataset.train.n_users,
+        }
         _save_ids(dataset, folder)
     account |= {"fingerprint": dataset.fingerprint, "manifest": dataset.manifest, "report": dataset.report}
     text = json.dumps(account, indent=2, ensure_ascii=False) + "\n"
@@ -69,7 +74,8 @@ def load(folder: str | Path, parts: Collection[str] = PARTS) -> Dataset | TableD
     """Read a data set that :func:`save` wrote. Its tensors are memory-mapped.
 
     Args:
-        parts: those to open; the others come empty, and their files need not be there.
+        parts: those to open; the others come empty, and their files need not be there. What is known of cold users
+            is always opened.
 
     Raises:
         InputError: for a folder that holds no whole data set of this format.
@@ -79,13 +85,18 @@ def load(folder: str | Path, parts: Collection[str] = PARTS) -> Dataset | TableD
         account = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
         if account["format"] != FORMAT:
             raise _unreadable(folder, f"its format is {account['format']}, and {FORMAT} is known")
-        loaded = {name: _load_columns(folder / name) if name in parts else ({}, Features()) for name in PARTS}
+        opened = {*parts, "known"}
+        loaded = {
+            name: _load_columns(folder / name) if name in opened else ({}, Features()) for name in account["parts"]
+        }
         about = account["report"], account["manifest"], account["fingerprint"]
         if account["kind"] == "table":
             train, valid, test = (_examples(*loaded[name]) for name in PARTS)
             return TableDataset(train, valid, test, *about)
-        sizes = account["n_users"], account["n_items"]
-        pairs = {name: _interactions(*loaded[name], *sizes) for name in PARTS}
+        sizes, n_cold = (account["n_users"], account["n_items"]), account["n_cold_users"]
+        pairs = {
+            name: _interactions(*columns, *sizes, 0 if name == "train" else n_cold) for name, columns in loaded.items()
+        }
         items = pl.read_parquet(folder / "items.parquet")
         return Dataset(
             pairs["train"],
@@ -97,16 +108,17 @@ def load(folder: str | Path, parts: Collection[str] = PARTS) -> Dataset | TableD
             items["title"].to_numpy() if "title" in items.columns else None,
             _load_columns(folder / "user_features")[1],
             _load_columns(folder / "item_features")[1],
+            pairs.get("known"),
         )
     except (OSError, SafetensorError, ValueError, KeyError, TypeError, pl.exceptions.PolarsError) as error:
         raise _unreadable(folder, f"{type(error).__name__}: {error}") from error
 
 
 def load_pairs(folder: str | Path, parts: Collection[str] = PARTS) -> Dataset:
-    """As :func:`load`, for what needs users and items.
+    """As :func:`load`, for what ranks items for users by what it learned of both.
 
     Raises:
-        InputError: also for a table of examples.
+        InputError: also for a table of examples, and where items are held out.
     """
     dataset = load(folder, parts)
     if isinstance(dataset, TableDataset):
@@ -115,6 +127,14 @@ def load_pairs(folder: str | Path, parts: Collection[str] = PARTS) -> Dataset:
             where="data",
             why=f"{dataset.manifest['source']} has the columns {', '.join(dataset.report['features']['context'])}",
             fix="choose a log of interactions, such as data=csv; recdistill data works on both",
+        )
+    if dataset.manifest["holds_out_items"]:
+        raise InputError(
+            "no model can rank the items that this split holds out",
+            where="data.split",
+            why=f"all {dataset.report['n_cold_items']} items of the valid and test parts lack training data, and "
+            "the models here know an item by its training data alone",
+            fix="data/split=cold_user or data/split=global_temporal; recdistill data works on held-out items too",
         )
     return dataset
 
@@ -144,14 +164,16 @@ def _load_columns(path: Path) -> tuple[dict[str, Tensor], Features]:
     return tensors, Features.from_plain(tensors, words)
 
 
-def _interactions(columns: dict[str, Tensor], context: Features, n_users: int, n_items: int) -> Interactions:
+def _interactions(
+    columns: dict[str, Tensor], context: Features, n_users: int, n_items: int, n_cold_users: int
+) -> Interactions:
     empty = torch.zeros(0, dtype=torch.int64)
     user, item = columns.get("user", empty), columns.get("item", empty)
-    return Interactions(user, item, n_users, n_items, columns.get("value"), columns.get("time"), context)
+    return Interactions(user, item, n_users, n_items, columns.get("value"), columns.get("time"), context, n_cold_users)
 
 
 def _examples(columns: dict[str, Tensor], features: Features) -> Examples:
-    return Examples(columns.get("label", torch.zeros(0)), features, columns.get("time"))
+    return Examples(columns.get("label", torch.zeros(0)), features, columns.get("time"), columns.get("group"))
 
 
 def _unreadable(folder: Path, why: str) -> InputError:

@@ -24,11 +24,19 @@ DIRECTIONS: dict[str, Direction] = {
     "precision": "max",
     "coverage": "max",
     "auc": "max",
+    "gauc": "max",
     "accuracy": "max",
+    "macro_f1": "max",
+    "macro_recall": "max",
     "loss": "min",
     "rmse": "min",
     "mae": "min",
+    "user_rmse": "min",
+    "user_mae": "min",
     "logloss": "min",
+    "ne": "min",
+    "ece": "min",
+    "ece_mass": "min",
 }
 
 

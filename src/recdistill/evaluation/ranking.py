@@ -99,25 +99,26 @@ class RankedBatch:
 
 @torch.inference_mode()
 def rank_batch(
-    scores: Tensor, users: Tensor, relevant: Csr, seen: Csr, ks: Sequence[int] = KS, *, name: str = "model"
-) -> RankedBatch:
+    scores: Tensor, users: Tensor, relevant: Csr, seen: Csr, ks: Sequence[int] = KS, *, name: str = "model",
+    scratch: Tensor | None = None,
+) -> RankedBatch:  # fmt: skip
     """Rank one batch of users; see :func:`rank_all`.
 
     Args:
         scores: ``[B, I]`` of any float type and on any device; left alone.
         users: int64 ``[B]``, rows of ``relevant`` and ``seen``; those without a relevant item are left out.
+        scratch: float32 ``[>= B, I]``, overwritten; saves asking for that much memory in every batch.
 
     Raises:
         InputError: a score is NaN, or ``ks`` is empty or not positive.
     """
-    if not ks or min(ks) < 1:
-        raise InputError(f"list lengths must be positive, got {list(ks)}", fix="ks=[10,20,50]")
+    _check(ks)
     users = users.cpu()
-    counts = relevant.counts()
-    kept = counts[users] > 0
+    counts = relevant.indptr[users + 1] - relevant.indptr[users]
+    kept = counts > 0
     if not bool(kept.all()):
-        users, scores = users[kept], scores[kept.to(scores.device)]
-    scores = masked(scores, users, seen)
+        users, scores, counts = users[kept], scores[kept.to(scores.device)], counts[kept]
+    scores = masked(scores, users, seen, scratch)
     k_max, width = max(ks), scores.shape[1]
     items, values = top_k(scores, k_max + 1)
     raise_on_nan(values, items, users, name)
@@ -128,7 +129,7 @@ def rank_batch(
     values, items = values.cpu(), items.cpu()
     return RankedBatch(
         users=users,
-        per_user=metrics_from_ranks(distinct_ranks(row[near], others), row[near], counts[users], ks),
+        per_user=metrics_from_ranks(distinct_ranks(row[near], others), row[near], counts, ks),
         top=items[:, :k_max].to(torch.int32),
         near=Near(row[near], item[near], others),
         tied=torch.stack([_tied(values, k) for k in ks]),
@@ -233,19 +234,35 @@ def rank_all(
     users = users[relevant.counts()[users] > 0]
     if not relevant.indices.numel():
         raise InputError("nothing to evaluate: no user has a relevant item", where="the evaluated part")
-    batches: list[RankedBatch] = []
-    shown = torch.zeros(len(ks), n_items, dtype=torch.bool)
-    for part in torch.split(users, chunk or _chunk_size(n_items, torch.device(device))):
-        scores = score_fn(part.to(device))
-        if scores.shape != (len(part), n_items):
-            raise InputError(
-                f"model {name!r} gave scores of shape {list(scores.shape)}, expected {[len(part), n_items]}",
-                why="it was made for another catalogue",
+    _check(ks)
+    gathered = _Gathered(users, n_items, ks)
+    size = chunk or _chunk_size(n_items, torch.device(device))
+    # Without it the C library gives memory back after each batch on a CPU, and each is slowed down by page faults.
+    scratch = torch.empty(min(size, len(users)), n_items) if torch.device(device).type == "cpu" else None
+    for part in torch.split(users, size):
+        # No name for the scores here: it would keep them while the next ones are computed.
+        gathered.add(
+            rank_batch(
+                _scores(score_fn, part.to(device), n_items, name), part, relevant, seen, ks,
+                name=name, scratch=scratch,
             )
-        batch = rank_batch(scores, part, relevant, seen, ks, name=name)
-        shown |= batch.shown
-        batches.append(replace(batch, shown=shown))  # shared: one as wide as the catalogue, not one a batch
-    return _collect(batches, relevant, ks)
+        )  # fmt: skip
+    return gathered.result(relevant)
+
+
+def _scores(score_fn: Scorer, users: Tensor, n_items: int, name: str) -> Tensor:
+    scores = score_fn(users)
+    if scores.shape != (len(users), n_items):
+        raise InputError(
+            f"model {name!r} gave scores of shape {list(scores.shape)}, expected {[len(users), n_items]}",
+            why="it was made for another catalogue",
+        )
+    return scores
+
+
+def _check(ks: Sequence[int]) -> None:
+    if not ks or min(ks) < 1:
+        raise InputError(f"list lengths must be positive, got {list(ks)}", fix="ks=[10,20,50]")
 
 
 def _chunk_size(n_items: int, device: torch.device) -> int:
@@ -253,32 +270,44 @@ def _chunk_size(n_items: int, device: torch.device) -> int:
     return max(1, budget // (4 * max(n_items, 1)))
 
 
-def _collect(batches: list[RankedBatch], relevant: Csr, ks: Sequence[int]) -> RankingResult:
-    shown = batches[-1].shown
-    tied = torch.cat([batch.tied for batch in batches], 1).double().mean(1).tolist()
-    comparable = sum(batch.n_comparable for batch in batches)
-    constant = sum(batch.n_constant for batch in batches)
-    names = list(batches[0].per_user)
-    users = torch.cat([batch.users for batch in batches])
-    return RankingResult(
-        users=users,
-        per_user={name: torch.cat([batch.per_user[name] for batch in batches]) for name in names},
-        top=torch.cat([batch.top for batch in batches]),
-        near=_joined(batches),
-        n_relevant=relevant.counts()[users],
-        tie_rate=dict(zip(ks, tied, strict=True)),
-        coverage=dict(zip(ks, shown.double().mean(1).tolist(), strict=True)),
-        shown=shown,
-        n_users=len(users),
-        n_cold=sum(batch.n_cold for batch in batches),
-        warnings=["constant_scores"] if comparable and constant == comparable else [],
-    )
+class _Gathered:
+    """The batches of an evaluation, put together as they come.
 
+    What is kept by user has its place from the start: small tensors that stay, between the large ones that come and
+    go, would leave holes in memory that nothing fits into.
+    """
 
-def _joined(batches: list[RankedBatch]) -> Near:
-    starts = torch.tensor([0, *(len(batch.users) for batch in batches)]).cumsum(0).tolist()
-    return Near(
-        at=torch.cat([batch.near.at + start for batch, start in zip(batches, starts, strict=False)]),
-        item=torch.cat([batch.near.item for batch in batches]),
-        others=torch.cat([batch.near.others for batch in batches]),
-    )
+    def __init__(self, users: Tensor, n_items: int, ks: Sequence[int]):
+        self.users, self.ks, self.names = users, ks, metric_names(ks)
+        self.per_user = torch.empty(len(self.names), len(users), dtype=torch.float64)
+        self.top = torch.empty(len(users), max(ks), dtype=torch.int32)
+        self.tied = torch.empty(len(ks), len(users), dtype=torch.bool)
+        self.shown = torch.zeros(len(ks), n_items, dtype=torch.bool)
+        self.near: list[Near] = []
+        self.done = self.n_constant = self.n_comparable = self.n_cold = 0
+
+    def add(self, batch: RankedBatch) -> None:
+        here = slice(self.done, self.done + len(batch.users))
+        self.per_user[:, here] = torch.stack([batch.per_user[name] for name in self.names])
+        self.top[here], self.tied[:, here] = batch.top, batch.tied
+        self.shown |= batch.shown
+        self.near.append(replace(batch.near, at=batch.near.at + self.done))
+        self.done = here.stop
+        self.n_constant += batch.n_constant
+        self.n_comparable += batch.n_comparable
+        self.n_cold += batch.n_cold
+
+    def result(self, relevant: Csr) -> RankingResult:
+        return RankingResult(
+            users=self.users,
+            per_user=dict(zip(self.names, self.per_user, strict=True)),
+            top=self.top,
+            near=Near(*(torch.cat([getattr(near, name) for near in self.near]) for name in ("at", "item", "others"))),
+            n_relevant=relevant.counts()[self.users],
+            tie_rate=dict(zip(self.ks, self.tied.double().mean(1).tolist(), strict=True)),
+            coverage=dict(zip(self.ks, self.shown.double().mean(1).tolist(), strict=True)),
+            shown=self.shown,
+            n_users=len(self.users),
+            n_cold=self.n_cold,
+            warnings=["constant_scores"] if self.n_comparable and self.n_constant == self.n_comparable else [],
+        )

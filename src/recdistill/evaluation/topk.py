@@ -6,6 +6,7 @@ Whatever cuts a list cuts it here, so that all agree on masks, padding and ties.
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import isqrt
 
 import torch
 from torch import Tensor
@@ -20,15 +21,19 @@ PAD = -1
 """Fills the places of a list for which no unseen item is left."""
 
 
-def masked(scores: Tensor, users: Tensor, seen: Csr) -> Tensor:
+def masked(scores: Tensor, users: Tensor, seen: Csr, scratch: Tensor | None = None) -> Tensor:
     """A float32 copy of the scores with seen items at -inf.
 
     Args:
         scores: ``[B, I]``, any float type; left alone, since a model may hand out a view of its own buffers.
         users: int64 ``[B]``, the row of each score row in ``seen``.
         seen: items that must not be recommended; ids ``>= I`` (cold items) are skipped.
+        scratch: float32 ``[>= B, I]``, where the copy goes if it is on the same device.
     """
-    out = scores.to(torch.float32, copy=True).contiguous()
+    if scratch is not None and scratch.device == scores.device:
+        out = scratch[: len(scores)].copy_(scores)
+    else:
+        out = scores.to(torch.float32, copy=True).contiguous()
     row, item = seen.rows(users.to(seen.indptr.device))
     known = item < out.shape[1]
     if not bool(known.all()):
@@ -72,7 +77,7 @@ def top_k(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
         Items int64 ``[B, k]``, padded with :data:`PAD`, and their scores ``[B, k]``, padded with -inf.
     """
     width = min(k, scores.shape[1])
-    values, items = torch.topk(scores, min(k + 1, scores.shape[1]), dim=1)
+    values, items = largest(scores, min(k + 1, scores.shape[1]))
     equal = (values[:, 1:] == values[:, :-1]) & (values[:, 1:] > -torch.inf)
     values, items = values[:, :width].contiguous(), items[:, :width].contiguous()
     torn = equal[:, width - 1 :].any(1).nonzero().flatten() if width else equal.new_zeros(0, dtype=torch.int64)
@@ -89,6 +94,25 @@ def top_k(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
         return items, values
     pad = torch.nn.functional.pad
     return pad(items, (0, short), value=PAD), pad(values, (0, short), value=-torch.inf)
+
+
+def largest(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """What ``torch.topk(scores, k, dim=1)`` returns; among equal scores it may pick others.
+
+    On a CPU the row is cut into blocks first: the k best items are in the k blocks with the best maxima, so that only
+    these are looked through. Where a block is as long as there are blocks for each of the k, the work is least.
+    """
+    width = scores.shape[1]
+    size = isqrt(width // k) if k else 0
+    if size < 4 or scores.device.type != "cpu":
+        return torch.topk(scores, k, dim=1)
+    n = width // size  # a block is the items c, c + n, c + 2 n, ...: maxima of whole rows, which are fast
+    best = scores[:, : n * size].view(len(scores), size, n).amax(1).topk(k, dim=1, sorted=False).indices
+    inside = (best.unsqueeze(1) + torch.arange(0, n * size, n).unsqueeze(1)).flatten(1)
+    rest = torch.arange(n * size, width).expand(len(scores), -1)
+    candidates = torch.cat([inside, rest], 1)
+    values, at = scores.gather(1, candidates).topk(k, dim=1)
+    return values, candidates.gather(1, at)
 
 
 def _lowest_ids_at_the_cut(scores: Tensor, values: Tensor, items: Tensor) -> Tensor:

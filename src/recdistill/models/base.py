@@ -10,8 +10,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from recdistill.data.csr import Csr
 from recdistill.data.interactions import Interactions, Schema
+from recdistill.errors import InputError
 from recdistill.models.dot import dot_scores
+from recdistill.models.fold_in import fold_in
 
 
 class Model(nn.Module):
@@ -47,6 +50,26 @@ class RankingModel(Model):
         """
         raise NotImplementedError
 
+    def fold_in(self, history: Csr) -> Tensor:
+        """Scores of the catalogue for users that training lacked, from the items that they are known to have.
+
+        Args:
+            history: ``B`` users; items of the catalogue.
+
+        Returns:
+            float ``[B, n_items]``.
+
+        Raises:
+            InputError: the model has no way to do so.
+        """
+        del history
+        raise InputError(
+            f"{type(self).__name__} can't score users that training lacks",
+            where="data.split",
+            why="it knows a user by training data alone",
+            fix="choose a model that folds them in, such as mf, lightgcn, ease or item_knn, or another data/split",
+        )
+
 
 class FactorModel(RankingModel):
     """A ranking model whose score is a dot product: scoring all items is one matmul, and serving can use an
@@ -64,6 +87,14 @@ class FactorModel(RankingModel):
     def scores(self, users: Tensor, items: Tensor | None = None) -> Tensor:
         user_factors, item_factors = self.factors()
         return dot_scores(user_factors, item_factors, users, items)
+
+    def folded(self, history: Csr) -> Tensor:
+        """Vectors ``[B, d]`` of users that training lacked, see :meth:`fold_in`: here by least squares against the
+        items' vectors."""
+        return fold_in(self.factors()[1].float(), history)
+
+    def fold_in(self, history: Csr) -> Tensor:
+        return self.folded(history) @ self.factors()[1].float().T
 
 
 class ClosedFormModel(RankingModel):

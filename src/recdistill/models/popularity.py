@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from recdistill.data.csr import Csr
 from recdistill.data.interactions import Interactions, Schema
 from recdistill.models.base import ClosedFormModel
 
@@ -25,3 +26,6 @@ class Popularity(ClosedFormModel):
         if items is None:
             return self.count.expand(users.numel(), -1)
         return self.count[items].expand(users.numel(), items.shape[-1])
+
+    def fold_in(self, history: Csr) -> Tensor:
+        return self.count.expand(len(history.counts()), -1)

@@ -11,7 +11,12 @@ from recdistill.reporting import figures
 Facts = list[tuple[str, str]]
 _SECONDS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _UNKNOWN_LEAK = ("leaks time", "unknown")
-_HASHES = {"parts": "hash of part", "catalogue": "hash of catalogue", "cold_items": "hash of cold items"}
+_HASHES = {
+    "parts": "hash of part",
+    "catalogue": "hash of catalogue",
+    "cold_items": "hash of cold items",
+    "cold_users": "hash of cold users",
+}
 
 
 def data_facts(data: Mapping[str, Any]) -> list[tuple[str, Facts]]:
@@ -103,6 +108,8 @@ _NUMBERS: dict[str, Callable[[float], tuple[str, str]]] = {
     "items": lambda n: ("items", f"{n:,}"),
     "rows": lambda n: ("rows", f"{n:,}"),
     "n_cold_items": lambda n: ("cold items", f"{n:,}"),
+    "n_cold_users": lambda n: ("cold users", f"{n:,}"),
+    "n_train_only": lambda n: ("users in train only", f"{n:,}"),
     "density": lambda share: ("density", f"{100 * share:.3g} % of user-item pairs are in train"),
     "head_share": lambda share: ("popularity", f"{100 * share:.1f} % of rows on the top fifth of items"),
     "gini": lambda value: ("Gini of popularity", f"{value:.3f}"),

@@ -47,9 +47,11 @@ def collect(folder: Path) -> dict[str, Any]:
     common = _common([*(job.overrides for job in done), *(job["overrides"] for job in failed if job["overrides"])])
     groups = _groups(done)
     rows = [_row(group, groups, str(metric), common) for group in _distinct(groups)]
-    names = Counter(row["name"] for row in rows)
+    tried = Counter[str]()
     for row in rows:
-        row["trials"] = names[row["name"]]
+        tried[row["name"]] += row["trials"]
+    for row in rows:
+        row["trials"] = tried[row["name"]]
     _adjust(rows)
     return {
         "format": 1,
@@ -124,6 +126,7 @@ def _row(group: Group, groups: Sequence[Group], metric: str, common: Sequence[st
         "label": row.get("label") or "",
         "overrides": [text for text in group.key if text in shared and text not in common],
         "n_seeds": len(group.rows),
+        "trials": row.get("trials") or 1,
         "jobs": [job.folder.name for job, _ in group.jobs],
         "parameters": row.get("parameters"),
         "bytes": row.get("bytes"),

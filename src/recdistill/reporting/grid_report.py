@@ -95,7 +95,7 @@ def _caption(grid: Mapping[str, Any]) -> str:
     users = f", {grid['n_users']:,} users" if grid["n_users"] else ""
     sentences = [
         f"Test part, all items ranked{users}.",
-        "Mean ±sd over seeds; trials: how many configurations of that model the grid holds.",
+        "Mean ±sd over seeds; trials: how many configurations of that model were tried.",
         "% of teacher: ratio of the means over users, the interval is over users.",
         "p: paired t-test on each user's mean over the seeds, against the same student trained alone.",
         "Holm: over all distilled rows.",

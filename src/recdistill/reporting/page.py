@@ -8,7 +8,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from recdistill.reporting import charts, escape, figures
+from recdistill.reporting import beyond, charts, escape, figures
 from recdistill.reporting.data_facts import data_facts
 from recdistill.reporting.headline import Headline, headline
 from recdistill.reporting.table import Row, Table, first, main_metrics, summary_table
@@ -35,6 +35,7 @@ class Page:
     title: str
     headline: Headline
     table: Table
+    more: list[beyond.Section] = field(default_factory=list)
     charts: list[Chart] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -69,6 +70,7 @@ def run_page(summary: Mapping[str, Any], histories: Histories) -> str:
             title=str(summary.get("run", "run")),
             headline=headline(summary),
             table=summary_table(summary),
+            more=beyond.sections(summary),
             charts=_run_charts(summary, histories) if charts.available() else [],
             notes=[str(note) for note in summary.get("notes") or []],
             warnings=warnings(summary),

@@ -169,7 +169,7 @@ def summary_columns(summary: Mapping[str, Any]) -> tuple[Column, ...]:
         *(_metric_column(name, False) for name in measured if name not in shown),
         Column("overlap", "overlap", None, _overlap),
         exact("train_seconds"),
-        Column("trials", "trials", None, lambda row: {"trials": row.get("trials", 1)}),
+        Column("trials", "trials", None, lambda row: {"trials": row.get("trials") or 1}),
         exact("weights_hash"),
     )
 
@@ -179,7 +179,8 @@ def parameters_column() -> Column:
 
 
 def _name(row: Row) -> Cell:
-    return Cell(row["name"], row.get("label") or "")
+    trials = row.get("trials") or 1  # models that were fitted to choose this one
+    return Cell(row["name"], ", ".join(filter(None, [row.get("label"), f"{trials} trials" if trials > 1 else ""])))
 
 
 def _p_alone(row: Row) -> Cell:
@@ -203,9 +204,14 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
 
 
 def _clock(summary: Mapping[str, Any]) -> str:
-    """Where the latency was measured: without it the milliseconds mean nothing."""
+    """How the latency was measured: without it the milliseconds mean nothing."""
     machine = summary.get("machine") or {}
-    if not any(row.get("latency") for row in summary["rows"]) or not machine.get("cpu"):
+    measured = next((row["latency"] for row in summary["rows"] if row.get("latency")), None)
+    if measured is None or not machine.get("cpu"):
         return ""
-    threads = machine.get("threads")
-    return f" Latency: one request on {machine['cpu']}" + (f", {threads} threads." if threads else ".")
+    threads = measured.get("1", {}).get("threads") or machine.get("threads")
+    items = ((summary.get("data") or {}).get("report") or {}).get("items")
+    said = [str(machine["cpu"])]
+    said += [f"{threads} thread{'s' if threads > 1 else ''}"] if threads else []
+    said += [f"{items} items"] if items else []
+    return f" Latency: one request on {', '.join(said)}."

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recdistill.reporting import escape, formats, page
+from recdistill.reporting import beyond, escape, formats, page
 from recdistill.reporting.headline import headline
 from recdistill.reporting.table import Table, summary_table
 from recdistill.runs.atomic import atomic_path
@@ -45,6 +45,7 @@ def print_summary(summary: Mapping[str, Any], console: Console, folder: Path | N
         notes=summary.get("notes") or [],
         warnings=page.warnings(summary),
         folder=folder,
+        hint=beyond.HINT if beyond.sections(summary) else "",
     )
 
 
@@ -56,6 +57,7 @@ def print_report(
     notes: Iterable[str],
     warnings: Iterable[str],
     folder: Path | None,
+    hint: str = "",
 ) -> None:
     """One screen: what was found, the figures, what to be careful about, where to read on."""
     from rich.text import Text
@@ -68,6 +70,8 @@ def print_report(
     console.print()
     console.print(formats.to_rich(table))
     console.print(Text(escape.visible(table.caption), style="dim"))
+    if hint:
+        console.print(Text(hint, style="dim"))
     for label, style, lines in (("note", "cyan", notes), ("warning", "yellow", warnings)):
         for line in lines:
             console.print(Text.assemble((f"{label}: ", style), escape.visible(line)))

@@ -24,9 +24,11 @@ from recdistill.export.bundle import load_model, model_info, save_model
 from recdistill.models.base import FactorModel
 from recdistill.models.build import instantiate
 from recdistill.runs.store import Store
+from recdistill.stages import tune
 from recdistill.stages.compress import compress
 from recdistill.stages.launch import launch, processes
 from recdistill.stages.training import TRAINING_PARTS, FitSpec
+from recdistill.tasks.ranking import Ranking
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +55,10 @@ class Line:
                 has not, or a pass can't be applied in its place.
         """
         processes(self.cfg["trainer"])
+        for name, node in dict(self.cfg.get("baselines") or {}).items():
+            tune.combinations(node, f"baselines.{name}")
         for role in ("teacher", "student"):
+            tune.stated(self.cfg[role], role)
             model = import_target(self.cfg[role]["net"]["_target_"], f"{role}.net", plugin_modules())
             if self.cfg["alpha"] and self.needs.embeddings and not issubclass(model, FactorModel):
                 raise InputError(
@@ -73,7 +78,7 @@ class Line:
         node = self.cfg["data"]
         source, filters, split = (instantiate(node[name]) for name in ("source", "filters", "split"))
         depends_on = {
-            "source": node["source"]["_target_"], "content": source.fingerprint(),
+            "format": data_store.FORMAT, "source": node["source"]["_target_"], "content": source.fingerprint(),
             "filters": node["filters"], "split": node["split"],
         }  # fmt: skip
         return self.store.obtain(
@@ -113,19 +118,19 @@ class Line:
     # Models.
 
     def _fit(self, stage: str, title: str, spec: dict[str, Any], depends_on: dict[str, Any]) -> Path:
-        common: dict[str, Any] = {
-            "seed": self.cfg["seed"], "ks": self.cfg["evaluation"]["ks"], "monitor": self.cfg["evaluation"]["metric"],
-        }  # fmt: skip
-
         def make(folder: Path) -> None:
             log.info("%s: training", title)
             launch(self.spec(title, folder, **spec))
 
-        key = {
+        return self.store.obtain(stage, self._key(depends_on), make, title)
+
+    def _key(self, depends_on: dict[str, Any]) -> dict[str, Any]:
+        """All that a training depends on."""
+        return {
             "data": self.data_folder.name, "precision": self.cfg["trainer"].get("precision", "32-true"),
-            "max_steps": self.max_steps, **common, **depends_on,
+            "max_steps": self.max_steps, "seed": self.cfg["seed"], "ks": self.cfg["evaluation"]["ks"],
+            "monitor": self.cfg["evaluation"]["metric"], **depends_on,
         }  # fmt: skip
-        return self.store.obtain(stage, key, make, title)
 
     def spec(self, title: str, folder: Path, **more: Any) -> FitSpec:
         """A training run of this line."""
@@ -143,8 +148,29 @@ class Line:
         return self._fit("teacher", "teacher", {"role": "teacher", "node": node}, {"node": node})
 
     def baseline(self, name: str) -> Path:
+        """A baseline's model; where it has a grid (:mod:`recdistill.stages.tune`), the best on the validation part, or
+        the first where there is none. Trying a config out takes the first too."""
         node = self.cfg["baselines"][name]
-        return self._fit("teacher", name, {"role": "teacher", "node": node}, {"node": node})
+        choices = tune.combinations(node, f"baselines.{name}")
+        if len(choices) > 1 and len(self.data.valid) and not self.max_steps:
+            return self._tune(name, node["tune"], choices)
+        return self._fit("teacher", name, {"role": "teacher", "node": choices[0]}, {"node": choices[0]})
+
+    def _tune(self, name: str, grid: dict[str, Any], choices: list[dict[str, Any]]) -> Path:
+        ks, metric = self.cfg["evaluation"]["ks"], self.cfg["evaluation"]["metric"]
+
+        def fit(node: dict[str, Any], folder: Path) -> None:
+            launch(self.spec(name, folder, role="teacher", node=node))
+
+        def score(folder: Path) -> float:
+            model = load_model(folder, self.data.train)
+            return Ranking().evaluate(model, self.data, "valid", ks, name=name).means()[metric]
+
+        def make(folder: Path) -> None:
+            log.info("%s: tuning, %d trials", name, len(choices))
+            log.info("%s: %s", name, tune.write_trials(folder, grid, tune.search(folder, choices, fit, score), metric))
+
+        return self.store.obtain("tune", self._key({"choices": choices}), make, name)
 
     @cached_property
     def alone(self) -> Path:

@@ -18,7 +18,7 @@ from recdistill.tasks.ranking import scorer
 
 def write_recommendations(model_folder: Path, data: Dataset, settings: dict[str, Any], folder: Path) -> Path:
     """Writes the k best items that each user does not have yet, best first; what is left out are the items of
-    training and validation.
+    training, validation and what is known of cold users.
 
     Args:
         model_folder: the model.
@@ -39,8 +39,8 @@ def write_recommendations(model_folder: Path, data: Dataset, settings: dict[str,
             where="recommend.output", fix=f"recommend.output={output.with_suffix('.csv')}",
         )  # fmt: skip
     users = chosen_users(data, settings["users"])
-    score = scorer(load_model(model_folder, data.train))
-    known = data.train.csr.union(data.valid.csr)
+    score = scorer(load_model(model_folder, data.train), data)
+    known = data.seen("test")
     k = min(settings["k"], data.train.n_items)
     frames = []
     for part in torch.split(users, 1024):
@@ -64,7 +64,7 @@ def write_recommendations(model_folder: Path, data: Dataset, settings: dict[str,
 def chosen_users(data: Dataset, wanted: Any) -> torch.Tensor:
     """Rows of the users to serve: all, those of a list, or those of a file with one id per line."""
     if wanted is None:
-        return torch.arange(data.train.n_users)
+        return torch.arange(len(data.users))
     if isinstance(wanted, str):
         path = Path(wanted)
         if not path.is_file():

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import time
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import torch
 from recdistill import __version__
 from recdistill.config.secrets import redact
 from recdistill.config.words import COMMAND
+from recdistill.data.interactions import Dataset
 from recdistill.evaluation.cost import cpu_name
 from recdistill.evaluation.ranking import overlap_at_k
 from recdistill.evaluation.significance import bootstrap_mean, bootstrap_ratio, paired_t
@@ -26,38 +28,46 @@ from recdistill.runs.store import stamp
 from recdistill.stages.evaluate import PER_USER, Evaluated, costs, evaluate
 from recdistill.stages.line import Line
 from recdistill.stages.training import HISTORY
+from recdistill.stages.tune import TRIALS, stated, trials
+
+PLACES = ("run", "cache")
+NOT_OF_THE_RECIPE = (*PLACES, "seed", "logger", "checkpoint", "recommend", "report", "compare", "verify", "download")
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A row before it is measured: its name, what it is, and where the model lies."""
+    """A row before it is measured: its name, what it is, where the model lies, and how many were tried for it."""
 
     name: str
     role: str
     folder: Path
+    trials: int = 1
 
 
 def entries(line: Line) -> list[Entry]:
     """The rows of a run's table, in order."""
+    teacher, student = (stated(line.cfg[role], role) for role in ("teacher", "student"))
     rows = [
-        Entry("teacher", "teacher", line.teacher),
-        Entry("teacher int8", "teacher_quantized", line.quantized_teacher(8)),
-        Entry("teacher int4", "teacher_quantized", line.quantized_teacher(4)),
-        Entry("student alone", "alone", line.alone),
+        Entry("teacher", "teacher", line.teacher, teacher),
+        Entry("teacher int8", "teacher_quantized", line.quantized_teacher(8), teacher),
+        Entry("teacher int4", "teacher_quantized", line.quantized_teacher(4), teacher),
+        Entry("student alone", "alone", line.alone, student),
     ]
     if line.student != line.alone:
-        rows.append(Entry("student distilled", "student", line.student))
-    rows += [Entry(name, "compressed", folder) for name, folder in line.compressed]
-    return rows + [Entry(name, "baseline", line.baseline(name)) for name in line.cfg.get("baselines") or {}]
+        rows.append(Entry("student distilled", "student", line.student, student))
+    rows += [Entry(name, "compressed", folder, student) for name, folder in line.compressed]
+    baselines = {name: line.baseline(name) for name in line.cfg.get("baselines") or {}}
+    return rows + [Entry(name, "baseline", folder, trials(folder)) for name, folder in baselines.items()]
 
 
 def summarise(line: Line, command: str, overrides: list[str], started: float) -> dict[str, Any]:
     """Evaluates and measures all rows; the content of ``summary.json``."""
-    shutil.rmtree(line.folder / "models", ignore_errors=True)  # of an earlier run into this folder
     ks, metric = line.cfg["evaluation"]["ks"], line.cfg["evaluation"]["metric"]
     data = line.data_with_test  # says at once if there is none
     table = entries(line)
-    results = {entry.name: evaluate(line.store, entry.folder, data, ks, entry.name) for entry in table}
+    more = {"metric": metric, "negatives": line.cfg["evaluation"].get("sampled")}
+    results = {entry.name: evaluate(line.store, entry.folder, data, ks, entry.name, **more) for entry in table}
+    shutil.rmtree(line.folder / "models", ignore_errors=True)  # of an earlier run into this folder
     rows = [row(entry, results, line, metric) for entry in table]
     return {
         "format": 1,
@@ -65,11 +75,8 @@ def summarise(line: Line, command: str, overrides: list[str], started: float) ->
         "run": line.folder.name,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "seconds": round(time.monotonic() - started, 1),
-        "versions": {"recdistill": __version__, "python": platform.python_version(), "torch": torch.__version__},
+        **provenance(line.cfg, line.data),
         "machine": {"cpu": cpu_name(), "threads": torch.get_num_threads()},
-        "seed": line.cfg["seed"],
-        "config_hash": digest({k: v for k, v in line.cfg.items() if k not in ("run", "cache")}),
-        "commit": commit(),
         "overrides": overrides,
         "data": {"name": data_name(line), "fingerprint": line.data.fingerprint, "report": line.data.report,
                  "manifest": line.data.manifest},
@@ -83,32 +90,42 @@ def summarise(line: Line, command: str, overrides: list[str], started: float) ->
 
 def row(entry: Entry, results: dict[str, Evaluated], line: Line, metric: str) -> dict[str, Any]:
     """One row of the table."""
-    own, teacher, alone = results[entry.name], results["teacher"], results["student alone"]
-    values, of_teacher = own.per_user[metric], teacher.per_user[metric]
-    kept = None
-    if entry.role != "teacher" and float(of_teacher.mean()) > 0:
-        share, low, high = bootstrap_ratio(values, of_teacher)
-        kept = {"value": share, "low": low, "high": high}
-    longest = own.top.shape[1]
-    target = copy_model(entry, own, line.folder)
+    target = copy_model(entry, results[entry.name], line.folder)
     return {
         "name": entry.name,
         "role": entry.role,
         "label": label(model_info(entry.folder)["net"], entry, line),
         **costs(entry.folder, line.data),
+        **quality(entry.name, entry.role, results, line.cfg["evaluation"]["ks"], metric),
+        "weights_hash": model_info(entry.folder)["hash"],
+        "trials": entry.trials,
+        "train_seconds": stamp(entry.folder)["seconds"],
+        "folder": str(target.relative_to(line.folder)),
+    }  # fmt: skip
+
+
+def quality(name: str, role: str, results: dict[str, Evaluated], ks: list[int], metric: str) -> dict[str, Any]:
+    """The part of a row that follows from the evaluations alone: ``recdistill verify`` finds it anew."""
+    own, teacher, alone = results[name], results["teacher"], results["student alone"]
+    values, of_teacher = own.per_user[metric], teacher.per_user[metric]
+    kept = None
+    if role != "teacher" and float(of_teacher.mean()) > 0:
+        share, low, high = bootstrap_ratio(values, of_teacher)
+        kept = {"value": share, "low": low, "high": high}
+    longest = own.top.shape[1]
+    return {
         "metrics": own.means,
         "ci": {metric: list(bootstrap_mean(values)[1:])},
         "kept": kept,
-        "p_alone": None if entry.role == "alone" else paired_t(values, alone.per_user[metric]),
-        "overlap": None if entry.role == "teacher" else {
-            str(k): float(overlap_at_k(own.top, teacher.top, k).mean())
-            for k in line.cfg["evaluation"]["ks"] if k <= longest
+        "p_alone": None if role == "alone" else paired_t(values, alone.per_user[metric]),
+        "overlap": None if role == "teacher" else {
+            str(k): float(overlap_at_k(own.top, teacher.top, k).mean()) for k in ks if k <= longest
         },
         "tie_rate": own.info["tie_rate"],
+        "beyond": own.beyond,
+        "slices": own.slices,
+        "sampled": own.sampled,
         "warnings": own.info["warnings"],
-        "weights_hash": model_info(entry.folder)["hash"],
-        "train_seconds": stamp(entry.folder)["seconds"],
-        "folder": str(target.relative_to(line.folder)),
     }  # fmt: skip
 
 
@@ -117,7 +134,7 @@ def copy_model(entry: Entry, result: Evaluated, run: Path) -> Path:
     target = run / "models" / entry.name.replace(" + ", "_").replace(" ", "_")
     target.mkdir(parents=True, exist_ok=True)
     for file in (
-        *(entry.folder / name for name in ("model.safetensors", "model.json", HISTORY)),
+        *(entry.folder / name for name in ("model.safetensors", "model.json", HISTORY, TRIALS)),
         result.folder / PER_USER,
     ):
         if file.exists():
@@ -141,6 +158,9 @@ def notes(line: Line, teacher: Evaluated) -> list[str]:
     said = []
     if line.distillers and not line.cfg["alpha"]:
         said.append("alpha=0 gives the soft losses no weight: the distilled student would be the student alone")
+    untuned = [name for name, node in dict(line.cfg.get("baselines") or {}).items() if node.get("tune")]
+    if untuned and not len(line.data.valid):
+        said.append(f"no validation part to tune on: {', '.join(untuned)} are each the first of their grid")
     if cold := teacher.info["n_cold"]:
         said.append(f"{cold} relevant test pairs are of items without training data; no row can hit them")
     return said
@@ -150,6 +170,34 @@ def data_name(line: Line) -> str:
     """The file or folder of the data, or what makes them."""
     node = line.cfg["data"]
     return Path(node["path"]).name if node.get("path") else str(node["source"]["_target_"].rsplit(".", 1)[-1])
+
+
+def provenance(cfg: dict[str, Any], data: Dataset) -> dict[str, Any]:
+    """What tells whether two results can be compared, and whether a second run is the same one.
+
+    ``recipe_hash`` is equal in runs that differ by their seed, or by what has no say in a result.
+    """
+    return {
+        "seed": cfg["seed"],
+        "commit": commit(),
+        "config_hash": config_hash(cfg),
+        "recipe_hash": digest({key: value for key, value in cfg.items() if key not in NOT_OF_THE_RECIPE}),
+        "split_hash": data.fingerprint,
+        "versions": versions(),
+    }
+
+
+def config_hash(cfg: dict[str, Any]) -> str:
+    """Hash of a resolved config, but for where it runs."""
+    return digest({key: value for key, value in cfg.items() if key not in PLACES})
+
+
+def versions() -> dict[str, str]:
+    """Of what computes the figures."""
+    packages = {name: metadata.version(name) for name in ("pytorch-lightning", "numpy", "polars")}
+    return {
+        "recdistill": __version__, "python": platform.python_version(), "torch": str(torch.__version__), **packages,
+    }  # fmt: skip
 
 
 def commit() -> str | None:

@@ -102,7 +102,9 @@ def show_models(line: Line, models: dict[str, Path], part: str) -> int:
     """
     from rich.table import Table
 
+    from recdistill.export.bundle import model_info
     from recdistill.stages.evaluate import evaluate as evaluate_model
+    from recdistill.stages.summary import provenance
 
     data = line.data_with_test if part == "test" else line.data
     ks, metric = line.cfg["evaluation"]["ks"], line.cfg["evaluation"]["metric"]
@@ -111,15 +113,16 @@ def show_models(line: Line, models: dict[str, Path], part: str) -> int:
     table.add_column("model")
     for name in shown:
         table.add_column(name, justify="right")
-    means = {}
+    means, more = {}, {"metric": metric, "negatives": line.cfg["evaluation"].get("sampled")}
     for name, where in models.items():
-        result = evaluate_model(line.store, where, data, ks, name, part)
-        means[name] = {"folder": str(where), "metrics": result.means, **result.info}
+        result = evaluate_model(line.store, where, data, ks, name, part, **more)
+        weights = model_info(where)["hash"]
+        means[name] = {"folder": str(where), "metrics": result.means, "weights_hash": weights, **result.info}
         table.add_row(name, *(f"{result.means[key]:.4f}" for key in shown))
     Console().print(table)
     for name, where in models.items():
         log.info("%s: %s", name, where)
-    write_json(line.folder / "metrics.json", {"part": part, "models": means})
+    write_json(line.folder / "metrics.json", {"part": part, **provenance(line.cfg, data), "models": means})
     return 0
 
 
@@ -153,6 +156,28 @@ def report(cfg: DictConfig, folder: Path) -> int:  # noqa: ARG001
     summary = read_json(where / SUMMARY)
     write_reports(where, summary)
     print_summary(summary, console(), where)
+    return 0
+
+
+def compare(cfg: DictConfig, folders: list[Path]) -> int:
+    """Sets finished runs side by side."""
+    from recdistill.stages.compare import compare as compare_runs
+
+    return compare_runs(folders, plain(cfg), console())
+
+
+def verify(cfg: DictConfig, folders: list[Path]) -> int:
+    """Recomputes finished runs."""
+    from recdistill.stages.verify import verify as verify_runs
+
+    return verify_runs(folders, plain(cfg), console())
+
+
+def download(cfg: DictConfig, folder: Path) -> int:  # noqa: ARG001
+    """Fetches a public data set."""
+    from recdistill.stages.download import fetch
+
+    fetch(plain(cfg)["download"], console())
     return 0
 
 

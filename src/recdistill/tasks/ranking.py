@@ -11,6 +11,7 @@ from torch import Tensor
 from recdistill.data.csr import Csr
 from recdistill.data.interactions import Dataset, Interactions
 from recdistill.evaluation.ranking import RankingResult, evaluable, rank_all
+from recdistill.evaluation.sampled import sampled
 from recdistill.models.base import FactorModel, RankingModel
 from recdistill.tasks.batches import RankingEpoch, ranking_epoch, user_epoch
 from recdistill.tasks.objectives import Objective
@@ -44,37 +45,75 @@ class Ranking:
 
     def evaluate(
         self, model: RankingModel, data: Dataset, part: str, ks: list[int], *, name: str = "model",
-        rank: int = 0, world: int = 1,
+        rank: int = 0, world: int = 1, negatives: int | None = None,
     ) -> RankingResult:  # fmt: skip
         """Ranks the whole catalogue for every user of ``part`` ("valid" or "test"), seen items masked.
 
-        Seen are the training items and, for test, the validation items too. With several processes each takes
-        every ``world``-th user, so that none is counted twice.
+        Seen are the known items and, for test, the validation items too. With several processes each takes
+        every ``world``-th user, so that none is counted twice. With ``negatives`` only that many sampled items
+        compete with a user's relevant ones: no longer a full ranking.
         """
         relevant: Interactions = getattr(data, part)
-        seen = data.train.csr if part == "valid" else data.train.csr.union(data.valid.csr)
+        seen = data.seen(part)
         users = evaluable(relevant.csr)[rank::world]
+        score = scorer(model, data)
+        if negatives is not None:
+            score = sampled(score, relevant.csr, seen, negatives)
         return rank_all(
-            scorer(model), users=users, relevant=relevant.csr, seen=seen, ks=ks,
+            score, users=users, relevant=relevant.csr, seen=seen, ks=ks,
             n_items=data.train.n_items, name=name,
         )  # fmt: skip
 
 
-def scorer(model: RankingModel) -> Scorer:
+def scorer(model: RankingModel, data: Dataset | None = None) -> Scorer:
     """A function from users (CPU, ``[B]``) to scores (CPU, ``[B, n_items]``); what can be shared is computed
     once.
 
     It leaves autocast: half-precision scores tie at the end of a list for one user in four.
+
+    Args:
+        data: whose cold users are scored too, from what is known of them.
+
+    Raises:
+        InputError: there are cold users, and the model can't score them.
     """
     device = next(iter(model.state_dict().values())).device
     plain = torch.autocast(device.type, enabled=False)
-    with torch.inference_mode(), plain:
-        factors = model.factors() if isinstance(model, FactorModel) else None
+    known = None if data is None else known_of_cold(data, device)
+    if isinstance(model, FactorModel):
+        with torch.inference_mode(), plain:
+            user, item = (table.float() for table in model.factors())
+            if known is not None:
+                user = torch.cat([user, model.folded(known)])
 
     def score(users: Tensor) -> Tensor:
+        users = users.to(device)
         with plain:
-            if factors is None:
-                return model.scores(users.to(device)).float().cpu()
-            return (factors[0][users.to(device)].float() @ factors[1].float().T).cpu()
+            if isinstance(model, FactorModel):
+                return (user[users] @ item.T).cpu()
+            if known is None:
+                return model.scores(users).float().cpu()
+            return _mixed(model, users, known).float().cpu()
 
     return score
+
+
+def known_of_cold(data: Dataset, device: torch.device) -> Csr | None:
+    """What can be used of the histories of the cold users: the items of the catalogue; None without such users."""
+    if data.known is None or not data.known.n_cold_users:
+        return None
+    n_cold = data.known.n_cold_users
+    cold, item = data.known.csr.rows(torch.arange(n_cold) + data.train.n_users)
+    usable = item < data.train.n_items
+    known = Csr.from_pairs(cold[usable], item[usable], n_cold)
+    return Csr(known.indptr.to(device), known.indices.to(device))
+
+
+def _mixed(model: RankingModel, users: Tensor, known: Csr) -> Tensor:
+    """Scores ``[B, n_items]`` of users of training, and of cold ones behind them."""
+    n_users, n_items = model.schema.n_users, model.schema.n_items
+    cold = users >= n_users
+    scores = torch.empty(len(users), n_items, device=users.device)
+    scores[~cold] = model.scores(users[~cold]).float()
+    scores[cold] = model.fold_in(known.take(users[cold] - n_users)).float()
+    return scores

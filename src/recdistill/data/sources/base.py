@@ -19,6 +19,8 @@ Kind = Literal["categorical", "numeric", "multi", "text", "vector"]
 where it is missing."""
 Side = Literal["user", "item", "context"]
 """Whose feature it is: the user's, the item's, or the event's own."""
+POSITION = "position"
+"""The time unit of a log whose times are places in the sequence of one user: they don't compare between users."""
 RESERVED = ("user", "item", "value", "time", "part", "title")
 
 
@@ -31,17 +33,20 @@ class RawLog:
 
     Attributes:
         events: ``user`` and ``item`` (String, never missing) or neither; optionally ``value`` (Float64, finite),
-            ``time`` (Int64, in ``time_unit``), ``part`` (Int8: 0 train, 1 valid, 2 test, where the source gives
-            the split), and one column a context feature, of the dtype of its :data:`Kind`.
+            ``time`` (Int64, in ``time_unit``), ``part`` (Int8, where the source gives the split: 0 train, 1 valid,
+            2 test, 3 known at evaluation and never trained on), and one column a context feature, of the dtype of
+            its :data:`Kind`.
         items: ``item`` (String), optionally ``title`` (String), and one column a feature; one row an item, or
             None. It may list items without events.
         dropped: rows left out, by reason.
         note: what the reader decided on its own, one sentence each.
-        time_unit: ``s``, ``ms``, ``us``, ``ns``, or ``step`` for integers that are no clock time.
+        time_unit: ``s``, ``ms``, ``us``, ``ns``, or ``step`` for integers that are no clock time,
+            or :data:`POSITION` where they only order the events of one user.
         users: ``user`` (String) and one column a feature; one row a user, or None.
         kinds: the kind of each feature, by side and name. Names are none of :data:`RESERVED`.
         facts: what the source counted in its files beyond the events, such as ``{"tags": 46391}``; shown as it is.
         warnings: oddities of the files that a user should know, one sentence each.
+        group: of a table of examples, the categorical feature that tells whose row it is, for metrics by user.
     """
 
     events: pl.DataFrame
@@ -53,6 +58,7 @@ class RawLog:
     kinds: dict[Side, dict[str, Kind]] = field(default_factory=dict)
     facts: dict[str, int | str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    group: str | None = None
 
     @property
     def has_pairs(self) -> bool:

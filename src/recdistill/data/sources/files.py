@@ -6,25 +6,33 @@ import codecs
 import csv
 import gzip
 import re
+import zlib
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import IO, Literal, cast
+from typing import IO, Annotated, Literal, cast
 
 import polars as pl
+from annotated_types import Len
 
 from recdistill.errors import InputError
 
-Separator = Literal["comma", "tab", "semicolon", "pipe", "space", ",", "\t", ";", "|", " "]
-_BY_NAME = {"comma": ",", "tab": "\t", "semicolon": ";", "pipe": "|", "space": " "}
+Separator = Literal["comma", "tab", "semicolon", "pipe", "space", "double_colon", "::"] | Annotated[str, Len(1, 1)]
+"""By name, or as itself: any one character, or the ``::`` of MovieLens."""
+Encoding = Literal["utf-8", "latin-1", "windows-1252", "utf-16"]
+Quote = Literal['"', "'", "`"]
+_BY_NAME = {"comma": ",", "tab": "\t", "semicolon": ";", "pipe": "|", "space": " ", "double_colon": "::"}
 _NAMES = {char: name for name, char in _BY_NAME.items()}
 _BY_EXTENSION = {".csv": ",", ".tsv": "\t", ".inter": "\t", ".item": "\t"}
 _COMPRESSED = {".gz", ".zst"}
-_BLOCK = 1 << 20
+GZIP = b"\x1f\x8b"
+BLOCK = 1 << 20
 # Share of letters in common from which a name may have been meant: `rating` for `ratings`, not `/opt` for `/nope`.
 _SIMILAR = 0.78
-# A separator that no text holds: it makes polars give whole lines.
-_NO_SEPARATOR = "\x1f"
+NO_SEPARATOR = "\x1f"  # stands for a separator of several bytes: the unit separator of ASCII, which no text holds
+_NO_END = "\x1e"  # the record separator, likewise
+# Lines that the separator is guessed from, and rows that the types in JSON are.
+HEAD = 20
 
 
 def separator_char(separator: Separator) -> str:
@@ -56,8 +64,13 @@ def override(key: str, value: str | Path) -> str:
     """What to type for a config key, quoted for the shell and for Hydra where the value needs it."""
     if re.fullmatch(r"[\w./:+@%-]+", str(value)):
         return f"{key}={value}"
-    escaped = str(value).replace('"', '\\"')
+    escaped = printable(str(value)).replace('"', '\\"')
     return f"'{key}=\"{escaped}\"'"
+
+
+def printable(text: str) -> str:
+    """``text`` with control characters escaped: the name of a file or a column must not steer the terminal."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def existing_file(path: str | Path, key: str = "data.path", or_folder: bool = False) -> Path:
@@ -71,7 +84,7 @@ def existing_file(path: str | Path, key: str = "data.path", or_folder: bool = Fa
     """
     path = Path(path).expanduser()
     if path.is_dir():
-        names = ", ".join(sorted(p.name for p in path.iterdir() if p.is_file())[:8]) or "none"
+        names = ", ".join(sorted(printable(p.name) for p in path.iterdir() if p.is_file())[:8]) or "none"
         raise InputError(
             f"'{path}' is a folder, and one file is needed",
             where=key,
@@ -105,27 +118,39 @@ def _missing(path: Path, key: str, or_folder: bool) -> InputError:
     close = nearest(path.name, names)
     if close:
         return InputError(f"no file '{path}'", where=key, fix="did you mean " + override(key, folder / close[0]))
-    why = f"in '{folder}': " + (", ".join(names[:8]) or "no file")
+    why = f"in '{folder}': " + (", ".join(map(printable, names[:8])) or "no file")
     return InputError(f"no file '{path}'", where=key, why=why, fix=f"{key}=FILE")
 
 
 def check_encoding(path: Path) -> None:
-    """Raise InputError for UTF-16 and UTF-32, which would read as one garbled column."""
+    """Raise InputError for what is no UTF-8 text by its first bytes: UTF-16 would read as one garbled column."""
     if path.suffix.lower() == ".zst":
         return
-    with _open(path) as stream:
-        try:
-            head = stream.read(512)
-        except (OSError, EOFError) as error:
-            raise broken_archive(path, str(error)) from error
+    head = first_bytes(path)
     marks = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)
+    if head.startswith(b"PAR1"):
+        raise InputError(
+            f"'{path}' is a Parquet file, not text",
+            where=str(path),
+            why="its first bytes say so",
+            fix="data=parquet",
+        )
     if head.startswith(marks) or head.count(0) > len(head) // 4:
         raise InputError(
             f"'{path}' is UTF-16, not UTF-8",
             where=str(path),
             why="its first bytes say so",
-            fix=f"iconv -f UTF-16 -t UTF-8 '{path}' > utf8.csv",
+            fix=f"data.encoding=utf-16, or iconv -f UTF-16 -t UTF-8 '{path}' > utf8.csv",
         )
+
+
+def first_bytes(path: Path, count: int = 512) -> bytes:
+    """The first bytes of a file, of a gzip file decompressed."""
+    try:
+        with open_bytes(path) as stream:
+            return stream.read(count)
+    except (OSError, EOFError, zlib.error) as error:
+        raise broken_archive(path, str(error)) from error
 
 
 def broken_archive(path: Path, reason: str) -> InputError:
@@ -144,7 +169,7 @@ def not_utf8(path: Path) -> InputError:
     return InputError(
         f"'{path}' is not UTF-8: it looks like latin-1 (or Windows-1252)",
         where=f"{path}:{row}" if row else str(path),
-        fix=f"iconv -f LATIN1 -t UTF-8 '{path}' > utf8.csv",
+        fix=f"data.encoding=latin-1, or iconv -f LATIN1 -t UTF-8 '{path}' > utf8.csv",
     )
 
 
@@ -152,8 +177,8 @@ def _row_of_bad_byte(path: Path) -> int | None:
     if path.suffix.lower() == ".zst":
         return None
     decoder, row = codecs.getincrementaldecoder("utf-8")(), 1
-    with _open(path) as stream:
-        while block := stream.read(_BLOCK):
+    with open_bytes(path) as stream:
+        while block := stream.read(BLOCK):
             try:
                 row += decoder.decode(block).count("\n")
             except UnicodeDecodeError as error:
@@ -161,21 +186,37 @@ def _row_of_bad_byte(path: Path) -> int | None:
     return None
 
 
-def _open(path: Path) -> IO[bytes]:
-    return cast(IO[bytes], gzip.open(path)) if path.suffix.lower() == ".gz" else path.open("rb")
+def open_bytes(path: Path) -> IO[bytes]:
+    """The bytes of a file, of a gzip file decompressed, whatever its name."""
+    stream = path.open("rb")
+    zipped = stream.read(2) == GZIP
+    stream.seek(0)
+    return cast(IO[bytes], gzip.open(stream)) if zipped else stream
 
 
-def lines(path: Path, count: int | None = None) -> pl.Series:
+def lines(path: Path, count: int | None = None, content: bytes | None = None) -> pl.Series:
     """The lines of a text file, compressed or not, without their ends.
 
     Args:
         count: how many, None for all.
+        content: to be read in place of the file, which is then named in messages only.
     """
+    return _cut(path, "\n", count, content).str.strip_chars_end("\r")
+
+
+def whole_text(path: Path) -> Iterator[str]:
+    """The text of a file, whose compression need not be one that Python knows."""
+    for at, text in enumerate(_cut(path, _NO_END)):
+        yield (_NO_END if at else "") + text
+
+
+def _cut(path: Path, end: str, count: int | None = None, content: bytes | None = None) -> pl.Series:
     try:
         frame = pl.read_csv(
-            path,
-            separator=_NO_SEPARATOR,
+            path if content is None else content,
+            separator=end,  # the end of a line cuts first, so that nothing cuts within lines
             quote_char=None,
+            eol_char=end,
             has_header=False,
             infer_schema=False,
             n_rows=count,
@@ -188,7 +229,7 @@ def lines(path: Path, count: int | None = None) -> pl.Series:
         raise (not_utf8(path) if "utf-8" in str(error).lower() else unreadable(path, error)) from error
     except OSError as error:
         raise broken_archive(path, str(error)) from error
-    return frame["line"].fill_null("").str.strip_chars_end("\r")
+    return frame["line"].fill_null("")
 
 
 def unreadable(path: Path, error: Exception) -> InputError:
@@ -196,38 +237,40 @@ def unreadable(path: Path, error: Exception) -> InputError:
     return InputError(
         f"'{path}' can't be parsed as a table",
         where=str(path),
-        why=str(error).strip().split("\n")[0][:200],
+        why=printable(str(error).strip().split("\n")[0])[:200],
         fix="look for a quote that is not closed, or read quotes as text: data.quote=null",
     )
 
 
 def split_line(line: str, separator: str, quote: str | None) -> list[str]:
     """The cells of one line."""
-    if quote is None:
+    if quote is None or quote not in line:
         return line.split(separator)
-    return next(csv.reader([line], delimiter=separator, quotechar=quote), [""])
+    # The csv module knows separators of one character.
+    single = line.replace(separator, NO_SEPARATOR) if len(separator) > 1 else line
+    char = NO_SEPARATOR if len(separator) > 1 else separator
+    return next(csv.reader([single], delimiter=char, quotechar=quote), [""])
 
 
-def guess_separator(path: Path, header: str, wanted: Sequence[str], quote: str | None) -> str:
-    """The separator under which the header holds most of the wanted columns, then the most columns.
+def guess_separator(path: Path, first: Sequence[str], wanted: Sequence[str], quote: str | None) -> str:
+    """The separator under which the first line holds most of the wanted columns, then the one that cuts the first
+    lines into cells of one number, then the most cells. The extension decides between equals.
 
-    The extension decides between equals.
+    Args:
+        first: the first lines, one or more.
     """
     usual = _BY_EXTENSION.get(suffix(path), ",")
 
-    def merit(char: str) -> tuple[int, int, bool]:
-        cells = split_line(header, char, quote)
-        return sum(name in cells for name in wanted), len(cells), char == usual
+    def merit(char: str) -> tuple[int, bool, int, bool]:
+        cells = split_line(first[0], char, quote)
+        same = all(len(split_line(line, char, quote)) == len(cells) for line in first if line)
+        return sum(name in cells for name in wanted), len(cells) > 1 and same, len(cells), char == usual
 
     return max(_NAMES, key=merit)
 
 
-def records(path: Path, separator: str, quote: str | None) -> Iterator[tuple[int, int]]:
-    """Row number (the header is row 1) and number of cells of each record, for finding a bad one. Slow."""
-    text = iter(lines(path))
-    if quote is None:
-        for row, line in enumerate(text, start=1):
-            yield row, len(line.split(separator)) if line else 0
-        return
-    for row, cells in enumerate(csv.reader((f"{line}\n" for line in text), delimiter=separator, quotechar=quote), 1):
+def records(text: pl.Series, separator: str, quote: str) -> Iterator[tuple[int, int]]:
+    """Row number (the first is 1) and number of cells of each record of quoted lines, for finding a bad one. Slow."""
+    rows = csv.reader((f"{line}\n" for line in text), delimiter=separator, quotechar=quote)
+    for row, cells in enumerate(rows, start=1):
         yield row, len(cells)

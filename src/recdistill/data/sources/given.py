@@ -8,28 +8,37 @@ from pathlib import Path
 import polars as pl
 
 from recdistill.data.sources.base import PARTS, RawLog, Source, hash_arguments, hash_files
-from recdistill.data.sources.files import Separator, existing_file
+from recdistill.data.sources.feature_files import FeatureFiles
+from recdistill.data.sources.files import Encoding, Quote, Separator, existing_file
+from recdistill.data.sources.folders import data_files
+from recdistill.data.sources.frames import Form
 from recdistill.data.sources.reading import Reader
-from recdistill.data.sources.rows import Columns, OnBadRows
+from recdistill.data.sources.rows import Columns, Name, OnBadRows
+from recdistill.data.sources.spec import FeatureSpec
 from recdistill.data.sources.titles import read_titles
 from recdistill.errors import InputError
 
 
 class Given(Source):
-    """Train, validation and test files (CSV, TSV or Parquet) of a split drawn elsewhere.
+    """Train, validation and test files (CSV, TSV, JSON lines or Parquet) of a split drawn elsewhere.
 
     It goes with ``data/split=given``.
 
     Args:
         path: the folder.
-        train, valid, test: file names in it. ``valid`` and ``test`` may be None: that part is then empty.
+        train, valid, test: file names in it, or names of folders of parts. ``valid`` and ``test`` may be None: that
+            part is then empty.
         user, item: columns of the ids. Ids are labels: "01" is not "1".
         value: column of the rating or weight, None without.
         time: column of the time, None without.
-        separator: of text files, by name or as itself; None guesses from header and extension.
+        separator: of text files, by name or as itself; None guesses from the first lines and the extension.
         quote: quote character of text files; None takes quotes as text.
+        header: whether the first line of text files holds the names of the columns.
+        columns: their names where it does not; None names them by their places, from 0.
+        encoding: of text and JSON lines.
         titles: file name in the folder with a human name for each item, None without.
         title_item, title: its columns.
+        features: of users, items and events: see :mod:`recdistill.data.sources.spec`; None without.
         on_bad_rows: ``error`` stops at the first bad row and says where, ``drop`` leaves bad rows out,
             counted.
     """
@@ -40,58 +49,67 @@ class Given(Source):
         train: str = "train.csv",
         valid: str | None = "valid.csv",
         test: str | None = "test.csv",
-        user: str = "user",
-        item: str = "item",
-        value: str | None = None,
-        time: str | None = None,
+        user: Name = "user",
+        item: Name = "item",
+        value: Name | None = None,
+        time: Name | None = None,
         separator: Separator | None = None,
-        quote: str | None = '"',
+        quote: Quote | None = '"',
+        header: bool = True,
+        columns: list[Name] | None = None,
+        encoding: Encoding = "utf-8",
         titles: str | None = None,
-        title_item: str = "item",
-        title: str = "title",
+        title_item: Name = "item",
+        title: Name = "title",
+        features: FeatureSpec | None = None,
         on_bad_rows: OnBadRows = "error",
     ):
         self.path = Path(path).expanduser()
         self.names = {"train": train, "valid": valid, "test": test}
         self.titles = self.path / titles if titles else None
-        self.title_columns = (title_item, title)
-        self.columns = Columns(user, item, value, time)
-        self.separator, self.quote, self.on_bad_rows = separator, quote, on_bad_rows
+        self.title_columns = (str(title_item), str(title))
+        self.columns = Columns.of(user, item, value, time)
+        self.form = Form(None, separator, quote, header, [str(name) for name in columns] if columns else None, encoding)
+        self.features = FeatureFiles(features, self.path, self.columns)
+        self.on_bad_rows = on_bad_rows
 
     def fingerprint(self) -> str:
-        files = {part: hash_files(existing_file(path, f"data.{part}")) for part, path in self._files().items()}
+        files = {part: hash_files(*data_files(path, f"data.{part}")) for part, path in self._files().items()}
         titles = hash_files(existing_file(self.titles, "data.titles")) if self.titles else None
         return hash_arguments(
             kind="given",
             files=files,
             titles=[titles, *self.title_columns],
             columns=asdict(self.columns),
-            separator=self.separator,
-            quote=self.quote,
+            form=asdict(self.form),
+            features=[hash_files(*self.features.paths()), self.features.settings()],
             on_bad_rows=self.on_bad_rows,
         )
 
     def read(self) -> RawLog:
+        # Each part is read by itself, so that nothing in the test has a say in how training is read.
         frames, dropped, notes, units = [], dict[str, int](), list[str](), {}
+        scales = dict[str, str]()
         for number, name in enumerate(PARTS):
             if name not in self._files():
                 continue
-            reader = Reader(self.columns, self.separator, self.quote, self.on_bad_rows, key=f"data.{name}")
+            reader = Reader(self.columns, self.form, self.on_bad_rows, self.features.context, f"data.{name}")
             part = reader.read(self._files()[name])
             frames.append(part.events.with_columns(pl.lit(number, pl.Int8).alias("part")))
             units[name] = part.time_unit
+            scales[name] = part.time_unit + (" in millionths" if part.time_in_millionths else "")
             notes += part.notes
             for reason, count in part.dropped.items():
                 dropped[reason] = dropped.get(reason, 0) + count
-        if self.columns.time and len(set(units.values())) > 1:
+        if self.columns.time and len(set(scales.values())) > 1:
             raise InputError(
                 "the files hold times in different units",
                 where=str(self.path),
-                why=", ".join(f"{name}: {unit}" for name, unit in units.items()),
+                why=", ".join(f"{name}: {scale}" for name, scale in scales.items()),
                 fix="bring them to one unit",
             )
-        titles = read_titles(self.titles, *self.title_columns, self.quote) if self.titles else None
-        return RawLog(pl.concat(frames), titles, dropped, "; ".join(notes), units["train"])
+        titles = read_titles(self.titles, *self.title_columns, self.form.quote) if self.titles else None
+        return self.features.add(RawLog(pl.concat(frames), titles, dropped, "; ".join(notes), units["train"]))
 
     def where(self) -> str:
         return str(self.path)

@@ -6,30 +6,34 @@ from pathlib import Path
 
 import polars as pl
 
-from recdistill.data.sources.rows import ROW, missing_columns
+from recdistill.data.sources.files import printable
+from recdistill.data.sources.rows import ROW, Part, missing_columns
 from recdistill.errors import InputError
 
 _EXACT = 2**53  # the last integer below which a float64 holds every integer
 
 
-def read_parquet(path: Path, wanted: dict[str, str]) -> pl.DataFrame:
-    """The wanted columns of a Parquet file under our names, ids as text.
+def read_parquet(path: Path, wanted: dict[str, str], part: Part | None = None) -> pl.DataFrame:
+    """The wanted columns of a Parquet file under our names, ids as text, with their row numbers.
 
     Raises:
         InputError: for a damaged file, missing columns, or ids that are no exact labels.
     """
+    part = part or Part(path)
+    part.first_row = 1
     try:
-        schema = pl.read_parquet_schema(path)
+        schema = pl.scan_parquet(path, glob=False).collect_schema()
+        if set(wanted.values()) <= set(schema):
+            frame = pl.read_parquet(path, columns=list(dict.fromkeys(wanted.values())), glob=False, row_index_name=ROW)
     except (pl.exceptions.ComputeError, OSError) as error:
         raise InputError(
             f"'{path}' is no Parquet file, or is damaged",
             where=str(path),
-            why=str(error).split("\n")[0],
+            why=printable(str(error).split("\n")[0]),
             fix="write it again, or give a CSV file with data=csv",
         ) from error
     if not set(wanted.values()) <= set(schema):
-        raise missing_columns(path, wanted, list(schema), str(path))
-    frame = pl.read_parquet(path, columns=list(wanted.values())).with_row_index(ROW)
+        raise missing_columns(path, wanted, list(schema), str(path), keys=part.keys)
     frame = frame.select(ROW, **{ours: pl.col(theirs) for ours, theirs in wanted.items()})
     for ours in sorted({"user", "item", "title_item"} & set(wanted)):
         frame = frame.with_columns(_id_text(frame[ours], path, wanted[ours]).alias(ours))

@@ -8,6 +8,7 @@ import polars as pl
 
 from recdistill.data.sources.base import Kind, RawLog, Side, Source, hash_arguments, hash_files
 from recdistill.data.sources.files import existing_file, override
+from recdistill.data.sources.frames import Form
 from recdistill.data.sources.reading import Reader
 from recdistill.data.sources.rows import Columns, OnBadRows, likely_column
 from recdistill.data.sources.side import read_side
@@ -64,7 +65,7 @@ class RecBole(Source):
         types = _typed(read_header(file, [], "tab", None)[0])
         user, item = (self._needed(file, types, key) for key in ("user", "item"))
         value, time = (types.get(self.fields[key] or "") for key in ("value", "time"))
-        reader = Reader(Columns(user, item, value, time), "tab", None, self.on_bad_rows)
+        reader = Reader(Columns(user, item, value, time), Form("text", "tab", None), self.on_bad_rows)
         part = reader.read(file)
         users, user_kinds = self._side("user")
         items, item_kinds = self._side("item")

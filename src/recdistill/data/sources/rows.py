@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import polars as pl
 
-from recdistill.data.sources.files import nearest, override
+from recdistill.data.sources.files import nearest, override, printable
 from recdistill.data.sources.times import Unit
 from recdistill.errors import InputError
 
@@ -25,6 +25,10 @@ _USUAL = {
 }
 
 
+Name = str | int
+"""Of a column; a number is the place of one in a file without a header, from 0."""
+
+
 @dataclass(frozen=True)
 class Columns:
     """Names in the file of what is read from it; ``value`` and ``time`` may be absent."""
@@ -34,6 +38,11 @@ class Columns:
     value: str | None = None
     time: str | None = None
 
+    @classmethod
+    def of(cls, user: Name, item: Name, value: Name | None, time: Name | None) -> Columns:
+        """From names and places."""
+        return cls(str(user), str(item), None if value is None else str(value), None if time is None else str(time))
+
     def present(self) -> dict[str, str]:
         """Our name to the file's, for those asked for."""
         pairs = {"user": self.user, "item": self.item, "value": self.value, "time": self.time}
@@ -42,20 +51,37 @@ class Columns:
 
 @dataclass
 class Part:
-    """What one file gave, and how its bad rows are met.
+    """What one file gave, or several that are one table, and how their bad rows are met.
 
     Attributes:
-        events: ``user``, ``item``, and ``value`` and ``time`` where asked for.
-        first_row: number of the first data row, as the user counts: 2 below a header.
+        path: the file or the folder.
+        events: ``user``, ``item``, ``value`` and ``time`` where asked for, and the context features.
+        first_row: number of the first data row of each file, as the user counts: 2 below a header.
+        time_in_millionths: whether times are millionths of what the file says.
+        starts: row number at which each file begins, where there are several.
+        keys: config key of our name of a column, ``data.NAME`` where it is not given.
     """
 
     path: Path
     on_bad_rows: OnBadRows = "error"
     first_row: int = 2
+    starts: dict[int, Path] = field(default_factory=dict)
+    keys: Mapping[str, str] = field(default_factory=dict)
     events: pl.DataFrame = field(default_factory=pl.DataFrame)
     dropped: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     time_unit: Unit = "s"
+    time_in_millionths: bool = False
+
+    def place(self, row: int, name: str = "") -> str:
+        """``file:row:column`` of a row number, for messages.
+
+        Args:
+            name: the file's name of the column.
+        """
+        start = max((start for start in self.starts if start <= row), default=0)
+        file = self.starts.get(start, self.path)
+        return f"{file}:{row - start + self.first_row}" + (f":{printable(name)}" if name else "")
 
     def count(self, reason: str, rows: int) -> None:
         if rows:
@@ -78,8 +104,9 @@ class Part:
         row = frame.filter(bad).row(0, named=True)
         more = int(bad.sum()) - 1
         raise InputError(
-            f"{reason} in column '{name}': {_shown(row[column])}" + (f" (and {more} more rows)" if more else ""),
-            where=f"{self.path}:{row[ROW] + self.first_row}:{name}",
+            f"{reason} in column '{printable(name)}': {_shown(row[column])}"
+            + (f" (and {more} more rows)" if more else ""),
+            where=self.place(row[ROW], name),
             fix=f"{fix}, or leave such rows out: data.on_bad_rows=drop",
         )
 
@@ -88,21 +115,39 @@ def _shown(value: object) -> str:
     return "nothing there" if value is None or not str(value).strip() else repr(value)
 
 
-def missing_columns(path: Path, wanted: dict[str, str], found: Sequence[str], where: str) -> InputError:
-    """The error for a table without a wanted column: what there is, and the column that is likely meant."""
+def missing_columns(
+    path: Path,
+    wanted: dict[str, str],
+    found: Sequence[str],
+    where: str,
+    *,
+    header: bool = True,
+    keys: Mapping[str, str] | None = None,
+) -> InputError:
+    """The error for a table without a wanted column: what there is, and the column that is likely meant.
+
+    Args:
+        header: whether ``found`` was read from the file.
+        keys: config key of our name of a column, ``data.NAME`` where it is not given.
+    """
     absent = {ours: theirs for ours, theirs in wanted.items() if theirs not in found}
     free = [name for name in found if name not in wanted.values()]
     fixes = []
     for ours, theirs in absent.items():
         meant = likely_column(ours, theirs, free)
-        fixes.append(override(f"data.{ours}", meant or "COLUMN"))
+        key = (keys or {}).get(ours, f"data.{ours}")
+        listed = f"'{meant or 'COLUMN'}' in place of '{theirs}' in {key}"
+        fixes.append(listed if key.endswith("columns") else override(key, meant or "COLUMN"))
         free = [name for name in free if name != meant]
     number = "1 column" if len(found) == 1 else f"{len(found)} columns"
-    why = f"{number} found: {list(found)[:20]}; needed: {list(wanted.values())}"
+    why = f"{number} found: {list(found)[:20]}; needed: {list(dict.fromkeys(wanted.values()))}"
     if found and all(_is_number(name) for name in found):
-        why += "\nthe first line holds numbers: the file seems to have no header line"
-        fixes = [f"add a first line such as {','.join(wanted.values())}"]
-    names = ", ".join(f"'{name}'" for name in absent.values())
+        fixes = [f"data.{ours}={at}" for at, ours in enumerate(wanted)]
+        if header:
+            why += "\nthe first line holds numbers: the file seems to have no header line"
+            fixes.insert(0, "data.header=false")
+        fixes.append("(a column's place, from 0, is its name)")
+    names = ", ".join(f"'{printable(name)}'" for name in absent.values())
     return InputError(f"'{path}' has no column {names}", where=where, why=why, fix=" ".join(fixes))
 
 

@@ -27,12 +27,14 @@ class Times:
         values: Int64, null where a time could not be read.
         kind: what the column holds, for messages.
         unit: where the text says it; None to be judged from the size of the numbers.
+        in_millionths: whether the values are millionths of what the file says.
     """
 
     values: pl.Series
     kind: str
     unit: Unit | None = None
     note: str = ""
+    in_millionths: bool = False
 
 
 def parse(column: pl.Series) -> Times:
@@ -60,7 +62,7 @@ def _of_floats(numbers: pl.Series) -> Times:
     if (known == known.floor()).all():
         return Times(numbers.cast(pl.Int64, strict=False), "a number")
     micro = (numbers * _MICRO).round(0).cast(pl.Int64, strict=False)
-    return Times(micro, "a number", note="times have fractions: kept as millionths")
+    return Times(micro, "a number", note="times have fractions: kept as millionths", in_millionths=True)
 
 
 def _dates(text: pl.Series) -> pl.Series:

@@ -1,0 +1,73 @@
+"""Which files a path means: one file, a folder of parts, or a pattern; and what is never opened: archives."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from recdistill.data.sources.files import GZIP, existing_file, first_bytes, override, printable, suffix
+from recdistill.errors import InputError
+
+_PACKED = {".zip": "unzip", ".7z": "7z x", ".rar": "unrar x", ".bz2": "bunzip2 -k", ".xz": "unxz -k"}
+_TAR = {".tar", ".tgz", ".tbz", ".tbz2", ".txz"}
+_MAGIC = {b"PK\x03\x04": ".zip", b"7z\xbc\xaf\x27\x1c": ".7z", b"Rar!": ".rar", b"BZh": ".bz2", b"\xfd7zXZ\x00": ".xz"}
+_PLACEHOLDERS = (".", "_")  # how names of files begin that a writer leaves beside its parts, such as _SUCCESS
+
+
+def data_files(path: str | Path, key: str = "data.path") -> list[Path]:
+    """The files that a path means, sorted by name: a file, all of a folder, or those of a pattern such as ``a/*.csv``.
+
+    Raises:
+        InputError: for no file, an empty file, an archive, or a folder with files of several kinds.
+    """
+    path = Path(path).expanduser()
+    if path.is_dir():
+        files = [file for file in sorted(path.iterdir()) if file.is_file() and not file.name.startswith(_PLACEHOLDERS)]
+        _check_one_kind(path, files, key)
+    elif not path.exists() and "*" in path.name and path.parent.is_dir():
+        files = [file for file in sorted(path.parent.glob(path.name)) if file.is_file()]
+    else:
+        files = []
+    # Writers leave empty parts for empty shares of the data.
+    files = [file for file in files if file.stat().st_size] or files[:1]
+    files = [existing_file(file, key) for file in files] or [existing_file(path, key, or_folder=True)]
+    for file in files:
+        if not file.name.isprintable() and file != path:
+            name = printable(str(file))
+            raise InputError(f"the name of '{name}' has control characters", where=key, fix="rename the file")
+        refuse_archive(file, key)
+    return files
+
+
+def refuse_archive(path: Path, key: str) -> None:
+    """Raise InputError for an archive: it may hold anything, under any name, of any size."""
+    head = path.open("rb").read(8)
+    kind = next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), suffix(path))
+    zipped = head.startswith(GZIP)
+    if kind in _TAR or (zipped and first_bytes(path)[257:262] == b"ustar"):
+        unpack, look = "tar -xf", "tar -tf"
+    elif kind in _PACKED:
+        unpack, look = _PACKED[kind], "unzip -l" if kind == ".zip" else ""
+    else:
+        return
+    raise InputError(
+        f"'{path}' is an archive, and the file in it is needed",
+        where=key,
+        why="archives are not unpacked here: what they hold, and where it would land, is not ours to trust",
+        fix=(f"look into it with {look} '{path}', then " if look else "") + f"{unpack} '{path}' and {key}=FILE",
+    )
+
+
+def _check_one_kind(folder: Path, files: list[Path], key: str) -> None:
+    if not files:
+        inside = ", ".join(sorted(printable(path.name) for path in folder.iterdir())[:8]) or "nothing"
+        raise InputError(f"'{folder}' holds no files", where=key, why=f"in it: {inside}", fix=f"{key}=FILE")
+    kinds = {suffix(file) for file in files}
+    if len(kinds) > 1:
+        names = ", ".join(printable(file.name) for file in files[:8]) + (", ..." if len(files) > 8 else "")
+        most = max(sorted(kinds), key=[suffix(file) for file in files].count)
+        raise InputError(
+            f"'{folder}' holds files of {len(kinds)} kinds, and parts of one table are needed",
+            where=key,
+            why=names,
+            fix=f"one file, or a pattern: {override(key, folder / f'*{most}*')}",
+        )

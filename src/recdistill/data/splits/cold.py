@@ -1,0 +1,110 @@
+"""Splits that hold out whole users or whole items, so that training knows nothing of them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import numpy as np
+import polars as pl
+from annotated_types import Ge, Interval
+
+from recdistill.data.columns import codes
+from recdistill.data.sources.base import KNOWN, TEST, TRAIN, VALID
+from recdistill.data.splits.base import (
+    Array,
+    Assignment,
+    Split,
+    by_content,
+    check_shares,
+    require_side,
+    runs,
+    scatter,
+    share_of,
+    times,
+)
+
+Share = Annotated[float, Interval(ge=0, lt=1)]
+PositiveShare = Annotated[float, Interval(gt=0, lt=1)]
+
+
+class ColdUser(Split):
+    """Users are held out: of each a first share of the events is known at evaluation, and the rest is to be found.
+
+    Strong generalisation, as in Liang, Krishnan, Hoffman and Jebara, "Variational autoencoders for collaborative
+    filtering", WWW 2018 (arXiv:1802.05814), section 4.2; there the known events are drawn, here they are the first
+    in time where there is time. Users with one event are trained on. Time leaks: other users' later events are
+    trained on.
+
+    Args:
+        valid, test: shares of the users with two events or more.
+        known: share of a held-out user's events, rounded so that one at least is known and one is left to find.
+        seed: draws the users, and the known events where there is no time.
+    """
+
+    leaks_time = True
+    no_test = (
+        "data.split.test={test:g} of the users with two events or more rounds to 0",
+        "data.split.test=0.3, or a longer log",
+    )
+
+    def __init__(
+        self,
+        valid: Share = 0.1,
+        test: PositiveShare = 0.1,
+        known: PositiveShare = 0.8,
+        seed: Annotated[int, Ge(0)] = 0,
+    ):
+        check_shares(valid, test)
+        self.valid, self.test, self.known, self.seed = valid, test, known, seed
+
+    def assign(self, events: pl.DataFrame) -> Assignment:
+        require_side(events, "user", self)
+        rng, note = np.random.default_rng(self.seed), ""
+        if "time" in events.columns:
+            times(events, "data.time=null (the known events of each user are then drawn at random)")
+            order = by_content(events, ("user", "time", "item", "value"))
+        else:
+            note = f"the log has no time: the known events of each user were drawn at random (seed {self.seed})"
+            order = by_content(events, ("user", "item", "value"))
+            order = order.with_columns(pl.Series("draw", rng.random(events.height))).sort("user", "draw")
+        user = codes(order["user"])
+        part = _drawn(user, self.valid, self.test, rng, at_least=2)[user]
+        count, from_end = runs(order["user"])
+        to_find = np.minimum(share_of(count, 1 - self.known), count - 1)
+        part[(part != TRAIN) & (from_end >= to_find)] = KNOWN
+        return Assignment(scatter(part, order), note=note)
+
+
+class ColdItem(Split):
+    """Items are held out, with all their events. Time leaks.
+
+    Source: the item cold start of Volkovs, Yu and Poutanen, "DropoutNet", NIPS 2017.
+
+    Args:
+        valid, test: shares of the items.
+        seed: draws them.
+    """
+
+    leaks_time = True
+    no_test = ("data.split.test={test:g} of the items rounds to 0", "data.split.test=0.3, or a longer log")
+    holds_out_items = True
+
+    def __init__(self, valid: Share = 0.1, test: PositiveShare = 0.1, seed: Annotated[int, Ge(0)] = 0):
+        check_shares(valid, test)
+        self.valid, self.test, self.seed = valid, test, seed
+
+    def assign(self, events: pl.DataFrame) -> Assignment:
+        require_side(events, "item", self)
+        item = codes(events["item"])
+        return Assignment(_drawn(item, self.valid, self.test, np.random.default_rng(self.seed))[item])
+
+
+def _drawn(owner: Array, valid: float, test: float, rng: np.random.Generator, at_least: int = 1) -> Array:
+    """The part of each user or item, int8 by code: TEST and VALID for shares of those with enough events."""
+    eligible = (np.bincount(owner) >= at_least).nonzero()[0]
+    drawn = rng.permutation(eligible)
+    n_test, n_valid = round(eligible.size * test), round(eligible.size * valid)
+    part = np.full(int(owner.max(initial=0)) + 1, TRAIN, dtype=np.int8)
+    part[drawn[:n_test]] = TEST
+    part[drawn[n_test : n_test + n_valid]] = VALID
+    return part

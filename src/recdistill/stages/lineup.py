@@ -1,0 +1,237 @@
+"""The lines of a comparison: a model over the seeds of its recipe, with its values by user."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from recdistill.config.suggest import did_you_mean, listing, nearest
+from recdistill.errors import InputError
+from recdistill.evaluation.significance import Array
+from recdistill.reporting.finished import Run
+from recdistill.reporting.jobs import without_seed
+from recdistill.stages.evaluate import PER_USER
+
+END_OF_LINE = ("compressed", "student", "alone")
+_OF_PLACE = ("run.", "cache=", "logger", "checkpoint.", "recommend.", "report.")
+
+
+@dataclass
+class Recipe:
+    """Runs that differ by their seed alone.
+
+    Attributes:
+        runs: one a seed.
+        detail: what tells it from the other recipes: overrides, or the names of the runs.
+    """
+
+    runs: list[Run]
+    detail: str = ""
+
+    @property
+    def overrides(self) -> set[str]:
+        kept = [{o for o in without_seed(run.summary.get("overrides") or ()) if not o.startswith(_OF_PLACE)}
+                for run in self.runs]  # fmt: skip
+        return set.intersection(*kept)
+
+    @property
+    def names(self) -> str:
+        return ", ".join(run.name for run in self.runs)
+
+    def rows(self, name: str) -> list[tuple[Run, dict[str, Any]]]:
+        """Run and row of each seed, in the order of the seeds, so that two recipes can be paired by them."""
+        runs = sorted(self.runs, key=lambda run: str(_seed(run)))
+        return [(run, row) for run in runs for row in run.summary["rows"] if row["name"] == name]
+
+
+@dataclass
+class Compared:
+    """One line: a model over the seeds of its recipe.
+
+    Attributes:
+        found: run and row of each seed.
+        detail: of its recipe.
+        values: the metric by seed and user, ``[S, U]``.
+    """
+
+    found: list[tuple[Run, dict[str, Any]]]
+    detail: str
+    values: Array
+
+    @property
+    def row(self) -> dict[str, Any]:
+        return self.found[0][1]
+
+    @property
+    def name(self) -> str:
+        return str(self.row["name"])
+
+    @property
+    def seeds(self) -> list[Any]:
+        return [_seed(run) for run, _ in self.found]
+
+
+def recipes_of(runs: Iterable[Run]) -> tuple[list[Recipe], list[str]]:
+    """The runs by what they have in common but their seed, and a note on each that says nothing new.
+
+    A second run with the same seed starts a second line, unless it has the same weights: then it is left out.
+    """
+    found: dict[tuple[str, int], Recipe] = {}
+    notes = []
+    for run in runs:
+        recipe = str(run.summary.get("recipe_hash") or run.summary.get("config_hash") or run.folder)
+        rivals = [found[key] for key in found if key[0] == recipe]
+        same_seed = [other for rival in rivals for other in rival.runs if _seed(other) == _seed(run)]
+        if twin := next((other for other in same_seed if _weights(other) == _weights(run)), None):
+            notes.append(f"{run.name} is {twin.name} once more (recipe, seed and weights): left out")
+        else:
+            found.setdefault((recipe, len(same_seed)), Recipe([])).runs.append(run)
+    recipes = list(found.values())
+    _tell_apart(recipes)
+    return recipes, notes
+
+
+def _seed(run: Run) -> Any:
+    return run.summary.get("seed")
+
+
+def _weights(run: Run) -> list[Any]:
+    return [(row["name"], row.get("weights_hash") or str(run.folder)) for row in run.summary["rows"]]
+
+
+def _tell_apart(recipes: Sequence[Recipe]) -> None:
+    if len(recipes) < 2:
+        return
+    common = set.intersection(*(recipe.overrides for recipe in recipes))
+    own = [" ".join(sorted(recipe.overrides - common)) for recipe in recipes]
+    telling = len(set(own)) == len(own)
+    for recipe, overrides in zip(recipes, own, strict=True):
+        recipe.detail = overrides if telling and overrides else recipe.names
+
+
+def lines_of(recipes: Sequence[Recipe], wanted: Any, metric: str) -> tuple[list[Compared], list[str]]:
+    """The lines of the table, and a note where one stands for several with the same weights.
+
+    Raises:
+        InputError: no row has a wanted name, or users or metric are missing.
+    """
+    lines: dict[Any, Compared] = {}
+    notes = []
+    users: tuple[Path, pl.Series] | None = None
+    for recipe in recipes:
+        for name in _names(recipe, recipes, wanted):
+            found = recipe.rows(name)
+            if not found:
+                continue
+            key = (name, tuple(row.get("weights_hash") or str(run.folder) for run, row in found))
+            if key in lines:
+                notes.append(f"{name} of {recipe.names} has the same weights as that of {_runs(lines[key])}: one line")
+                continue
+            values, users = _load(found, metric, users)
+            lines[key] = Compared(found, recipe.detail, values)
+    return list(lines.values()), notes
+
+
+def _runs(line: Compared) -> str:
+    return ", ".join(run.name for run, _ in line.found)
+
+
+def _names(recipe: Recipe, recipes: Sequence[Recipe], wanted: Any) -> list[str]:
+    """The rows of a recipe that are compared: those asked for, all of an only recipe, or the end of its line."""
+    rows = recipe.runs[0].summary["rows"]
+    if wanted is not None:
+        names = [wanted] if isinstance(wanted, str) else [str(name) for name in wanted]
+        known = {row["name"] for other in recipes for run in other.runs for row in run.summary["rows"]}
+        for name in names:
+            if name not in known:
+                raise InputError(
+                    f"no row is called {name!r}", where="compare.models", why=f"the rows are: {listing(known)}",
+                    fix=did_you_mean(name, known),
+                )  # fmt: skip
+        return names
+    if len(recipes) == 1:
+        return [row["name"] for row in rows]
+    for role in END_OF_LINE:
+        if ends := [row["name"] for row in rows if row.get("role") == role]:
+            return [ends[-1]]
+    return [rows[-1]["name"]]
+
+
+def _load(
+    found: Sequence[tuple[Run, dict[str, Any]]], metric: str, users: tuple[Path, pl.Series] | None
+) -> tuple[Array, tuple[Path, pl.Series]]:
+    """Values ``[S, U]`` in the order of the users' ids, which must be those that were seen before."""
+    values = []
+    for run, row in found:
+        frame = read_values(run, row, metric)
+        if users is None:
+            users = run.folder, frame["user"]
+        if not users[1].equals(frame["user"]):
+            ours, theirs = set(users[1]), set(frame["user"])
+            raise InputError(
+                "the runs were evaluated on different users", where=f"{users[0]} and {run.folder}",
+                why=f"{len(ours - theirs):,} users are only in the first, {len(theirs - ours):,} only in the second",
+                fix="compare runs that were evaluated on the same test part",
+            )  # fmt: skip
+        values.append(frame["value"].to_numpy())
+    assert users is not None
+    return np.stack(values), users
+
+
+def read_values(run: Run, row: dict[str, Any], metric: str) -> pl.DataFrame:
+    """Columns ``user`` and ``value``, ordered by user.
+
+    Raises:
+        InputError: the file is missing or damaged, or lacks the metric.
+    """
+    file = run.inside(row, PER_USER)
+    try:
+        columns = set(pl.read_parquet_schema(file))
+        if metric not in columns:
+            raise _no_metric(metric, sorted(columns & set(row["metrics"])), run, row)
+        frame = pl.read_parquet(file, columns=["user", metric])
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise InputError(
+            "the values of the users cannot be read", where=str(file), why=str(error).splitlines()[0],
+            fix="make the run again",
+        ) from error  # fmt: skip
+    return frame.select("user", pl.col(metric).cast(pl.Float64).alias("value")).sort("user")
+
+
+def _no_metric(metric: str, known: list[str], run: Run, row: dict[str, Any]) -> InputError:
+    why = f"there are: {listing(known)}"
+    if metric in row["metrics"]:
+        why = f"{metric} is one number for all users, so no test can be made; {why}"
+    near = nearest(metric, known, 1)
+    return InputError(
+        f"{run.name} has no {metric} by user", where="compare.metric", why=why,
+        fix=f"compare.metric={near[0]}" if near else None,
+    )  # fmt: skip
+
+
+def reference_of(lines: Sequence[Compared], wanted: str | int | None) -> Compared:
+    """The line that the others are compared with.
+
+    Raises:
+        InputError: no line or more than one is meant.
+    """
+    if wanted is None:
+        return lines[0]
+    if isinstance(wanted, int):
+        meant = [lines[wanted - 1]] if wanted <= len(lines) else []
+    else:
+        meant = [line for line in lines if wanted == line.name] or [
+            line for line in lines if any(wanted in (run.name, str(run.folder)) for run, _ in line.found)
+        ]
+    if len(meant) == 1:
+        return meant[0]
+    numbered = "\n".join(f"{n}: {line.name} ({_runs(line)})" for n, line in enumerate(lines, 1))
+    raise InputError(
+        f"{wanted!r} is {'more than one line' if meant else 'no line'}", where="compare.against",
+        why=f"the lines are\n{numbered}", fix="give its number: compare.against=1",
+    )  # fmt: skip

@@ -1,0 +1,65 @@
+"""Sampled metrics: against a loop over the drawn items, and the sample itself."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from ranking_kit import csr_of
+
+from recdistill.evaluation.ranking import rank_all
+from recdistill.evaluation.sampled import noise, sampled, sampled_name
+
+
+@pytest.fixture
+def case() -> tuple[torch.Tensor, list[set[int]], list[set[int]]]:
+    rng = torch.Generator().manual_seed(0)
+    scores = torch.randint(6, (30, 50), generator=rng).float()  # with ties
+    relevant = [{(u * 7 + j) % 52 for j in range(u % 3 + 1)} for u in range(30)]  # 50 and 51 are cold
+    seen = [{(u * 5 + 11 * j) % 50 for j in range(4)} - relevant[u] for u in range(30)]
+    return scores, relevant, seen
+
+
+@pytest.mark.parametrize("n", [1, 9, 99])
+def test_by_loops(case, n: int) -> None:
+    scores, relevant, seen = case
+    few = sampled(lambda u: scores[u], csr_of(relevant), csr_of(seen), n)
+    args = {"users": torch.arange(30), "relevant": csr_of(relevant), "seen": csr_of(seen), "n_items": 50, "ks": [5]}
+    result = rank_all(few, **args, chunk=7)
+    draw = noise(torch.arange(30), 50, 0)
+    for at, user in enumerate(result.users.tolist()):
+        free = [i for i in range(50) if i not in relevant[user] | seen[user]]
+        negatives = sorted(free, key=lambda i: -float(draw[user, i]))[:n]
+        pool = [i for i in relevant[user] if i < 50] + negatives
+        ranked = sorted(pool, key=lambda i: (-float(scores[user, i]), i in relevant[user]))[:5]
+        places = [place for place, item in enumerate(ranked, 1) if item in relevant[user]]
+        ideal = sum(1 / math.log2(place + 1) for place in range(1, min(5, len(relevant[user])) + 1))
+        assert float(result.per_user["ndcg@5"][at]) == pytest.approx(
+            sum(1 / math.log2(place + 1) for place in places) / ideal
+        )
+
+
+def test_enough_negatives_is_the_full_ranking(case) -> None:
+    scores, relevant, seen = case
+    args = {"users": torch.arange(30), "relevant": csr_of(relevant), "seen": csr_of(seen), "n_items": 50, "ks": [5]}
+    full = rank_all(lambda u: scores[u], **args)
+    few = rank_all(sampled(lambda u: scores[u], csr_of(relevant), csr_of(seen), 50), **args)
+    assert few.means() == pytest.approx(full.means())
+
+
+def test_the_sample_is_uniform_and_the_users_own() -> None:
+    draw = noise(torch.arange(2000), 200, 0)
+    assert 0 <= float(draw.min()) < float(draw.max()) < 1
+    assert torch.equal(draw[700:703], noise(torch.arange(700, 703), 200, 0))
+    assert len(torch.unique(draw)) == draw.numel()
+    drawn = torch.bincount(draw.topk(20, dim=1).indices.flatten(), minlength=200)
+    expected = 2000 * 20 / 200
+    chi_square = float(((drawn - expected) ** 2 / expected).sum())
+    assert chi_square < 199 + 5 * math.sqrt(2 * 199)
+    correlation = torch.corrcoef(torch.stack([draw[0], draw[1], noise(torch.tensor([0]), 200, 1)[0]]))
+    assert (correlation - torch.eye(3)).abs().max() < 0.3
+
+
+def test_the_name_carries_the_sample() -> None:
+    assert sampled_name("ndcg@10", 99) == "sampled_ndcg@10[n=99]"
