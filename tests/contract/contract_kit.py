@@ -32,7 +32,7 @@ from recdistill.tasks.ranking import Ranking
 
 extend_path()
 SOURCES = find_sources([], [str(folder) for folder in plugin_folders()])
-NO_SECTION = ("model", "objective")  # groups that only others place
+NO_SECTION = ("model", "objective", "sampler", "fit")  # groups that only others place
 
 BLOCKS, USERS, ITEMS = 4, 60, 200
 

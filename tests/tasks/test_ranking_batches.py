@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from torch import Tensor
 
 from recdistill.data.interactions import Interactions
 from recdistill.tasks.batches import (
     RankingEpoch,
-    generator,
     mix,
     ranking_epoch,
-    uniform_negatives,
     user_epoch,
 )
 
@@ -99,42 +93,3 @@ def test_a_pass_over_users(train: Interactions) -> None:
     shares = [plan.batch(0, rank, 2) for rank in range(2)]
     assert torch.equal(torch.cat([s.query for s in shares]), batches[0].query)
     assert shares[0].negative.numel() == 0
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.integers(1, 6), st.integers(1, 9), st.integers(0, 40), st.integers(0, 10**6))
-def test_negatives_are_unseen(n_users: int, n_items: int, n: int, seed: int) -> None:
-    rng = torch.Generator().manual_seed(seed)
-    train = Interactions(
-        torch.randint(n_users, (n,), generator=rng),
-        torch.randint(n_items, (n,), generator=rng),
-        n_users,
-        n_items,
-    )
-    users = torch.arange(n_users).repeat(3)
-    negative = uniform_negatives(train.csr, users, 4, n_items, generator("cpu", seed))
-    assert negative.shape == (3 * n_users, 4)
-    seen = set(pairs(train))
-    for user, row in zip(users.tolist(), negative.tolist(), strict=True):
-        everything = all((user, item) in seen for item in range(n_items))
-        for item in row:
-            assert 0 <= item < n_items
-            assert everything or (user, item) not in seen
-
-
-def test_negatives_are_uniform_over_the_unseen() -> None:
-    train = Interactions(torch.tensor([1, 1, 1]), torch.tensor([0, 3, 4]), 3, 7)
-    draws = uniform_negatives(train.csr, torch.tensor([0, 1, 2]), 20_000, 7, generator("cpu", 1))
-    for user, allowed in ((0, range(7)), (1, (1, 2, 5, 6)), (2, range(7))):
-        share = torch.bincount(draws[user], minlength=7) / 20_000
-        expected = torch.tensor([1 / len(allowed) if i in allowed else 0.0 for i in range(7)])
-        torch.testing.assert_close(share, expected, atol=0.015, rtol=0)
-
-
-def test_a_user_who_has_seen_nearly_everything_is_no_trouble() -> None:
-    n = 20_000
-    train = Interactions(torch.zeros(n - 1, dtype=torch.int64), torch.arange(n - 1), 2, n)
-    started = time.monotonic()
-    users: Tensor = torch.zeros(5000, dtype=torch.int64)
-    assert uniform_negatives(train.csr, users, 4, n, generator("cpu", 1)).unique().tolist() == [n - 1]
-    assert time.monotonic() - started < 1

@@ -12,6 +12,7 @@ from torch import Tensor
 from recdistill.data.csr import Csr
 
 Strings = np.ndarray[Any, Any]
+Sizes = dict[str, dict[str, int]]
 UNKNOWN = 0
 
 
@@ -75,6 +76,19 @@ class Features:
             {name: np.array(known, dtype=object) for name, known in words.get("vocabularies", {}).items()},
             {name: (mean, deviation) for name, (mean, deviation) in words.get("moments", {}).items()},
         )
+
+
+def sizes_of(features: Features) -> Sizes:
+    """What a model must know of features before it is built, by kind and name: the number of codes of categorical and
+    multi ones, the length of numeric and vector ones. Text has no place in it."""
+    words = features.vocabularies
+    found = {
+        "categorical": {name: len(words[name]) for name in features.categorical},
+        "multi": {name: len(words[name]) for name in features.multi},
+        "numeric": dict.fromkeys(features.numeric, 1),
+        "vector": {name: vectors.shape[1] for name, vectors in features.vector.items()},
+    }
+    return {kind: sizes for kind, sizes in found.items() if sizes}
 
 
 def take(features: Features, rows: Tensor) -> Features:

@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from recdistill.data.csr import Csr
-from recdistill.data.features import Features
+from recdistill.data.features import Features, Sizes, sizes_of
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,7 @@ class Schema:
         fields: size of each categorical field, for models on feature tables.
         n_outputs: classes of a classification task, 1 otherwise.
         max_length: longest history, for sequence models.
+        user_features, item_features: sizes of their features, for models that take them.
     """
 
     n_users: int = 0
@@ -30,6 +31,8 @@ class Schema:
     fields: dict[str, int] = field(default_factory=dict)
     n_outputs: int = 1
     max_length: int = 0
+    user_features: Sizes = field(default_factory=dict)
+    item_features: Sizes = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,8 @@ class Interactions:
         n_users, n_items: sizes of the training vocabulary.
         context: features of the events, ``N`` rows.
         n_cold_users: how many cold users the data set has; 0 in the training part.
+        user_features, item_features: of the training part, those of its data set, for models that take them: a row for
+            each user and item of the vocabulary, then the cold ones. Empty in the other parts.
     """
 
     user: Tensor
@@ -56,6 +61,8 @@ class Interactions:
     time: Tensor | None = None
     context: Features = field(default_factory=Features)
     n_cold_users: int = 0
+    user_features: Features = field(default_factory=Features)
+    item_features: Features = field(default_factory=Features)
 
     def __len__(self) -> int:
         return self.user.numel()
@@ -109,7 +116,8 @@ class Dataset:
 
     @property
     def schema(self) -> Schema:
-        return Schema(n_users=self.train.n_users, n_items=self.train.n_items)
+        users, items = sizes_of(self.user_features), sizes_of(self.item_features)
+        return Schema(self.train.n_users, self.train.n_items, user_features=users, item_features=items)
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,7 @@ def prepare_pairs(log: RawLog, source: Source, filters: Filters, split: Split) -
     report = _report(log, steps, parts, encoded, (users, items), manifest)
     report["warnings"] = [*log.warnings, *warnings_of(report, replaced)]
     return Dataset(
-        encoded["train"],
+        replace(encoded["train"], user_features=side["user"], item_features=side["item"]),
         encoded["valid"],
         encoded["test"],
         ids["user"],

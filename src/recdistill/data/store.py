@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -98,16 +99,17 @@ def load(folder: str | Path, parts: Collection[str] = PARTS) -> Dataset | TableD
             name: _interactions(*columns, *sizes, 0 if name == "train" else n_cold) for name, columns in loaded.items()
         }
         items = pl.read_parquet(folder / "items.parquet")
+        user_features, item_features = (_load_columns(folder / f"{side}_features")[1] for side in ("user", "item"))
         return Dataset(
-            pairs["train"],
+            replace(pairs["train"], user_features=user_features, item_features=item_features),
             pairs["valid"],
             pairs["test"],
             pl.read_parquet(folder / "users.parquet")["user"].to_numpy(),
             items["item"].to_numpy(),
             *about,
             items["title"].to_numpy() if "title" in items.columns else None,
-            _load_columns(folder / "user_features")[1],
-            _load_columns(folder / "item_features")[1],
+            user_features,
+            item_features,
             pairs.get("known"),
         )
     except (OSError, SafetensorError, ValueError, KeyError, TypeError, pl.exceptions.PolarsError) as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Lt, MinLen
 
 
 @dataclass(frozen=True)
@@ -17,11 +17,17 @@ class Fit:
         batch_size: samples per step over all processes: interactions, or users for a loss over users.
         lr: learning rate.
         weight_decay: decoupled weight decay of AdamW, on everything but biases.
-        schedule: of the learning rate over all steps; "cosine" falls to 0.
+        schedule: of the learning rate over the steps after the warm-up; "cosine" falls to 0.
+        warmup: first steps, in which the learning rate grows in proportion to their number; 0 for none.
         validate_every: epochs between validations.
         patience: validations without improvement before training stops, 0 for never.
         clip: largest norm of the gradient, 0 for no clipping.
         queries: users distilled per step where the hard loss is over interactions.
+        accumulate: parts that a step is computed in, one after another, to save memory; 1 is all at once.
+        ema: decay of the average over the steps of the weights, which is then what is evaluated and kept;
+            0 for the weights themselves.
+        item_init: file of vectors that the item table starts from, see :mod:`recdistill.models.item_init`; None for
+            random ones.
     """
 
     epochs: Annotated[int, Ge(1)] = 50
@@ -33,3 +39,7 @@ class Fit:
     patience: Annotated[int, Ge(0)] = 0
     clip: Annotated[float, Ge(0)] = 0.0
     queries: Annotated[int, Ge(1)] = 256
+    warmup: Annotated[int, Ge(0)] = 0
+    accumulate: Annotated[int, Ge(1)] = 1
+    ema: Annotated[float, Ge(0), Lt(1)] = 0.0
+    item_init: Annotated[str, MinLen(1)] | None = None

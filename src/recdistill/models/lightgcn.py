@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from functools import reduce
 from typing import Annotated, Any
 
 import torch
@@ -77,18 +79,40 @@ class LightGCN(FactorModel):
         return self._cache[1]
 
     def _propagate(self) -> tuple[Tensor, Tensor]:
-        x = torch.cat([self.user.weight, self.item.weight])  # [n_users + n_items, d]
+        return self.split(reduce(torch.add, self.walk()) / (self.layers + 1))
+
+    def walk(self, noise: float = 0.0) -> Iterator[Tensor]:
+        """E^0 to E^layers, each ``[n_users + n_items, d]``: the vectors of both tables, and after each step.
+
+        Args:
+            noise: length of a random shift of every vector after each step, see :func:`shifted`.
+        """
+        x = torch.cat([self.user.weight, self.item.weight])
         size = (len(x), len(x))
         graph = torch.sparse_csr_tensor(self.indptr, self.indices, self.values, size, check_invariants=False)
-        total = x
+        yield x
         for _ in range(self.layers):
             x = _Propagate.apply(graph, x)  # type: ignore[no-untyped-call]
-            total = total + x
-        mean = total / (self.layers + 1)
-        return mean[: self.schema.n_users], mean[self.schema.n_users :]
+            if noise:
+                x = shifted(x, noise)
+            yield x
+
+    def split(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows of users and of items."""
+        return x[: self.schema.n_users], x[self.schema.n_users :]
 
     def raw_factors(self) -> tuple[Tensor, Tensor]:
         return self.user.weight, self.item.weight
+
+
+def shifted(x: Tensor, noise: float) -> Tensor:
+    """Each row moved by a random vector of length ``noise`` in its own orthant: x + noise · sign(x) ⊙ r / |r|, where r
+    is uniform in [0, 1)^d.
+
+    Source: Yu et al., Are graph augmentations necessary?, SIGIR 2022, section 3.1.
+    """
+    direction = nn.functional.normalize(torch.rand_like(x), dim=-1)
+    return x + noise * x.detach().sign() * direction
 
 
 def normalised_adjacency(train: Interactions) -> Tensor:

@@ -23,7 +23,8 @@ from recdistill.errors import DivergedError, InputError
 from recdistill.evaluation.metrics import RankingMetrics
 from recdistill.models.base import RankingModel
 from recdistill.models.fit import Fit
-from recdistill.tasks.batches import RankingBatch, generator, mix
+from recdistill.modules.average import Average
+from recdistill.tasks.batches import RankingBatch, RankingEpoch, generator, mix
 from recdistill.tasks.objectives import Objective
 from recdistill.tasks.ranking import Ranking
 
@@ -45,6 +46,7 @@ class SupervisedModule(pl.LightningModule):
         first_step: optimizer steps that were made before this process, by one that stopped.
         coefficients: the factor of each term in the loss.
         queries: users whose ranking is distilled in a step.
+        average: of the model's weights, where ``fit.ema`` asks for it.
         after_step: called after each step; a callback puts itself there.
     """
 
@@ -63,6 +65,7 @@ class SupervisedModule(pl.LightningModule):
         self.seed, self.ks, self.max_steps = seed, ks, max_steps
         self.queries = 0
         self.coefficients = {objective.name: 1.0}
+        self.average = Average(model, fit.ema) if fit.ema else None
         self.position = (0, 0)
         self.first_step = 0
         self.sums: dict[str, float] = {}
@@ -95,6 +98,8 @@ class SupervisedModule(pl.LightningModule):
 
     def on_fit_start(self) -> None:
         self.train_part = self.task.to_device(self.data.train, self.device)
+        if self.average is not None:
+            self.average.to(self.device)
 
     def train_dataloader(self) -> list[int]:
         return [0]
@@ -117,9 +122,8 @@ class SupervisedModule(pl.LightningModule):
         optimizer = self.optimizers()
         assert isinstance(optimizer, LightningOptimizer)
         for step in range(done, min(plan.steps, self.max_steps or plan.steps)):
-            batch = plan.batch(step, self.global_rank, self.trainer.world_size)
             self.set_learning_rate(optimizer, epoch * plan.steps + step, self.fit_config.epochs * plan.steps)
-            for name, value in self.optimize(optimizer, batch, step).items():
+            for name, value in self.optimize(optimizer, self.parts(plan, step), step).items():
                 self.sums[name] = self.sums.get(name, 0.0) + value / plan.steps
             self.position = (epoch, step + 1)
             self.after_step()
@@ -132,22 +136,33 @@ class SupervisedModule(pl.LightningModule):
             torch.distributed.all_reduce(values)
             self.sums = dict(zip(self.sums, (values / self.trainer.world_size).tolist(), strict=True))
 
-    def optimize(self, optimizer: LightningOptimizer, batch: RankingBatch, step: int) -> dict[str, float]:
+    def parts(self, plan: RankingEpoch, step: int) -> list[RankingBatch]:
+        """This process's share of a step, cut like that of a process once more where gradients accumulate."""
+        count = self.fit_config.accumulate
+        first, world = self.global_rank * count, self.trainer.world_size * count
+        return [plan.batch(step, first + part, world) for part in range(count)]
+
+    def optimize(self, optimizer: LightningOptimizer, parts: list[RankingBatch], step: int) -> dict[str, float]:
         """One optimizer step: losses, backward, update. Gives the values of the loss and its terms."""
         # Dropout's numbers too are a function of where we are, so that a resumed run draws the same.
         seed_device(self.device, mix(self.seed, self.global_rank, self.position[0], step))
-        terms = self.loss_terms(batch)
-        loss = weighted_sum(terms, self.coefficients)
-        # One copy for all, since each is a wait for the device.
-        values = torch.stack([loss.detach(), *(term.detach() for term in terms.values())]).tolist()
-        named = dict(zip(("loss", *terms), values, strict=True))
-        if not math.isfinite(values[0]):
-            raise self.diverged(named, step, optimizer.param_groups[0]["lr"])
         optimizer.zero_grad()
-        self.manual_backward(loss)
+        named: dict[str, float] = {}
+        for part in parts:
+            terms = self.loss_terms(part)
+            loss = weighted_sum(terms, self.coefficients)
+            # One copy for all, since each is a wait for the device.
+            values = torch.stack([loss.detach(), *(term.detach() for term in terms.values())]).tolist()
+            found = dict(zip(("loss", *terms), values, strict=True))
+            if not math.isfinite(values[0]):
+                raise self.diverged(found, step, optimizer.param_groups[0]["lr"])
+            self.manual_backward(times(1 / len(parts), loss))
+            named = {name: named.get(name, 0.0) + value / len(parts) for name, value in found.items()}
         if self.fit_config.clip:
             self.clip(optimizer)
         optimizer.step()
+        if self.average is not None:
+            self.average.update()
         return named
 
     def clip(self, optimizer: LightningOptimizer) -> None:
@@ -158,9 +173,12 @@ class SupervisedModule(pl.LightningModule):
         torch.nn.utils.clip_grad_norm_(parameters, self.fit_config.clip * scale)
 
     def set_learning_rate(self, optimizer: LightningOptimizer, step: int, total: int) -> None:
-        lr = self.fit_config.lr
-        if self.fit_config.schedule == "cosine":
-            lr *= 0.5 * (1 + math.cos(math.pi * step / max(total, 1)))
+        """That of a step of ``total``: linear in the warm-up, then by the schedule."""
+        lr, warmup = self.fit_config.lr, self.fit_config.warmup
+        if step < warmup:
+            lr *= (step + 1) / warmup
+        elif self.fit_config.schedule == "cosine":
+            lr *= 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(total - warmup, 1)))
         for group in optimizer.param_groups:
             group["lr"] = lr
 
@@ -178,7 +196,16 @@ class SupervisedModule(pl.LightningModule):
         self.log_dict({f"train/{name}": value for name, value in self.sums.items()})
         self.position = (self.position[0] + 1, 0)
 
-    # Validation: the same evaluator as for every table.
+    # Validation: the same evaluator as for every table, of the averaged weights where there are any. Callbacks, such as
+    # the one that keeps the best weights, see these too: their on_validation_end comes before ours.
+
+    def on_validation_start(self) -> None:
+        if self.average is not None:
+            self.average.put_in()
+
+    def on_validation_end(self) -> None:
+        if self.average is not None:
+            self.average.take_out()
 
     def on_validation_epoch_start(self) -> None:
         self.metrics = RankingMetrics(self.data.train.n_items, self.ks).to(self.device)
@@ -200,6 +227,7 @@ class SupervisedModule(pl.LightningModule):
         self.share_sums()
         checkpoint["recdistill"] = {
             "position": list(self.position), "sums": dict(self.sums), "global_step": self.trainer.global_step,
+            "average": dict(self.average.values) if self.average is not None else {},
         }  # fmt: skip
         checkpoint.pop("loops", None)
 
@@ -213,6 +241,8 @@ class SupervisedModule(pl.LightningModule):
         own = checkpoint["recdistill"]
         self.position, self.sums = (own["position"][0], own["position"][1]), dict(own["sums"])
         self.first_step = own["global_step"]
+        if self.average is not None:
+            self.average.values = dict(own["average"])
 
 
 def seed_device(device: torch.device, seed: int) -> None:

@@ -23,6 +23,7 @@ from recdistill.errors import InputError
 from recdistill.export.bundle import load_model, model_info, save_model
 from recdistill.models.base import FactorModel
 from recdistill.models.build import instantiate
+from recdistill.models.item_init import content_of
 from recdistill.runs.store import Store
 from recdistill.stages import tune
 from recdistill.stages.compress import compress
@@ -129,7 +130,7 @@ class Line:
         return {
             "data": self.data_folder.name, "precision": self.cfg["trainer"].get("precision", "32-true"),
             "max_steps": self.max_steps, "seed": self.cfg["seed"], "ks": self.cfg["evaluation"]["ks"],
-            "monitor": self.cfg["evaluation"]["metric"], **depends_on,
+            "monitor": self.cfg["evaluation"]["metric"], **given_vectors(depends_on), **depends_on,
         }  # fmt: skip
 
     def spec(self, title: str, folder: Path, **more: Any) -> FitSpec:
@@ -273,6 +274,17 @@ class Line:
     def last(self) -> Path:
         """The end of the line: the compressed student, or the student."""
         return self.compressed[-1][1] if self.compressed else self.student
+
+
+def given_vectors(depends_on: dict[str, Any]) -> dict[str, Any]:
+    """The content of the files that item tables start from, which their paths alone do not tell.
+
+    Raises:
+        InputError: there is no such file.
+    """
+    nodes = [depends_on.get("node"), *depends_on.get("choices", ())]
+    files = sorted({str(file) for node in nodes if node and (file := (node.get("fit") or {}).get("item_init"))})
+    return {"item_init": [content_of(file, "fit.item_init") for file in files]} if files else {}
 
 
 def merged(node: dict[str, Any], changes: dict[str, Any], key: str = "alone") -> dict[str, Any]:

@@ -22,6 +22,7 @@ from recdistill.export.packing import Codec
 from recdistill.models.base import ClosedFormModel, RankingModel
 from recdistill.models.build import build, instantiate
 from recdistill.models.fit import Fit
+from recdistill.models.item_init import initialise_items
 from recdistill.modules.checkpoints import LAST, AtomicCheckpointIO, Checkpointer, KeepBest, Stopped
 from recdistill.modules.distillation import DistillationModule
 from recdistill.modules.progress import History, Progress
@@ -113,6 +114,8 @@ def starting_point(spec: FitSpec, data: Dataset) -> tuple[Compressed, bool]:
     if spec.init is None:
         torch.manual_seed(mix(spec.seed, 0x1417))
         model = build(spec.node["net"], data.schema)
+        if file := (spec.node.get("fit") or {}).get("item_init"):
+            initialise_items(model, file, data.items[: data.train.n_items], f"{spec.role}.fit.item_init")
         model.bind(data.train)
         return Compressed(model, spec.node["net"]), False
     from safetensors.torch import load_file
@@ -215,6 +218,9 @@ def finish(trainer: pl.Trainer, module: SupervisedModule) -> list[dict[str, floa
     module.cpu()
     if best.weights:
         module.model.load_state_dict(best.weights)
+    elif module.average is not None:  # nothing was validated
+        module.average.to(module.device)
+        module.average.put_in()
     return history.rows
 
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from recdistill.data.csr import Csr
 from recdistill.data.interactions import Interactions
+from recdistill.tasks.sampling import Proposal, Sampler, Uniform
 
 GOLDEN = 0x9E3779B97F4A7C15  # 2^64 / golden ratio, as in splitmix64: neighbouring inputs give unrelated seeds
 
@@ -42,27 +42,36 @@ class RankingBatch:
         user: int64 ``[B]``.
         item: int64 ``[B]``, an item of each user; empty where a sample is a user.
         negative: int64 ``[B, n]``, items that the user has not interacted with.
+        step_item: int64 ``[S]``, the items of the whole step, those of all processes.
         query: int64 ``[Q]``, users whose ranking is distilled in this step.
         weight: this process's share of the step's samples times the number of processes, so that the average
             over processes of weight times local mean is the mean over the whole step. A process for which no
             sample is left takes one at weight 0: its mean stays finite and its gradients are there to
             average.
         query_weight: the same for ``query``.
-        seed: for what a distiller draws in this step; equal on all processes.
+        seed: for what a loss draws in this step; equal on all processes.
+        proposal: the distribution of negatives; None where a sample is a user.
     """
 
     user: Tensor
     item: Tensor
     negative: Tensor
+    step_item: Tensor
     query: Tensor
     weight: float
     query_weight: float
     seed: int
+    proposal: Proposal | None
+
+
+def _span(total: int, steps: int, step: int) -> tuple[int, int]:
+    """Where one step begins and ends."""
+    return total * step // steps, total * (step + 1) // steps
 
 
 def _share(total: int, steps: int, step: int, rank: int, world: int) -> tuple[slice, float]:
     """Where one process's part of one step lies, and its weight (see :class:`RankingBatch`)."""
-    first, last = total * step // steps, total * (step + 1) // steps
+    first, last = _span(total, steps, step)
     size = last - first
     start, stop = size * rank // world, size * (rank + 1) // world
     if start == stop:
@@ -81,6 +90,7 @@ class RankingEpoch:
         query: int64 ``[steps * queries]``, users in shuffled rounds; each comes once per round.
         steps: number of batches; their sizes differ by one at most.
         seed: of this epoch.
+        proposal: the distribution of negatives; None where a sample is a user.
     """
 
     user: Tensor
@@ -89,6 +99,7 @@ class RankingEpoch:
     query: Tensor
     steps: int
     seed: int
+    proposal: Proposal | None = None
 
     def batch(self, step: int, rank: int = 0, world: int = 1) -> RankingBatch:
         here, weight = _share(self.user.numel(), self.steps, step, rank, world)
@@ -97,10 +108,12 @@ class RankingEpoch:
             user=self.user[here],
             item=self.item[here],
             negative=self.negative[here],
+            step_item=self.item[slice(*_span(self.item.numel(), self.steps, step))],
             query=self.query[there],
             weight=weight,
             query_weight=query_weight,
             seed=mix(self.seed, step),
+            proposal=self.proposal,
         )
 
 
@@ -116,41 +129,27 @@ def user_epoch(train: Interactions, *, seed: int, epoch: int, batch_size: int) -
 
 
 def ranking_epoch(
-    train: Interactions, *, seed: int, epoch: int, batch_size: int, negatives: int, queries: int
-) -> RankingEpoch:
+    train: Interactions, *, seed: int, epoch: int, batch_size: int, negatives: int, queries: int,
+    sampler: Sampler | None = None,
+) -> RankingEpoch:  # fmt: skip
     """Shuffles, draws all negatives of the epoch at once and plans which users are distilled when.
 
     Args:
         train: on the device where the batches are wanted.
         batch_size: samples per step over all processes.
-        negatives: uniform negatives per sample, 0 for none.
+        negatives: items drawn for each sample that its user has not seen, 0 for none.
         queries: users distilled per step over all processes, 0 for none.
+        sampler: gives the distribution of negatives; uniform by default.
     """
     rng = generator(train.user.device, seed, epoch)
     n = len(train)
     steps = max(1, math.ceil(n / batch_size))
     order = torch.randperm(n, generator=rng, device=rng.device)
     user, item = train.user[order], train.item[order]
-    negative = uniform_negatives(train.csr, user, negatives, train.n_items, rng)
+    proposal = (sampler or Uniform()).proposal(train)
+    negative = proposal.draw_unseen(user, negatives, rng) if negatives else user.new_empty(n, 0)
     rounds = math.ceil(steps * queries / max(train.n_users, 1))
     query = torch.cat(
         [torch.randperm(train.n_users, generator=rng, device=rng.device) for _ in range(rounds)] or [user.new_empty(0)]
     )[: steps * queries]
-    return RankingEpoch(user, item, negative, query, steps, mix(seed, epoch, 1))
-
-
-def uniform_negatives(seen: Csr, user: Tensor, count: int, n_items: int, rng: torch.Generator) -> Tensor:
-    """Items drawn uniformly from those that each user has not seen: int64 ``[len(user), count]``.
-
-    Exact, and without drawing again: of the user's unseen items the r-th is drawn, and before it lie as many
-    seen items as have at most r unseen ones before them. A user who has seen everything gets any item.
-    """
-    owner = user.unsqueeze(1).expand(-1, count)
-    unseen = n_items - seen.counts()
-    free = torch.where(unseen > 0, unseen, n_items)
-    draw = torch.randint(2**62, owner.shape, generator=rng, device=user.device) % free[owner]  # r
-    whose = torch.repeat_interleave(torch.arange(len(unseen), device=user.device), seen.counts())
-    place = torch.arange(whose.numel(), device=user.device) - seen.indptr[whose]
-    unseen_before = whose * (n_items + 1) + seen.indices - place  # ascending within and over users
-    skipped = torch.searchsorted(unseen_before, owner * (n_items + 1) + draw, right=True) - seen.indptr[owner]
-    return torch.where(unseen[owner] > 0, draw + skipped, draw)
+    return RankingEpoch(user, item, negative, query, steps, mix(seed, epoch, 1), proposal)

@@ -40,7 +40,7 @@ class Ranking:
             return user_epoch(train, seed=seed, epoch=epoch, batch_size=batch_size)
         return ranking_epoch(
             train, seed=seed, epoch=epoch, batch_size=batch_size,
-            negatives=objective.negatives, queries=queries,
+            negatives=objective.negatives * objective.sampler.candidates, queries=queries, sampler=objective.sampler,
         )  # fmt: skip
 
     def evaluate(
