@@ -63,10 +63,35 @@ def status(folder: Path, name: str) -> dict[str, object]:
     return found
 
 
+@pytest.mark.parametrize("result", ["summary.json", "grid.json"])
+def test_a_finished_run_is_not_overwritten_by_another_command(
+    cli: Cli, folder: Path, capsys: pytest.CaptureFixture[str], result: str
+) -> None:
+    assert cli("run", "seed=3", "run.name=one") == 0
+    assert cli("run", "seed=4", "run.name=one") == 0, "nothing was finished there"
+    run = folder / "work/outputs/one"
+    (run / result).write_text("{}")
+    before = {path: path.read_bytes() for path in run.iterdir()}
+    for words in (["run", "seed=5"], ["data", "seed=4"], ["run", "-m", "seed=4"]):
+        capsys.readouterr()
+        assert cli(*words, "run.name=one") == 2
+        said = capsys.readouterr().err
+        assert "made by another command: run seed=4" in said
+        assert "run.name=one_2" in said
+        assert {path: path.read_bytes() for path in run.iterdir()} == before
+    assert cli("run", "seed=4", "run.name=one") == 0, "the same command may come again"
+
+
 def test_a_run_leaves_its_folder(cli: Cli, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli("run", "seed=3", "run.name=one") == 0
     run = folder / "work/outputs/one"
-    assert sorted(p.name for p in run.iterdir()) == ["config.yaml", "run.log", "seen.txt", "status.json"]
+    assert sorted(p.name for p in run.iterdir()) == [
+        "command.json",
+        "config.yaml",
+        "run.log",
+        "seen.txt",
+        "status.json",
+    ]
     assert status(folder, "one") == {"state": "done", "error": None, "exit_code": 0, "overrides": ["seed=3"]}
     assert capsys.readouterr().out == "seed 3\n"
     assert "[recdistill] seed 3" in (run / "run.log").read_text(encoding="utf-8")

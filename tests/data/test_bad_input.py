@@ -24,9 +24,12 @@ from typing import Any
 
 import polars as pl
 import pytest
+import torch
 
 from recdistill.cli import main
+from recdistill.data.interactions import Interactions
 from recdistill.data.store import load
+from recdistill.tasks.batches import ranking_epoch
 
 HEADER = "user,item,rating,ts\n"
 ROWS = [f"u{n % 7},i{n * 5 % 11},{n % 5 + 1},{1_000_000_000 + 977 * n}" for n in range(60)]
@@ -103,7 +106,7 @@ def refuse(cli: Cli, earlier: Path) -> Refuse:
         check_message(said.err, says)
         assert traces(Path("outputs")) == before
         left = {path.name for path in Path("outputs/now").glob("*")}
-        assert left <= {"config.yaml", "run.log", "status.json"}
+        assert left <= {"config.yaml", "run.log", "status.json", "command.json"}
         assert said.seconds < 20
         return said.err
 
@@ -260,7 +263,9 @@ def test_b12_float_ids(refuse: Refuse) -> None:
 
 def test_b13_duplicate_rows(refuse: Refuse, cli: Cli) -> None:
     content = GOOD + ROWS[0] + "\n" + ROWS[0] + "\n"
-    refuse("data.filters.duplicates=error", content=content, says=("duplicates",))
+    refuse(
+        "data.filters.duplicates=error", content=content, says=("2 of 62 rows repeat an earlier one", "duplicates=drop")
+    )
     said = cli("run.root=other", content=content)
     assert "62 → 60" in said.out
     once = cli("run.root=other", "cache=other", content=GOOD)
@@ -421,6 +426,8 @@ def test_b24_user_with_one_interaction(cli: Cli) -> None:
     assert not any(name.startswith("once") for name in names)
     parts = said.report["parts"]
     assert parts["train"]["users"] - parts["test"]["users"] == 5
+    assert said.report["n_train_only"] == 5
+    assert "5 users: too few events for the split" in said.out
 
 
 def test_b25_item_only_in_the_test(cli: Cli) -> None:
@@ -429,46 +436,104 @@ def test_b25_item_only_in_the_test(cli: Cli) -> None:
     assert said.code == 0, said.err
     assert said.report["n_cold_items"] == 2
     assert said.report["parts"]["test"]["cold_items"] == 2
+    assert said.report["parts"]["test"]["cold_rows"] == 6
+    assert "2 outside train: relevant, and can't be recommended" in said.out
     data = prepared()
     cold = set(data.items[data.train.n_items :])
     assert cold == {"new0", "new1"}
 
 
 def test_b26_everything_filtered_away(refuse: Refuse) -> None:
-    says = ("min_value=4", "k_core=50", "60", "→ 0")
-    refuse("data.filters.min_value=4", "data.filters.k_core=50", content=GOOD, says=says[:3])
+    """Each filter with the rows before and after it, by hand: 24 of 60 ratings are 4 or 5, of pairs that differ."""
+    high = [row.split(",")[:2] for row in ROWS if int(row.split(",")[2]) >= 4]
+    assert len(high) == len({tuple(pair) for pair in high}) == 24
+    says = ("min_value=4: 60 rows -> 24\n", "repeats=first: 24 rows -> 24\n", "k_core=50: 24 rows -> 0\n")
+    refuse("data.filters.min_value=4", "data.filters.k_core=50", content=GOOD, says=says)
+    refuse("data.filters.min_value=6", content=GOOD, says=("min_value=6: 60 rows -> 0\n",))
 
 
-@pytest.mark.parametrize("fixed", ["user", "item"])
-@pytest.mark.parametrize("split", ["global_temporal", "leave_one_out"])
-def test_b27_one_user_or_one_item(cli: Cli, fixed: str, split: str) -> None:
+def one_for_all(fixed: str) -> str:
+    """40 events of one user, or of one item."""
     pairs = [("u", f"i{n}") if fixed == "user" else (f"u{n}", "i") for n in range(40)]
-    content = HEADER + "".join(f"{user},{item},1,{1_000_000_000 + n}\n" for n, (user, item) in enumerate(pairs))
-    said = cli(f"data/split={split}", content=content)
-    assert said.code in (0, 2), said.err
-    if said.code == 2:
-        check_message(said.err, ())
-        return
-    text = Path("outputs/now/data.json").read_text(encoding="utf-8")
-    assert "NaN" not in text
-    assert "Infinity" not in text
+    return training([f"{user},{item},1,{1_000_000_000 + n}" for n, (user, item) in enumerate(pairs)])
+
+
+def no_constant(name: str) -> None:
+    raise AssertionError(f"{name} in a result")
+
+
+def check_numbers(folder: Path) -> None:
+    """Every result in the folder is strict JSON: without NaN and infinities."""
+    files = list(folder.rglob("*.json"))
+    assert files
+    for file in files:
+        json.loads(file.read_text(encoding="utf-8"), parse_constant=no_constant)
+
+
+@pytest.mark.parametrize(
+    ("fixed", "split", "test_rows"),
+    [("user", "global_temporal", 4), ("user", "leave_one_out", 1), ("item", "global_temporal", 0)],
+)
+def test_b27_one_user_or_one_item_is_prepared(cli: Cli, fixed: str, split: str, test_rows: int) -> None:
+    said = cli(f"data/split={split}", content=one_for_all(fixed))
+    assert said.code == 0, said.err
+    check_numbers(Path("outputs/now"))
+    assert said.report["parts"]["test"]["rows"] == test_rows  # of new users nothing is known
+    assert all(word not in said.out.lower() for word in ("nan", "inf "))
+
+
+def test_b27_one_item_leaves_nothing_out_of_each_user(refuse: Refuse) -> None:
+    says = ("the split leaves no test rows", "40 rows", "data/split=random")
+    refuse("data/split=leave_one_out", content=one_for_all("item"), says=says)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("fixed", ["user", "item"])
-def test_b27_one_user_or_one_item_is_trained_on(cli: Cli, fixed: str) -> None:
-    pairs = [("u", f"i{n}") if fixed == "user" else (f"u{n}", "i") for n in range(40)]
-    content = HEADER + "".join(f"{user},{item},1,{1_000_000_000 + n}\n" for n, (user, item) in enumerate(pairs))
-    said = cli(*TINY, "evaluation.ks=[1]", "evaluation.metric=ndcg@1", "alpha=0.5", content=content, verb="run")
-    assert said.code in (0, 2), said.err
-    if said.code == 2:
-        check_message(said.err, ())
-    for file in Path("outputs/now").rglob("*.json"):
-        assert "NaN" not in file.read_text(encoding="utf-8")
+@pytest.mark.parametrize("split", ["global_temporal", "leave_one_out"])
+def test_b27_one_user_is_trained_on(cli: Cli, split: str) -> None:
+    words = ("evaluation.ks=[1]", "evaluation.metric=ndcg@1", "alpha=0.5", f"data/split={split}")
+    said = cli(*TINY, *words, content=one_for_all("user"), verb="run")
+    assert said.code == 0, said.err
+    check_numbers(Path("outputs"))
+    rows = json.loads(Path("outputs/now/summary.json").read_text(encoding="utf-8"))["rows"]
+    assert [row["metrics"]["recall@1"] for row in rows] == [0] * len(rows)  # what is left out is new: no hit
+    assert "nan" not in said.out.lower()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("split", ["global_temporal", "leave_one_out"])
+def test_b27_one_item_can_not_be_evaluated(cli: Cli, split: str) -> None:
+    words = ("evaluation.ks=[1]", "evaluation.metric=ndcg@1", "alpha=0.5", f"data/split={split}")
+    said = cli(*TINY, *words, content=one_for_all("item"), verb="run")
+    assert said.code == 2
+    check_message(said.err, ("no test part" if split == "global_temporal" else "no test rows",))
+    assert not list(Path("outputs/now").glob("summary.*"))
 
 
 def training(rows: list[str]) -> str:
     return HEADER + "\n".join(rows) + "\n"
+
+
+@pytest.mark.parametrize("everybody", [False, True])
+def test_b28_the_sampler_ends_where_a_user_has_seen_all_items(everybody: bool) -> None:
+    """An epoch's draw for 300 users and 1,000 items in a second at most; others get what they have not seen."""
+    n_users, n_items = 300, 1000
+    seen = torch.zeros(n_users, n_items, dtype=torch.bool)
+    seen[torch.arange(n_users), torch.arange(n_users) * 7 % n_items] = True
+    seen[: n_users if everybody else 1] = True
+    seen[-1] = True
+    seen[-1, 5] = everybody  # all but one: drawing again and again would take long
+    train = Interactions(*seen.nonzero().unbind(1), n_users, n_items)
+    assert len(train) > (299_000 if everybody else 2000)
+    assert train.csr.indptr[-1] == len(train)
+    start = time.monotonic()
+    epoch = ranking_epoch(train, seed=0, epoch=0, batch_size=1024, negatives=4, queries=0)
+    assert time.monotonic() - start <= 1
+    assert epoch.negative.shape == (len(train), 4)
+    assert ((epoch.negative >= 0) & (epoch.negative < n_items)).all()
+    full = seen.all(1)
+    fresh = ~seen[epoch.user.unsqueeze(1), epoch.negative]
+    assert (fresh | full[epoch.user].unsqueeze(1)).all()
+    assert everybody or (epoch.negative[epoch.user == n_users - 1] == 5).all()
 
 
 @pytest.mark.slow
@@ -480,7 +545,9 @@ def test_b28_user_has_seen_all_items(cli: Cli, objective: str) -> None:
     words = (f"objective@teacher.objective={objective}", "evaluation.ks=[5,10]")
     said = cli(*TINY, *words, content=training(rows), verb="train")
     assert said.code == 0, said.err
-    assert said.seconds < 15
+    data = prepared()
+    assert int(data.train.csr.counts().max()) == data.train.n_items == 30
+    assert said.seconds < 20  # of which the sampler takes at most one: see the test before
 
 
 @pytest.mark.slow
@@ -489,7 +556,10 @@ def test_b29_one_item_with_nearly_all_rows(cli: Cli) -> None:
     rows += [f"u{n},i{n % 15},1,{1_000_000_000 + 90 * n}" for n in range(30)]
     said = cli(*TINY, "evaluation.ks=[5,10]", content=training(rows), verb="train")
     assert said.code == 0, said.err
-    assert said.seconds < 15
+    assert said.seconds < 20
+    data = prepared()
+    assert int((data.items[data.train.item.numpy()] == "hit").sum()) > 0.9 * len(data.train)
+    check_numbers(Path("outputs"))
 
 
 def test_ids_and_names_are_printed_escaped(refuse: Refuse) -> None:

@@ -69,7 +69,7 @@ def test_the_line_of_the_readme(tmp_path: Path) -> None:
     assert isinstance(split, PerUserTemporal)
     dataset = prepare(instantiate(data.source), instantiate(data.filters), split)
     assert dataset.report["users"] == 9
-    assert dataset.manifest["split"] == {"name": "PerUserTemporal", "valid": 0.1, "test": 0.2}
+    assert dataset.manifest["split"] == {"name": "PerUserTemporal", "valid": 0.1, "test": 0.2, "seed": 0}
 
 
 def test_the_contract_imports_no_polars() -> None:

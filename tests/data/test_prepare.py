@@ -131,6 +131,26 @@ def test_duplicates_change_nothing_and_are_counted() -> None:
     assert twice.report["filters"][0]["rows"] == [2 * base.height, base.height]
 
 
+def test_keeping_the_last_repeat_leaks_time_and_says_so() -> None:
+    rows = [("a", "x", 1), ("a", "y", 2), ("b", "x", 3), ("b", "y", 4), ("a", "x", 9), ("b", "z", 10)]
+    user, item, time = zip(*rows, strict=True)
+    source = Frame(user=user, item=item, time=time)
+    honest = prepare(source, Filters(), GlobalTemporal(valid=0, test=0.3))
+    assert honest.report["leaks_time"] is False
+    assert ("a", "x") in pairs(honest, honest.train)
+    leaking = prepare(source, Filters(repeats="last"), GlobalTemporal(valid=0, test=0.3))
+    assert ("a", "x") not in pairs(leaking, leaking.train)
+    assert leaking.report["leaks_time"] is leaking.manifest["leaks_time"] is True
+    assert any("repeats=last leaks time" in text for text in leaking.report["warnings"])
+
+
+def test_values_that_look_alike_are_counted_apart() -> None:
+    values = [1.0, 1.0000001, 1.0000002, 2.0] * 3
+    source = Frame(user=list("abcdefghijkl"), item=["x"] * 12, value=values, time=list(range(12)))
+    report = prepare(source, Filters(), GlobalTemporal()).report
+    assert report["log"]["values"] == {"1": 3, "1.0000001": 3, "1.0000002": 3, "2": 3}
+
+
 def test_config_is_part_of_the_fingerprint() -> None:
     source = Synthetic(n_users=100, n_items=80, niches=8)
     prints = {

@@ -151,6 +151,13 @@ def test_a_format_of_times_gives_hour_and_weekday(tmp_path: Path) -> None:
     assert str(found.where).endswith("log.csv:3:hour")
 
 
+def test_dates_of_another_form(tmp_path: Path) -> None:
+    text = "click,site,when\n1,a,31.12.2024\n0,b,01.01.2025\n"
+    assert refused(tmp_path, text, time="when").fix == "data.time_format=%d.%m.%Y"
+    log = read(tmp_path, text, time="when", time_format="%d.%m.%Y")
+    assert log.events["time"].to_list() == [1735603200, 1735689600]
+
+
 def test_equal_times_and_values_are_warned_of(tmp_path: Path) -> None:
     log = read(tmp_path, LOG.replace("14102123", "14102100").replace("14102205", "14102100"), time="hour")
     assert log.warnings == ["all 3 times are equal: no split by time is possible"]

@@ -73,6 +73,24 @@ FOLDERS = {
         ["data=lastfm_split", "data.path={}/lastfm-hetrec/lightgcn_split"],
         ["1,880 users, 4,489 items, 52,668 rows", "train │ 42,135", "test │ 10,530", "left out: 3 × user without"],
     ),
+    "ml-100k": (
+        ["data=ml100k", "data.path={}/ml-100k"],
+        [
+            "943 users, 1,682 items, 100,000 rows",
+            "1997-09-20",
+            "1998-04-22",
+            "91,631 triples, 24 relations, 34,628 entities",
+            "items linked to the graph │ 1,598",
+        ],
+    ),
+    "citeulike-loo, topology": (
+        ["data=citeulike", "data.path={}/citeulike-loo/topology"],
+        ["5,219 users, 25,181 items, 125,580 rows", "train │ 115,142", "test │ 5,219"],
+    ),
+    "citeulike-loo, derrd": (
+        ["data=citeulike", "data.path={}/citeulike-loo/derrd"],
+        ["5,219 users, 25,181 items, 125,580 rows", "train │ 115,142", "test │ 5,219"],
+    ),
     "amazon-beauty-seq": (
         ["data=beauty", "data.path={}/amazon-beauty-seq"],
         ["22,363 users, 12,101 items, 198,502 rows", "attributes │ 637", "5 to 204 items", "test │ 22,363"],

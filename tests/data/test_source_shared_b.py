@@ -22,6 +22,10 @@ FOLDERS = {
             "review (text), summary (text)",
         ],
     ),
+    "amazon-instruments-reviews, the folder": (
+        ["data=amazon_reviews", "data.path={}/amazon-instruments-reviews"],
+        ["1,429 users, 900 items, 10,261 rows"],
+    ),
     "amazon-office-text": (
         ["data=amazon_office", "data.path={}/amazon-office-text"],
         [

@@ -84,19 +84,16 @@ def test_global_cuts(rows: list[tuple[int, int, int]], valid: float, test: float
 @given(PAIRS, st.sampled_from([0.0, 0.1, 0.45]), st.sampled_from([0.1, 0.45]))
 def test_per_user_shares(rows: list[tuple[int, int, int]], valid: float, test: float) -> None:
     assume(len({time for *_, time in rows}) > 1)
-    expected: dict[tuple[int, int, int], int] = {}
     by_user = defaultdict(list)
-    for row in rows:
-        by_user[row[0]].append(row)
+    for row, part in split(PerUserTemporal(valid, test), rows).items():
+        by_user[row[0]].append((row[2], part))
     for own in by_user.values():
-        own.sort(key=lambda row: (row[2], row[1]))
         n_test = n_valid = 0
         if len(own) >= 3:
             n_test = min(max(int(len(own) * test + 0.5), 1), len(own) - (2 if valid else 1))
             n_valid = min(max(int(len(own) * valid + 0.5), 1 if valid else 0), len(own) - 1 - n_test)
-        for place, row in enumerate(reversed(own)):
-            expected[row] = 2 if place < n_test else 1 if place < n_test + n_valid else 0
-    assert split(PerUserTemporal(valid, test), rows) == expected
+        expected = [0] * (len(own) - n_valid - n_test) + [1] * n_valid + [2] * n_test
+        assert [part for _, part in sorted(own)] == expected
 
 
 @settings(max_examples=50, deadline=None)
@@ -105,9 +102,9 @@ def test_leave_one_out(rows: list[tuple[int, int, int]]) -> None:
     assume(len({time for *_, time in rows}) > 1)
     found = split(LeaveOneOut(), rows)
     for user in {row[0] for row in rows}:
-        own = sorted((row for row in rows if row[0] == user), key=lambda row: (row[2], row[1]))
-        parts = [found[row] for row in own]
-        assert parts == ([0] * len(own) if len(own) < 3 else [0] * (len(own) - 2) + [1, 2])
+        parts = [part for _, part in sorted((row[2], found[row]) for row in rows if row[0] == user)]
+        n = len(parts)
+        assert parts == ([0] * n if n < 3 else [0] * (n - 2) + [1, 2])
 
 
 def test_leave_one_out_without_time_draws_and_says_so() -> None:
@@ -116,6 +113,22 @@ def test_leave_one_out_without_time_draws_and_says_so() -> None:
     assert "drawn at random (seed 0)" in one.note
     assert one.part.tolist() == same.part.tolist() != other.part.tolist()
     assert [one.part[:30].tolist().count(part) for part in range(3)] == [28, 1, 1]
+
+
+@pytest.mark.parametrize("method", [LeaveOneOut, PerUserTemporal, ColdUser])
+def test_events_of_one_time_are_drawn_and_counted(method: type[LeaveOneOut]) -> None:
+    """Whoever gives the smaller id to the old and popular item must not get it into training."""
+    tied = [(user, item, time) for user in range(200) for item, time in enumerate([1, 2, 3, 9, 9, 9])]
+    free = [(user, item, item) for user in range(200, 300) for item in range(6)]
+    found = method(seed=0).assign(frame(tied + free))
+    rows = [(user, item, time, part) for (user, item, time), part in zip(tied + free, found.part, strict=True)]
+    last = [sum(part == TEST for *_, time, part in rows[at::6] if time == 9) for at in (3, 4, 5)]
+    assert sum(last) >= 15
+    assert max(last) < 2 * min(last) + 10, "by their ids all would be the last item's"
+    torn = {u for u, _, t, p in rows for v, _, s, q in rows[u * 6 : u * 6 + 6] if u == v and t == s and p != q}
+    assert f"for {len(torn)} of 300 users a cut falls among events of one time" in found.note
+    other = method(seed=1).assign(frame(tied + free))
+    assert (other.part != found.part).any()
 
 
 def test_random_shares_and_seeds() -> None:
@@ -192,10 +205,10 @@ def test_cold_users(rows: list[tuple[int, int, int]], valid: float, test: float,
     assume(len({time for *_, time in rows}) > 1)
     events = frame(rows) if timed else frame(rows).drop("time")
     found = ColdUser(valid, test, known, seed=4).assign(events)
-    assert bool(found.note) is not timed
+    assert ("the log has no time" in found.note) is not timed
     by_user = defaultdict(list)
     for row, part in zip(rows, found.part.tolist(), strict=True):
-        by_user[row[0]].append((row[2], row[1], part))
+        by_user[row[0]].append((row[2], part != KNOWN, part))
     held = defaultdict(int)
     for own in by_user.values():
         parts = [part for *_, part in sorted(own)]

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import numpy as np
+import polars as pl
 import torch
 from torch import Tensor
 
 from recdistill.data.csr import Csr
+from recdistill.data.sources.synthetic import Synthetic
 from recdistill.evaluation.ranking import RankingResult, rank_all
 
 KS = [1, 5, 10, 20, 50]
@@ -31,6 +34,16 @@ def evaluate(scores: Tensor, relevant: Csr, seen: Csr | None = None, ks: Sequenc
         lambda users: scores[users], users=torch.arange(n_users), relevant=relevant,
         seen=seen or csr([], n_users), n_items=n_items, ks=ks, **kwargs,
     )  # fmt: skip
+
+
+def given_split(folder: Path) -> list[str]:
+    """A split as three files, and the words that choose it."""
+    folder.mkdir()
+    events = Synthetic(n_users=70, n_items=50, niches=6).read().events.select("user", "item")
+    draw = pl.Series(torch.rand(events.height, generator=torch.Generator().manual_seed(0)).numpy())
+    for name, low, high in (("train", 0, 0.7), ("valid", 0.7, 0.85), ("test", 0.85, 1)):
+        events.filter((draw >= low) & (draw < high)).write_csv(folder / f"{name}.csv")
+    return ["data=files", f"data.path={folder}"]
 
 
 def random_case(seed: int, *, cold: int = 0) -> tuple[Tensor, Csr, Csr]:

@@ -21,6 +21,7 @@ def make_row(name: str, role: str, value: float, size: int, **extra: Any) -> dic
         "ci": {"ndcg@10": [value - 0.008, value + 0.008]},
         "kept": None,
         "p_alone": None,
+        "p_alone_holm": extra.get("p_alone"),
         "overlap": None,
         "latency": {
             "1": {"p50_ms": size / 3e7, "p95_ms": size / 2.5e7, "p99_ms": size / 2e7},

@@ -98,3 +98,12 @@ def test_a_run_without_them_has_no_such_section(summary: Summary, summary_with: 
     out = io.StringIO()
     print_summary(summary, Console(file=out, width=100), None)
     assert beyond.HINT not in out.getvalue()
+
+
+@pytest.mark.parametrize("interval", [None, [None, None]])
+def test_a_slice_without_an_interval_has_a_dash(closer: Summary, interval: Any) -> None:
+    for row in closer["rows"]:
+        row["slices"][5]["ci"]["ndcg@10"] = interval
+    lines = text_of(beyond.sections(closer)[1].table).splitlines()
+    assert lines[2].endswith("| 0.1000<br>– |")
+    assert "None" not in run_page(closer, {})

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from recdistill.reporting import escape, figures, formats
+from recdistill.reporting import escape, figures, formats, page
 from recdistill.reporting.table import Table, summary_table
 from recdistill.reporting.write import print_summary
 
@@ -162,3 +162,17 @@ def test_another_task_has_its_own_metric(summary: dict[str, Any]) -> None:
     headings = [column.heading for column in summary_table(summary).shown]
     assert "AUC" in headings
     assert "NDCG@10" not in headings
+
+
+def test_p_is_adjusted_wherever_it_is_shown(summary: dict[str, Any]) -> None:
+    """A raw p of .03 that Holm takes above .05 is no finding, and the files have both."""
+    summary["rows"][3] |= {"p_alone": 0.03, "p_alone_holm": 0.0612}
+    printed = " ".join(_printed(summary).split())
+    assert "not significantly better than the same student trained alone" in printed
+    assert "p = .061" in printed
+    assert "Holm over 2 rows" in printed
+    for text in (formats.to_markdown(summary_table(summary)), page.run_page(summary, {})):
+        assert ".061" in text
+        assert ".030" not in text
+    student = _csv(summary_table(summary))[3]
+    assert (float(student["p_alone"]), float(student["p_alone_holm"])) == (0.03, 0.0612)

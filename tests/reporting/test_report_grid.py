@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,9 +16,11 @@ import pytest
 from scipy.stats import ttest_rel
 
 from recdistill.errors import InputError
+from recdistill.evaluation.significance import bootstrap_difference
 from recdistill.reporting import users
 from recdistill.reporting.grid import collect, finish
 from recdistill.reporting.grid_report import grid_table
+from recdistill.stages.grid import difference_p
 
 SEEDS = (1, 2, 3)
 N_USERS = 200
@@ -75,19 +79,19 @@ def _row(found: dict[str, Any], name: str, override: str = "") -> dict[str, Any]
 
 
 def test_mean_and_sd_over_seeds(grid: Path) -> None:
-    found = collect(grid)
+    found = collect(grid, difference_p)
     for distiller in ("rrd", "de"):
         means = [_values("student", distiller, seed).mean() for seed in SEEDS]
         row = _row(found, "student", distiller)
-        assert row["n_seeds"] == 3
+        assert row["n_runs"] == 3
         assert row["metrics"]["ndcg@10"]["mean"] == pytest.approx(np.mean(means), abs=1e-12)
         assert row["metrics"]["ndcg@10"]["sd"] == pytest.approx(np.std(means, ddof=1), abs=1e-12)
 
 
 def test_same_weights_are_shown_once(grid: Path) -> None:
-    found = collect(grid)
+    found = collect(grid, difference_p)
     assert [row["name"] for row in found["rows"]] == ["teacher", "alone", "student", "student"]
-    assert [row["n_seeds"] for row in found["rows"]] == [1, 3, 3, 3]
+    assert [row["n_runs"] for row in found["rows"]] == [1, 3, 3, 3]
     assert [row["trials"] for row in found["rows"]] == [1, 1, 2, 2]
     assert [row["overrides"] for row in found["rows"]] == [[], [], ["distiller=[rrd]"], ["distiller=[de]"]]
     assert found["common"] == ["data=ml1m"]
@@ -99,20 +103,40 @@ def _averaged(name: str, distiller: str) -> np.ndarray[Any, Any]:
     return means
 
 
-def test_p_is_paired_over_users_averaged_over_seeds(grid: Path) -> None:
-    found = collect(grid)
-    expected = {d: ttest_rel(_averaged("student", d), _averaged("alone", d)).pvalue for d in ("rrd", "de")}
-    for distiller, p in expected.items():
-        assert _row(found, "student", distiller)["p_alone"] == pytest.approx(p, rel=1e-9)
-    assert _row(found, "student", "rrd")["p_holm"] == pytest.approx(2 * expected["rrd"], rel=1e-9)
-    assert _row(found, "student", "de")["p_holm"] == pytest.approx(expected["de"], rel=1e-9)
+def _by_seed(name: str, distiller: str) -> np.ndarray[Any, Any]:
+    return np.stack([_values(name, distiller, seed) for seed in SEEDS])
+
+
+def test_p_knows_of_seeds_and_users(grid: Path) -> None:
+    found = collect(grid, difference_p)
+    expected = {
+        name: bootstrap_difference(_by_seed(row, name), _by_seed("alone", name), same_seeds=True).p
+        for row, name in (("student", "rrd"), ("student", "de"))
+    }
+    expected["teacher"] = bootstrap_difference(_by_seed("teacher", "rrd"), _by_seed("alone", "rrd"), same_seeds=True).p
+    for distiller in ("rrd", "de"):
+        assert _row(found, "student", distiller)["p_alone"] == pytest.approx(expected[distiller], rel=1e-9)
+    order = sorted(expected, key=lambda name: expected[name])
+    rows = {"rrd": _row(found, "student", "rrd"), "de": _row(found, "student", "de")}
+    adjusted, highest = {}, 0.0
+    for rank, name in enumerate(order):
+        highest = max(highest, min(1.0, (3 - rank) * expected[name]))
+        adjusted[name] = highest
+    for name, row in rows.items():
+        assert row["p_holm"] == pytest.approx(adjusted[name], rel=1e-9)
     assert _row(found, "alone")["p_alone"] is None
-    assert _row(found, "teacher")["p_alone"] < 0.001
+
+
+def test_p_of_one_seed_is_paired_over_users(grid: Path) -> None:
+    for job in (1, 2, 4, 5):
+        shutil.rmtree(grid / str(job))
+    expected = ttest_rel(_values("student", "rrd", 1), _values("alone", "rrd", 1)).pvalue
+    assert _row(collect(grid, difference_p), "student", "rrd")["p_alone"] == pytest.approx(expected, rel=1e-9)
 
 
 def test_kept_is_a_ratio_of_means_with_its_interval(grid: Path) -> None:
     ours, teacher = _averaged("student", "rrd"), _values("teacher", "rrd", 1)
-    kept = _row(collect(grid), "student", "rrd")["kept"]
+    kept = _row(collect(grid, difference_p), "student", "rrd")["kept"]
     assert kept["value"] == pytest.approx(ours.mean() / teacher.mean(), rel=1e-12)
     rng = np.random.default_rng(1)
     drawn = rng.integers(0, N_USERS, (2000, N_USERS))
@@ -122,7 +146,7 @@ def test_kept_is_a_ratio_of_means_with_its_interval(grid: Path) -> None:
 
 
 def test_failed_jobs_are_rows_and_the_exit_code(grid: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert finish(grid) == 0
+    assert finish(grid, difference_p) == 0
     overrides = ["data=ml1m", "distiller=[de]", "seed=4"]
     _finish_job(
         grid / "6",
@@ -131,7 +155,7 @@ def test_failed_jobs_are_rows_and_the_exit_code(grid: Path, capsys: pytest.Captu
     _finish_job(grid / "7", {"state": "failed", "error": "loss is NaN", "exit_code": 3, "overrides": overrides})
     (grid / "8").mkdir()
     capsys.readouterr()
-    assert finish(grid) == 3
+    assert finish(grid, difference_p) == 3
     printed = capsys.readouterr().out
     assert "6 of 9 jobs finished, 3 failed" in printed
     assert "warning" not in printed
@@ -147,11 +171,22 @@ def test_failed_jobs_are_rows_and_the_exit_code(grid: Path, capsys: pytest.Captu
     assert json.loads((grid / "grid.json").read_text())["n_failed"] == 3
 
 
+def test_what_the_data_warn_of_is_in_every_output(grid: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = grid / "0" / "summary.json"
+    summary = json.loads(file.read_text())
+    summary["data"]["report"] = {"warnings": ["LeaveOneOut leaks time"]}
+    file.write_text(json.dumps(summary))
+    assert finish(grid, difference_p) == 0
+    assert "data: LeaveOneOut leaks time" in capsys.readouterr().out
+    assert "data: LeaveOneOut leaks time" in (grid / "report.html").read_text()
+    assert json.loads((grid / "grid.json").read_text())["data_warnings"] == ["LeaveOneOut leaks time"]
+
+
 def test_all_jobs_means_the_failed_ones_too(grid: Path) -> None:
     (grid / "7").mkdir()
-    assert collect(grid)["common"] == ["data=ml1m"]
+    assert collect(grid, difference_p)["common"] == ["data=ml1m"]
     _finish_job(grid / "6", {"state": "failed", "error": "x", "exit_code": 2, "overrides": ["data=csv", "seed=1"]})
-    found = collect(grid)
+    found = collect(grid, difference_p)
     assert found["common"] == []
     assert "All jobs:" not in grid_table(found).caption
     assert _row(found, "student", "rrd")["overrides"] == ["data=ml1m", "distiller=[rrd]"]
@@ -160,40 +195,40 @@ def test_all_jobs_means_the_failed_ones_too(grid: Path) -> None:
 def test_a_job_that_says_done_without_figures_has_failed(grid: Path) -> None:
     (grid / "0" / "summary.json").write_text("{")
     (grid / "1" / "summary.json").unlink()
-    assert [job["exit_code"] for job in collect(grid)["failed"]] == [1, 1]
+    assert [job["exit_code"] for job in collect(grid, difference_p)["failed"]] == [1, 1]
 
 
 def test_a_failed_seed_does_not_double_the_shared_rows(grid: Path) -> None:
     _finish_job(grid / "5", {"state": "failed", "error": "x", "exit_code": 3, "overrides": []})
-    found = collect(grid)
-    assert [row["n_seeds"] for row in found["rows"]] == [1, 3, 3, 2]
+    found = collect(grid, difference_p)
+    assert [row["n_runs"] for row in found["rows"]] == [1, 3, 3, 2]
     assert _row(found, "alone")["trials"] == 1
 
 
 def test_all_jobs_failed(tmp_path: Path) -> None:
     _finish_job(tmp_path / "0", {"state": "failed", "error": "x", "exit_code": 4, "overrides": ["seed=1"]})
-    assert finish(tmp_path) == 4
+    assert finish(tmp_path, difference_p) == 4
     assert (tmp_path / "report.html").is_file()
 
 
 def test_a_single_seed_without_users_keeps_its_own_test(grid: Path) -> None:
     for path in grid.rglob("per_user.parquet"):
         path.unlink()
-    row = _row(collect(grid), "student", "rrd")
+    row = _row(collect(grid, difference_p), "student", "rrd")
     assert row["p_alone"] is row["kept"] is None
     for number in (1, 2, 4, 5):
         for file in sorted((grid / str(number)).rglob("*"), reverse=True):
             file.unlink() if file.is_file() else file.rmdir()
         (grid / str(number)).rmdir()
-    row = _row(collect(grid), "student", "rrd")
+    row = _row(collect(grid, difference_p), "student", "rrd")
     assert row["p_alone"] == 0.0002
     assert row["kept"]["value"] == 0.3812 / 0.4093
 
 
 def test_outputs_agree_and_fit(grid: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "100")
-    finish(grid)
-    row = _row(collect(grid), "student", "rrd")
+    finish(grid, difference_p)
+    row = _row(collect(grid, difference_p), "student", "rrd")
     lines = [line for line in capsys.readouterr().out.splitlines() if not line.startswith("report:")]
     assert max(map(len, lines)) <= 100
     mean = f"{row['metrics']['ndcg@10']['mean']:.4f}"
@@ -210,12 +245,70 @@ def test_outputs_agree_and_fit(grid: Path, capsys: pytest.CaptureFixture[str], m
 
 def test_no_jobs_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no jobs of a grid"):
-        collect(tmp_path)
+        collect(tmp_path, difference_p)
+
+
+def _as_folds(grid: Path) -> None:
+    """The jobs are folds of one seed, each with users that the others lack."""
+    for job in range(6):
+        file = grid / str(job) / "summary.json"
+        summary, fold = json.loads(file.read_text()), job % 3 + 1
+        summary["overrides"][-1] = f"data.split.fold={fold}"
+        summary["seed"] = 7
+        summary["data"]["manifest"] = {"split": {"fold": fold}}
+        for row in summary["rows"]:
+            row["weights_hash"] += f"fold{fold}"
+            users_file = grid / str(job) / row["folder"] / "per_user.parquet"
+            pl.read_parquet(users_file).filter(pl.col("user") % 5 != fold).write_parquet(users_file)
+        file.write_text(json.dumps(summary))
+        (grid / str(job) / "status.json").write_text(json.dumps({"state": "done", "overrides": summary["overrides"]}))
+
+
+def _over_folds(name: str, distiller: str) -> np.ndarray[Any, Any]:
+    """Each user's mean over the folds that have it, by a plain loop."""
+    found = []
+    for user in range(N_USERS):
+        own = [_values(name, distiller, fold)[user] for fold in SEEDS if user % 5 != fold]
+        found.append(sum(own) / len(own))
+    return np.array(found)
+
+
+def test_folds_are_repetitions_and_no_rivals(grid: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _as_folds(grid)
+    assert finish(grid, difference_p) == 0
+    found = collect(grid, difference_p)
+    assert found["n_configs"] == 2
+    assert [(row["name"], row["n_runs"], row["trials"], row["folds"]) for row in found["rows"]] == [
+        ("teacher", 3, 1, [1, 2, 3]), ("alone", 3, 1, [1, 2, 3]),
+        ("student", 3, 2, [1, 2, 3]), ("student", 3, 2, [1, 2, 3]),
+    ]  # fmt: skip
+    row = _row(found, "student", "rrd")
+    means = [json.loads((grid / str(job) / "summary.json").read_text())["rows"][2]["metrics"] for job in range(3)]
+    values = [mean["ndcg@10"] for mean in means]
+    assert row["metrics"]["ndcg@10"] == {
+        "mean": pytest.approx(np.mean(values)), "sd": pytest.approx(np.std(values, ddof=1)), "values": values,
+    }  # fmt: skip
+    expected = ttest_rel(_over_folds("student", "rrd"), _over_folds("alone", "rrd")).pvalue
+    assert row["p_alone"] == pytest.approx(expected, rel=1e-9)
+    said = capsys.readouterr().out
+    assert "folds" in said
+    assert "over folds" in re.sub(r"\s+", " ", said)
+    assert "paired t-test" in said
+
+
+def test_means_over_different_folds_are_not_paired(grid: Path) -> None:
+    _as_folds(grid)
+    summary = json.loads((grid / "0" / "summary.json").read_text())
+    summary["rows"] = [row for row in summary["rows"] if row["role"] != "alone"]
+    (grid / "0" / "summary.json").write_text(json.dumps(summary))
+    row = _row(collect(grid, difference_p), "student", "rrd")
+    assert row["n_runs"] == 3
+    assert row["p_alone"] is row["gain"] is None
 
 
 def test_identical_users_have_p_one() -> None:
-    frame = pl.DataFrame({"user": [1, 2, 3], "value": [0.1, 0.5, 0.9]})
-    assert users.paired_p(frame, frame) == 1.0
+    same = np.array([[0.1, 0.5, 0.9]])
+    assert difference_p(same, same, True) == 1.0
 
 
 def test_holm_against_a_worked_example() -> None:

@@ -262,6 +262,22 @@ def test_facts_are_flat_and_readable() -> None:
     }
 
 
+def test_the_files_read_as_a_person_would() -> None:
+    log = {"rows": 31900, "users": 2000, "items": 1500, "values": {"1": 900, "4.5": 31000}, "times": [0, 1713513245]}
+    report = {"log": log, "features": {"item": {"genre": "multi", "price": "numeric"}}, "time_unit": "s"}
+    assert data_facts({"report": report})[0][1] == [
+        ("in the files", "2,000 users, 1,500 items, 31,900 rows"),
+        ("values", "1: 900, 4.5: 31,000"),
+        ("times", "1970-01-01 00:00:00 UTC to 2024-04-19 07:54:05 UTC"),
+        ("item features", "genre (multi), price (numeric)"),
+    ]
+    assert data_facts({"report": {"log": {"rows": 7, "values": [-1.5, 20.0], "times": [3, 9]}}})[0][1] == [
+        ("in the files", "7 rows"),
+        ("values", "-1.5 to 20"),
+        ("times", "3 to 9"),
+    ]
+
+
 def test_data_reads_as_a_person_would() -> None:
     split, cuts = {"name": "GlobalTemporal", "valid": 0.1, "test": 0.1}, {"valid": 1713513245}
     both = {"source": "a.csv", "split": split, "leaks_time": False, "cut_times": cuts}

@@ -12,6 +12,7 @@ from recdistill.reporting import formats
 from recdistill.reporting.grid import collect
 from recdistill.reporting.page import run_page
 from recdistill.reporting.table import summary_table
+from recdistill.stages.grid import difference_p
 
 Make = Callable[..., dict[str, Any]]
 
@@ -48,5 +49,5 @@ def test_a_grid_adds_up_its_configurations(summary_with: Make, tmp_path: Path) -
         (tmp_path / str(number) / "summary.json").write_text(json.dumps(summary))
         status = {"state": "done", "overrides": summary["overrides"]}
         (tmp_path / str(number) / "status.json").write_text(json.dumps(status))
-    found = {row["name"]: row["trials"] for row in collect(tmp_path)["rows"]}
+    found = {row["name"]: row["trials"] for row in collect(tmp_path, difference_p)["rows"]}
     assert found == {"teacher": 1, "teacher-int8": 1, "alone": 1, "student": 8, "popularity": 12}

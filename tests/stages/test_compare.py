@@ -19,6 +19,8 @@ from stage_kit import tree
 
 from recdistill.cli import main
 from recdistill.evaluation.significance import bootstrap_difference, bootstrap_mean
+from recdistill.reporting.grid import collect
+from recdistill.stages.grid import difference_p
 
 N = 400
 USERS = [f"{i:03}" for i in range(N)]
@@ -74,7 +76,7 @@ def test_one_run_is_compared_row_by_row(capsys: pytest.CaptureFixture[str]) -> N
     found = compared("runs/one")
     teacher, alone, small = found["lines"]
     assert [line["name"] for line in found["lines"]] == ["teacher", "student alone", "quantize"]
-    assert [line["verdict"] for line in found["lines"]] == ["reference", "worse", "worse"]
+    assert [line["verdict"] for line in found["lines"]] == ["reference", "worse (1 seed)", "worse (1 seed)"]
     assert teacher["value"] == pytest.approx(values(0, 1).mean(), abs=1e-15)
     assert (teacher["low"], teacher["high"]) == bootstrap_mean(values(0, 1))[1:]
     expected = stats.ttest_rel(values(-0.02, 1), values(0, 1)).pvalue
@@ -101,7 +103,7 @@ def test_runs_that_differ_by_their_seed_are_one_line(capsys: pytest.CaptureFixtu
     assert (first["detail"], second["detail"]) == ("alpha=0.5", "alpha=0.9")
     assert first["seeds"] == second["seeds"] == [1, 2, 3]
     a, b = (np.stack([values(shift, seed) for seed in (1, 2, 3)]) for shift in (-0.02, -0.021))
-    assert first["by_seed"] == pytest.approx(a.mean(1), abs=1e-15)
+    assert first["by_run"] == pytest.approx(a.mean(1), abs=1e-15)
     assert first["sd"] == pytest.approx(a.mean(1).std(ddof=1))
     expected = bootstrap_difference(b, a, same_seeds=True)
     assert second["p"] == second["p_bootstrap"] == pytest.approx(expected.p, abs=1e-12)
@@ -124,7 +126,8 @@ def test_metrics_models_and_references_can_be_chosen(capsys: pytest.CaptureFixtu
     words = ["one", "two", "compare.metric=recall@20"]
     found = compared(*words, "compare.models=[quantize,student alone]", "compare.against=3")
     assert [(line["name"], line["verdict"]) for line in found["lines"]] == [
-        ("quantize", "worse"), ("student alone", "worse"), ("quantize", "reference"), ("student alone", "worse"),
+        ("quantize", "worse (1 seed)"), ("student alone", "worse (1 seed)"), ("quantize", "reference"),
+        ("student alone", "worse (1 seed)"),
     ]  # fmt: skip
     assert found["lines"][0]["value"] == pytest.approx(2 * values(-0.02, 1).mean())
     assert compared(*words, "compare.against=two")["against"] == 2
@@ -147,7 +150,7 @@ def test_metrics_models_and_references_can_be_chosen(capsys: pytest.CaptureFixtu
 def test_of_an_error_less_is_better(capsys: pytest.CaptureFixture[str]) -> None:
     make_run(Path("one"))
     found = compared("one", "compare.metric=rmse")
-    assert [line["verdict"] for line in found["lines"]] == ["reference", "better", "better"]
+    assert [line["verdict"] for line in found["lines"]] == ["reference", "better (1 seed)", "better (1 seed)"]
     assert f"{100 * values(0, 1).mean():.4f} [" in capsys.readouterr().out
 
 
@@ -281,6 +284,105 @@ def test_a_grid_is_its_jobs_and_a_job_that_failed_is_said() -> None:
     assert "grid/4 is left out: loss is NaN" in found["notes"]
     again = compared("grid", "grid/0", "grid")
     assert again["lines"] == found["lines"]
+
+
+def test_a_verdict_on_one_seed_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    """Seeds of a closed form don't vary, so nothing tells how far the one seed of a network is off."""
+    for seed in (1, 2, 3):
+        make_run(Path(f"exact{seed}"), seed, "a")
+        if seed > 1:
+            shutil.copytree("exact1/models", f"exact{seed}/models", dirs_exist_ok=True)
+    make_run(Path("trained"), 1, "b", shift=0.02)
+    found = compared("exact1", "exact2", "exact3", "trained")
+    assert [line["verdict"] for line in found["lines"]] == ["reference", "better (1 seed)"]
+    screen = capsys.readouterr().out
+    assert "1 better" in screen
+    assert "one seed only, so it is about these weights" in " ".join(screen.split())
+    for file in (Path("out/compare.md"), Path("out/compare.csv")):
+        assert "better (1 seed)" in file.read_text().replace("\\", "")
+    make_run(Path("trained2"), 2, "b", shift=0.02)
+    found = compared("exact1", "exact2", "exact3", "trained", "trained2")
+    assert found["lines"][1]["verdict"] in ("better", "noise")
+
+
+def make_fold(name: str, fold: int, recipe: str, seed: int = 1, **change: Any) -> Path:
+    """A run on one fold, whose test part lacks every fifth user, others in each fold."""
+    manifest = {
+        "source_fingerprint": "s", "filters": {"min": 1}, "split": {"kind": "KFold", "fold": fold, "folds": 3},
+        "parts": {"train": f"t{fold}", "test": f"u{fold}"},
+    } | change.pop("manifest", {})  # fmt: skip
+    data = {"name": "toy", "fingerprint": f"d{fold}", "manifest": manifest}
+    overrides = (f"recipe={recipe}", f"seed={seed}", f"data.split.fold={fold}")
+    run = make_run(Path(name), 10 * seed + fold, recipe, overrides, data=data, **change)
+    summary = json.loads((run / "summary.json").read_text())
+    summary["seed"] = seed
+    for row in summary["rows"]:
+        file = run / row["folder"] / "per_user.parquet"
+        frame = pl.read_parquet(file).filter(pl.col("user").cast(pl.Int64) % 5 != fold)
+        frame.write_parquet(file)
+        row["metrics"]["ndcg@10"] = frame["ndcg@10"].mean()
+    (run / "summary.json").write_text(json.dumps(summary))
+    return run
+
+
+def over_folds(shift: float, seed: int) -> np.ndarray[Any, Any]:
+    """Each user's mean over the folds that have it, by a plain loop."""
+    found = []
+    for user in range(N):
+        own = [values(shift, 10 * seed + fold)[user] for fold in (1, 2, 3) if user % 5 != fold]
+        found.append(sum(own) / len(own))
+    return np.array(found)
+
+
+@pytest.mark.parametrize("seeds", [(1,), (1, 2)])
+def test_folds_are_one_line_and_agree_with_their_grid(
+    seeds: tuple[int, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    jobs = [(seed, fold, shift) for shift in (-0.02, -0.03) for seed in seeds for fold in (1, 2, 3)]
+    for job, (seed, fold, shift) in enumerate(jobs):
+        make_fold(f"grid/{job}", fold, f"r{shift}", seed, shift=shift)
+    found = compared("grid")
+    first, second = found["lines"]
+    assert (first["detail"], second["detail"]) == ("recipe=r-0.02", "recipe=r-0.03")
+    assert first["folds"] == [1, 2, 3] * len(seeds)
+    assert found["n_users"] == N
+    a, b = (np.stack([over_folds(shift, seed) for seed in seeds]) for shift in (-0.02, -0.03))
+    assert second["difference"]["value"] == pytest.approx((b - a).mean(), abs=1e-12)
+    expected = stats.ttest_rel(b[0], a[0]).pvalue
+    if len(seeds) > 1:
+        expected = bootstrap_difference(b, a, same_seeds=True).p
+    assert second["p"] == pytest.approx(expected, rel=1e-9)
+    assert second["verdict"].startswith("worse")
+    assert ("folds" if len(seeds) == 1 else "runs") in capsys.readouterr().out
+
+    grid = {(row["name"], *row["overrides"]): row for row in collect(Path("grid"), difference_p)["rows"]}
+    for line, recipe in ((first, "r-0.02"), (second, "r-0.03")):
+        row = grid["quantize", f"recipe={recipe}"]
+        assert row["metrics"]["ndcg@10"]["mean"] == pytest.approx(line["value"], abs=1e-12)
+        assert row["metrics"]["ndcg@10"]["sd"] == pytest.approx(line["sd"], abs=1e-12)
+        models = ["student alone", "quantize"]
+        folders = [f"grid/{job}" for job, (_, _, shift) in enumerate(jobs) if f"r{shift}" == recipe]
+        against = compared(*folders, f"compare.models={json.dumps(models)}")["lines"][1]
+        assert row["p_alone"] == pytest.approx(against["p"], rel=1e-9)
+        assert row["gain"] == pytest.approx(against["value"] - compared(*folders)["lines"][1]["value"], abs=1e-12)
+
+
+def test_folds_that_are_not_of_one_cross_validation(capsys: pytest.CaptureFixture[str]) -> None:
+    one = str(make_fold("one", 1, "r"))
+    for name, manifest in (
+        ("source", {"source_fingerprint": "other"}), ("filters", {"filters": {"min": 5}}),
+        ("deal", {"split": {"kind": "KFold", "fold": 2, "folds": 5}}),
+        ("fixed", {"split": {"kind": "Given"}}),
+    ):  # fmt: skip
+        make_fold(name, 2, "r", manifest=manifest)
+        assert main(["compare", one, name]) == 2
+        assert f"one and {name} were made on different data" in capsys.readouterr().err
+    make_fold("two", 2, "r")
+    make_fold("rival", 1, "x")
+    assert main(["compare", one, "two", "rival"]) == 2
+    said = capsys.readouterr().err
+    assert "rival and one have different folds" in said
+    assert "recdistill run -m data.split.fold=1,2,..." in said
 
 
 def test_a_run_that_says_nothing_new_is_left_out() -> None:

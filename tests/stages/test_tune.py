@@ -21,7 +21,7 @@ from recdistill.data.store import load as load_data
 from recdistill.errors import InputError
 from recdistill.evaluation.ranking import rank_all
 from recdistill.models.linear import EASE
-from recdistill.stages.tune import TRIALS, changed, combinations, dotted, search, stated, trials
+from recdistill.stages.tune import TRIALS, changed, combinations, dotted, edges, search, stated, trials, write_trials
 
 Cli = Callable[..., int]
 NODE: dict[str, Any] = {
@@ -131,7 +131,7 @@ def test_e13_the_five_baselines_are_one_word_away(cli: Cli, tmp_path: Path, caps
     assert cli("run", "baselines=standard", *QUICK, "run.name=a", "+teacher.trials=7", "compression=[quantize]") == 0
     text, run = capsys.readouterr().out, tmp_path / "outputs/a"
     rows = rows_of(run)
-    grids = {"popularity": 1, "item_knn": 12, "ease": 5, "ials": 6, "bpr_mf": 4}
+    grids = {"popularity": 1, "item_knn": 12, "ease": 5, "ials": 12, "bpr_mf": 4}
     assert {name for name, row in rows.items() if row["role"] == "baseline"} == set(grids)
     assert {name: rows[name]["trials"] for name in grids} == grids
     assert rows["student alone"]["trials"] == rows["student distilled"]["trials"] == rows["quantize"]["trials"] == 1
@@ -175,6 +175,18 @@ def test_the_best_on_the_validation_part_is_the_row(cli: Cli, tmp_path: Path) ->
 
     kept = load_file(models(Path("outputs/cache"), "tune")[0] / "model.safetensors")["weight"]
     torch.testing.assert_close(kept, hashes[found["chosen"]])
+
+
+@pytest.mark.parametrize(
+    ("values", "best", "expected"),
+    [([1, 2, 3], 1, ["a"]), ([1, 2, 3], 3, ["a"]), ([3, 1, 2], 2, []), ([1, 2], 1, []), (["x", "y", "z"], "x", []),
+     ([False, True, 2], True, [])],
+)  # fmt: skip
+def test_a_best_value_at_the_edge_is_named(tmp_path: Path, values: list[Any], best: Any, expected: list[str]) -> None:
+    scores = [float(value is best) for value in values]
+    said = write_trials(tmp_path, {"a": values}, scores, "ndcg@10")
+    assert ("at the edge of what was tried: a" in said) is bool(expected)
+    assert edges(tmp_path) == expected
 
 
 def given_files(folder: Path) -> list[str]:

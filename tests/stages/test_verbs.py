@@ -142,15 +142,18 @@ def test_the_command_is_the_one_that_was_typed(cli: Cli) -> None:
     assert command.endswith("alpha=0.3 run.name=typed")
 
 
-def test_a_second_run_into_a_folder_leaves_no_old_models(cli: Cli) -> None:
+def test_a_second_run_into_a_folder_is_the_same_or_refused(cli: Cli) -> None:
     assert cli("run", "compression=[quantize]", "run.name=again") == 0
-    assert Path("outputs/again/models/quantize").is_dir()
-    assert cli("run", "alpha=0", "run.name=again") == 0
-    summary = json.loads(Path("outputs/again/summary.json").read_text())
-    assert sorted(path.name for path in Path("outputs/again/models").iterdir()) == sorted(
-        Path(row["folder"]).name for row in summary["rows"]
-    )
-    assert any("alpha=0" in note for note in summary["notes"])
+    run = Path("outputs/again")
+    before = (run / "summary.json").read_bytes()
+    assert cli("run", "alpha=0", "run.name=again") == 2
+    assert (run / "summary.json").read_bytes() == before
+    (run / "models/left_over").mkdir()
+    assert cli("run", "compression=[quantize]", "run.name=again") == 0
+    rows = json.loads((run / "summary.json").read_text())["rows"]
+    assert {path.name for path in (run / "models").iterdir()} == {Path(row["folder"]).name for row in rows}
+    assert cli("run", "alpha=0", "run.name=other") == 0
+    assert any("alpha=0" in note for note in json.loads(Path("outputs/other/summary.json").read_text())["notes"])
 
 
 def test_a_cache_that_cannot_be_made_is_no_bug_of_ours(cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:

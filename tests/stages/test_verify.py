@@ -95,6 +95,18 @@ def test_e24_what_a_result_says_of_itself(made: Path, monkeypatch: pytest.Monkey
     shutil.rmtree(made / "outputs/numbers")
 
 
+def test_e15_p_is_adjusted_over_the_rows_that_are_tested() -> None:
+    """Holm by its definition: the largest of the smaller ones' multiples, at most 1."""
+    rows = json.loads(Path("outputs/one/summary.json").read_text())["rows"]
+    ps = {row["name"]: row["p_alone"] for row in rows if row["p_alone"] is not None}
+    assert set(ps) == {row["name"] for row in rows} - {"student alone"}
+    for row in rows:
+        below = [p for p in ps.values() if row["name"] in ps and p <= ps[row["name"]]]
+        multiples = [p * sum(other >= p for other in ps.values()) for p in below]
+        assert row["p_alone_holm"] == (pytest.approx(min(1.0, max(multiples))) if below else None)
+        assert row["n_cold_items"] == 0
+
+
 @pytest.mark.parametrize("run", ["one", "file"])
 def test_e24_verify_agrees_and_touches_nothing(run: str, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = state(home)
@@ -120,7 +132,7 @@ def leaves(value: Any, key: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, .
         yield key, value
 
 
-FREE = {"latency", "train_seconds", "trials"}  # measured once, not recomputed
+FREE = {"latency", "train_seconds", "trials"}  # measured once; trials is a whole number or no summary
 
 
 def test_e24_every_edited_number_is_found(capsys: pytest.CaptureFixture[str]) -> None:
@@ -139,11 +151,12 @@ def test_e24_every_edited_number_is_found(capsys: pytest.CaptureFixture[str]) ->
     file.write_text(json.dumps(summary))
     assert main(["verify", "outputs/one"]) == 2
     both = capsys.readouterr()
-    assert f"{len(edited) + 1} of" in both.out
+    count = int(re.search(r"(\d+) of \d+ checks", both.out)[1])  # type: ignore[index]
+    assert len(edited) + 1 <= count <= len(edited) + 5  # the tables and the page show some of them
     assert "data report: rows" in both.out
     for key in ("metrics.ndcg@10", "ci.ndcg@10.0", "kept.value"):
         assert f"{row['name']}: {key}" in re.sub(r"\s+", " ", both.out)
-    assert f"not verified: {len(edited) + 1} things do not agree" in both.err
+    assert f"not verified: {count} things do not agree" in both.err
 
 
 @pytest.mark.parametrize(
@@ -155,7 +168,24 @@ def test_e24_every_edited_number_is_found(capsys: pytest.CaptureFixture[str]) ->
         (lambda s: s["rows"][-1]["metrics"].pop("ndcg@10"), "quantize: metrics.ndcg@10"),
         (lambda s: s["rows"][-1].update(p_alone=None), "quantize: p_alone"),
         (lambda s: s["rows"][-1].update(weights_hash="0"), "quantize: weights"),
-        (lambda s: s["rows"].pop(), "rows and models"),
+        (lambda s: s["rows"].pop(), "quantize: row"),
+        (lambda s: s["rows"].append(s["rows"][0]), "order of rows"),
+        (lambda s: s["rows"].append(s["rows"][0] | {"name": "better"}), "better: row"),
+        (lambda s: s["rows"].reverse(), "order of rows"),
+        (lambda s: s["rows"][2].update(name="tiny teacher"), "tiny teacher: row"),
+        (lambda s: s["rows"][2].update(role="baseline"), "teacher int4: role"),
+        (lambda s: s["rows"][2].update(label="MF d=2"), "teacher int4: label"),
+        (lambda s: s["rows"][2].update(trials=7), "teacher int4: trials"),
+        (lambda s: s["rows"][2].update(folder=s["rows"][1]["folder"]), "teacher int4: weights"),
+        (lambda s: s["rows"][2].update(p_alone_holm=0.001), "teacher int4: p_alone_holm"),
+        (lambda s: s["rows"][2].update(n_cold_items=1), "teacher int4: n_cold_items"),
+        (lambda s: s["rows"][2].update(award="best"), "teacher int4: award"),
+        (lambda s: s["rows"][2].pop("tie_rate"), "teacher int4: tie_rate"),
+        (lambda s: s.update(award="best"), "key award"),
+        (lambda s: s["data"].update(award="best"), "key data.award"),
+        (lambda s: s["data"].update(name="ml-20m"), "data name"),
+        (lambda s: s.update(recipe_hash="0"), "recipe hash"),
+        (lambda s: s.update(notes=["checked by all"]), "notes"),
         (lambda s: s.update(seed=4), "one: seed"),
         (lambda s: s.update(config_hash="0"), "config hash"),
         (lambda s: s.update(split_hash="0"), "split hash"),
@@ -170,6 +200,120 @@ def test_e24_an_edited_summary_is_found(
     edit(Path("outputs/one/summary.json"), change)
     assert main(["verify", "outputs/one"]) == 2
     assert said in capsys.readouterr().err
+
+
+def swap_names(summary: Any) -> None:
+    """Two rows, each with the other's name, in the right order of names."""
+    rows = summary["rows"]
+    rows[1]["name"], rows[2]["name"] = rows[2]["name"], rows[1]["name"]
+    rows[1], rows[2] = rows[2], rows[1]
+
+
+def test_e24_swapped_names_are_found(capsys: pytest.CaptureFixture[str]) -> None:
+    edit(Path("outputs/one/summary.json"), swap_names)
+    assert main(["verify", "outputs/one"]) == 2
+    assert "one: teacher int8: folder" in capsys.readouterr().err
+    models = Path("outputs/one/models")
+    for old, new in (("teacher_int8", "x"), ("teacher_int4", "teacher_int8"), ("x", "teacher_int4")):
+        (models / old).rename(models / new)
+
+    def follow(summary: Any) -> None:
+        for row in summary["rows"][1:3]:
+            row["folder"] = f"models/{row['name'].replace(' ', '_')}"
+
+    edit(Path("outputs/one/summary.json"), follow)
+    assert main(["report", "report.run=outputs/one"]) == 0
+    assert main(["verify", "outputs/one"]) == 2
+    assert "one: teacher int8: bits" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("file", ["summary.csv", "table.md", "table.tex", "report.html"])
+def test_e24_an_edited_table_is_found(file: str, capsys: pytest.CaptureFixture[str]) -> None:
+    path = Path("outputs/one") / file
+    value = f"{json.loads(Path('outputs/one/summary.json').read_text())['rows'][0]['metrics']['ndcg@10']:.4f}"
+    text = path.read_text()
+    assert value in text
+    for other in (text.replace(value, "0.9999", 1), text + " ", None):
+        path.unlink() if other is None else path.write_text(other)
+        assert main(["verify", "outputs/one"]) == (0 if other == text + " " and file == "report.html" else 2)
+        said = capsys.readouterr()
+        assert "not checked:" in said.out
+    assert f"one: {file}" in said.err
+
+
+def test_e24_charts_may_differ_and_nothing_else_of_the_page(capsys: pytest.CaptureFixture[str]) -> None:
+    """They depend on what is installed; a chart can't hide a table."""
+    page = Path("outputs/one/report.html")
+    text = page.read_text()
+    assert "<svg" in text
+    page.write_text(re.sub(r"<svg.*?</svg>", "<svg></svg>", text, flags=re.S))
+    assert main(["verify", "outputs/one"]) == 0
+    page.write_text(text.replace("<h2>Results</h2>", "<h2>Results</h2><svg></svg>"))
+    assert main(["verify", "outputs/one"]) == 2
+    assert "report.html" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with two baselines, one of them tuned."""
+    home = tmp_path_factory.mktemp("tuned")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(home)
+        patch.setattr(sys, "argv", ["recdistill"])
+        tune = "baselines.ease.tune={net.l2:[10.0,100.0]}"
+        words = words_of(("seed=3", "distiller=none", "baselines=[ease,popularity]", tune))
+        assert main(["run", *words, "run.name=tuned"]) == 0
+    return home
+
+
+def test_e24_baselines_are_those_of_the_config(
+    tuned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fresh() -> Path:
+        shutil.rmtree(tmp_path / "again", ignore_errors=True)
+        shutil.copytree(tuned, tmp_path / "again", ignore=shutil.ignore_patterns("cache"))
+        return Path("outputs/tuned")
+
+    (tmp_path / "again").mkdir()
+    run = fresh()
+    monkeypatch.chdir(tmp_path / "again")
+    assert main(["verify", "outputs/tuned"]) == 0
+    capsys.readouterr()
+
+    def refused() -> str:
+        assert main(["verify", "outputs/tuned"]) == 2
+        monkeypatch.chdir(tmp_path)
+        fresh()
+        monkeypatch.chdir(tmp_path / "again")
+        return capsys.readouterr().err
+
+    edit(run / "summary.json", lambda s: s["rows"].pop())
+    shutil.rmtree(run / "models/popularity")
+    assert "popularity: row" in refused()
+
+    edit(run / "summary.json", lambda s: s["rows"][-2].update(trials=1))
+    assert "ease: trials" in refused()
+
+    edit(run / "summary.json", lambda s: s["rows"][-2].update(trials=1))
+    (run / "models/ease/trials.json").unlink()
+    assert "ease: trials of its grid" in refused()
+
+    (run / "models/ease/trials.json").write_text('{"values": 3}')
+    assert "ease: trials" in refused()
+
+    # The two change places, folders and all.
+    (run / "models/ease").rename(run / "models/x")
+    (run / "models/popularity").rename(run / "models/ease")
+    (run / "models/x").rename(run / "models/popularity")
+
+    def exchange(summary: Any) -> None:
+        ease, popularity = summary["rows"][-2:]
+        for row, name in ((ease, "popularity"), (popularity, "ease")):
+            row.update(name=name, folder=f"models/{name}")
+        summary["rows"][-2:] = [popularity, ease]
+
+    edit(run / "summary.json", exchange)
+    assert "ease: model" in refused()
 
 
 def test_e24_an_edited_config_is_found(capsys: pytest.CaptureFixture[str]) -> None:
@@ -211,6 +355,9 @@ def test_e24_other_weights_with_all_hashes_put_right_are_found(capsys: pytest.Ca
 def test_e24_an_edited_value_of_a_user_is_found(capsys: pytest.CaptureFixture[str]) -> None:
     file = Path("outputs/file/models/teacher/per_user.parquet")
     frame = pl.read_parquet(file)
+    frame.with_columns(award=pl.lit(1.0)).write_parquet(file)
+    assert main(["verify", "outputs/file"]) == 2
+    assert "teacher: column award" in capsys.readouterr().err
     user = frame["user"][5]
     hidden = pl.when(pl.col("user") == user).then(pl.col("ndcg@10") + 1e-6).otherwise(pl.col("ndcg@10"))
     frame.with_columns(hidden.alias("ndcg@10")).write_parquet(file)
@@ -318,6 +465,7 @@ def test_a_hostile_model_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_other_versions_are_said_and_do_not_fail(capsys: pytest.CaptureFixture[str]) -> None:
     edit(Path("outputs/one/summary.json"), lambda s: s["versions"].update(torch="1.0", numpy="1.0"))
+    assert main(["report", "report.run=outputs/one"]) == 0
     assert main(["verify", "outputs/one"]) == 0
     assert "note: other versions: torch 1.0 there," in capsys.readouterr().out
 

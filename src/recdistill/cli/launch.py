@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import os
@@ -13,15 +14,18 @@ from typing import Any
 import hydra
 
 from recdistill.cli import preflight
-from recdistill.cli.job import STAGES, STATUS_FILE, Job, outcomes
+from recdistill.cli.job import STAGES, STATUS_FILE, Job, outcomes, rank
 from recdistill.cli.words import ARGUMENTS, Words
 from recdistill.config import compose
 from recdistill.config.diagnose import CONFIG_NAME
 from recdistill.config.locate import Sources, find_sources
 from recdistill.config.overrides import quoted
+from recdistill.config.secrets import redact
 from recdistill.errors import EXIT_BUG, EXIT_OK, InputError, ResourceError
 
 GRID = "recdistill.stages.grid"
+COMMAND_FILE = "command.json"
+FINISHED = ("summary.json", "grid.json")
 WITHOUT_FOLDER = ("check", "report", "compare", "verify", "download")  # no run: no folder, log or status is left behind
 
 
@@ -42,6 +46,7 @@ def launch(words: Words) -> int:
     folder = claim_folder(resolved["run"]["root"], resolved["run"]["name"], keep=named)
     flags = ["--multirun"] if grid else []
     kept = [text for text in words.overrides if not text.startswith("run.name=")]
+    _record_command(folder, {"verb": verb, "grid": grid, "overrides": sorted(redact(text) for text in kept)})
     _hand_over([*flags, *kept, quoted("run.name", folder.name_in_root)], Job(verb, sources, grid), sources)
     return _grid_code(folder.path, verb) if grid else _single_code(folder.path)
 
@@ -93,6 +98,27 @@ def claim_folder(root: str, name: str, *, keep: bool) -> Folder:
     if not os.access(path, os.W_OK | os.X_OK):
         raise _not_writable(path, "permission denied")
     return Folder(path, chosen)
+
+
+def _record_command(folder: Folder, command: dict[str, Any]) -> None:
+    """Writes down what the folder is for; the same command may come again, to go on or to be repeated.
+
+    Raises:
+        InputError: a finished run or grid of another command lies there.
+    """
+    record = folder.path / COMMAND_FILE
+    finished = [name for name in FINISHED if (folder.path / name).is_file()]
+    with contextlib.suppress(OSError, ValueError):
+        earlier = json.loads(record.read_text(encoding="utf-8"))
+        if finished and earlier != command:
+            raise InputError(
+                f"a finished run lies in {folder.path}",
+                where="run.name",
+                why=f"it was made by another command: {' '.join([earlier['verb'], *earlier['overrides']])}",
+                fix=f"run.name={folder.name_in_root}_2, or delete that folder",
+            )
+    if rank() == 0:
+        record.write_text(json.dumps(command, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _not_writable(path: Path, why: str) -> ResourceError:

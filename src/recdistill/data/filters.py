@@ -206,11 +206,15 @@ def _among(all_codes: Codes, kept: Codes) -> np.ndarray[Any, np.dtype[np.bool_]]
     return alive[all_codes]
 
 
+_OFF = {"after": "null", "before": "null", "min_value": "null", "duplicates": "drop", "repeats": "first", "k_core": "0"}
+
+
 def _all_gone(steps: list[dict[str, Any]]) -> InputError:
     counts = "\n".join("{filter}: {rows[0]} rows -> {rows[1]}".format(**step) for step in steps)
+    worst = max(steps, key=lambda step: step["rows"][0] - step["rows"][1])["filter"].partition("=")[0]
     return InputError(
         "the filters leave nothing",
         where="data.filters",
         why=counts,
-        fix="loosen the one that took the most, such as data.filters.k_core=0",
+        fix=f"loosen the one that took the most: data.filters.{worst}={_OFF[worst]}",
     )

@@ -13,6 +13,7 @@ from recdistill.data.interactions import Interactions
 from recdistill.data.parts import NO_HISTORY
 from recdistill.data.sources.base import RawLog
 from recdistill.data.sources.counts import rows_by_part
+from recdistill.data.splits import GlobalTemporal
 
 FEW_USERS = 100
 MANY_COLD = 0.2
@@ -55,7 +56,7 @@ def _values(values: pl.Series) -> dict[str, int] | list[Any]:
     histogram = values.value_counts().sort("value")
     if histogram.height > _FEW_VALUES:
         return [values.min(), values.max()]
-    return {f"{value:g}": count for value, count in histogram.iter_rows()}
+    return {repr(value).removesuffix(".0"): count for value, count in histogram.iter_rows()}
 
 
 def popularity(train: Interactions) -> dict[str, Any]:
@@ -142,7 +143,9 @@ def table_warnings(report: dict[str, Any], split_replaced: bool) -> list[str]:
 
 def _split_warnings(report: dict[str, Any], replaced: bool) -> list[str]:
     split, found = report["split"]["name"], []
-    if report["leaks_time"]:
+    if report["leaks_time"] and split == GlobalTemporal.__name__:
+        found.append("data.filters.repeats=last leaks time: a later repeat takes an earlier event out of training")
+    elif report["leaks_time"]:
         found.append(f"{split} leaks time: models are trained on events later than those they are tested on")
     if report["leaks_time"] is None:
         found.append("the split was given: whether it leaks time is not known")

@@ -63,7 +63,8 @@ def origin(source: Source, filters: Filters, split: Split, assignment: Assignmen
         "source_fingerprint": source.fingerprint(),
         "filters": filters.settings(),
         "split": split.settings(),
-        "leaks_time": split.leaks_time,
+        # Under repeats=last, a later repeat takes an earlier event out of training.
+        "leaks_time": True if split.leaks_time is False and filters.repeats == "last" else split.leaks_time,
         "cut_times": assignment.cuts,
         "split_note": assignment.note,
     }

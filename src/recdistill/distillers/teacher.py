@@ -83,6 +83,9 @@ class StoredTeacher(FrozenTeacher):
     Args:
         folder: where they are.
 
+    Attributes:
+        data: fingerprint of the data set that they are of, "" where it is unknown.
+
     Raises:
         InputError: there are no signals, or they do not match their hash.
     """
@@ -101,6 +104,7 @@ class StoredTeacher(FrozenTeacher):
                 where=str(folder / SIGNALS),
                 fix=f"remove the folder {folder} and run again: they are computed anew",
             )
+        self.data: str = info.get("data", "")
         self.n_items: int = info["n_items"]
         self.tensors: dict[str, Tensor] = load_file(folder / SIGNALS)
         self.dim = self.tensors["item_factors"].shape[1] if "item_factors" in self.tensors else 0
@@ -139,11 +143,17 @@ class _StoredView:
         return self.tensors["item_factors"][items]
 
 
-def compute_signals(model: RankingModel, train: Interactions, needs: Needs, folder: Path, chunk: int = 1024) -> None:
+def compute_signals(
+    model: RankingModel, train: Interactions, needs: Needs, folder: Path, chunk: int = 1024, data: str = ""
+) -> None:
     """Writes what ``needs`` names, for all users, from the training part alone.
 
     Top lists are int32 ids and float32 scores, so that stored and live answers agree; scores of all items are
     kept as factors where the model has them and as a matrix otherwise.
+
+    Args:
+        chunk: users at a time.
+        data: fingerprint of the data set that ``train`` is of.
 
     Raises:
         InputError: a score matrix would be larger than 2 GiB, or vectors are wanted of a model that has none.
@@ -172,7 +182,7 @@ def compute_signals(model: RankingModel, train: Interactions, needs: Needs, fold
         tensors["scores"] = torch.cat(scores)
     with atomic_path(folder / SIGNALS) as temporary:
         save_file(tensors, temporary)
-    info = {"hash": file_digest(folder / SIGNALS), "needs": vars(needs), "n_items": train.n_items}
+    info = {"hash": file_digest(folder / SIGNALS), "data": data, "needs": vars(needs), "n_items": train.n_items}
     write_json(folder / SIGNALS_INFO, info)
 
 

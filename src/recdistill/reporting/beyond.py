@@ -111,8 +111,10 @@ def _slice(first: Mapping[str, Any], metric: str) -> Column:
             (each for each in row.get("slices") or [] if (each["by"], each["name"]) == (by, name)), {}
         )
         low, high = (found.get("ci") or {}).get(metric) or (None, None)
-        detail = f"[{figures.quality(low)}, {figures.quality(high)}]" if figures.known(low) else ""
-        return Cell(figures.quality((found.get("metrics") or {}).get(metric)), detail)
+        value = (found.get("metrics") or {}).get(metric)
+        none = figures.NONE if figures.known(value) else ""
+        detail = f"[{figures.quality(low)}, {figures.quality(high)}]" if figures.known(low) else none
+        return Cell(figures.quality(value), detail)
 
     return Column(f"{by}_{name}", heading, cell, lambda _: {})
 

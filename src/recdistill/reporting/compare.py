@@ -17,17 +17,18 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 MARKDOWN, CSV, JSON = FILES = ("compare.md", "compare.csv", "compare.json")
-__all__ = ["FILES", "SIGNIFICANT", "comparison_table", "lead", "print_comparison", "write_comparison"]
+ONE_SEED = " (1 seed)"  # of a verdict
+__all__ = ["FILES", "ONE_SEED", "SIGNIFICANT", "comparison_table", "lead", "print_comparison", "write_comparison"]
 
 
 def comparison_table(comparison: Mapping[str, Any]) -> Table:
     """One line a model; those of a reference have no difference."""
     metric, lines = comparison["metric"], comparison["lines"]
-    several = any(len(line["seeds"]) > 1 for line in lines)
+    several = any(len(line["by_run"]) > 1 for line in lines)
     columns = (
         Column("name", "model", _name, lambda row: {key: row[key] for key in ("number", "name")}, left=True),
         *(exact(key) for key in ("role", "label", "detail")),
-        Column("seeds", "seeds\n±sd", _seeds, _seeds_raw, terminal=several),
+        Column("seeds", f"{_repeated(comparison)}\n±sd", _seeds, _seeds_raw, terminal=several),
         Column(metric, f"{figures.metric_name(metric)}\n[95 % CI]", _value, lambda row: _value_raw(row, metric)),
         Column("difference", "difference\n[95 % CI]", _difference, _difference_raw),
         _p("p_users", "p users", terminal=False),
@@ -38,6 +39,13 @@ def comparison_table(comparison: Mapping[str, Any]) -> Table:
         Column("verdict", "verdict", _verdict, field("verdict")),
     )
     return Table(columns, tuple(lines), _caption(comparison, several))
+
+
+def _repeated(comparison: Mapping[str, Any]) -> str:
+    """What the runs of a line differ by."""
+    if len(comparison["folds"]) < 2:
+        return "seeds"
+    return "runs" if any(len(set(line["seeds"])) > 1 for line in comparison["lines"]) else "folds"
 
 
 def _verdict(row: Row) -> Cell:
@@ -85,7 +93,9 @@ def _seeds(row: Row) -> Cell:
 
 
 def _seeds_raw(row: Row) -> dict[str, Any]:
-    return {"n_seeds": len(row["seeds"]), "seeds": " ".join(map(str, row["seeds"])), "runs": " ".join(row["runs"])}
+    folds = " ".join(str(fold) for fold in row["folds"] if fold is not None)
+    seeds = {"n_runs": len(row["by_run"]), "seeds": " ".join(map(str, row["seeds"])), "folds": folds}
+    return seeds | {"runs": " ".join(row["runs"])}
 
 
 def _p_cell(key: str) -> Callable[[Row], Cell]:
@@ -97,14 +107,23 @@ def _p(key: str, heading: str, *, terminal: bool = True) -> Column:
 
 
 def _caption(comparison: Mapping[str, Any], several: bool) -> str:
-    test = "two-way bootstrap over seeds and users" if several else "paired t-test over users"
+    repeated = _repeated(comparison)
+    over = "seeds and folds" if repeated == "runs" else repeated
+    two_way = any(len(set(line["seeds"])) > 1 for line in comparison["lines"])
+    test = "two-way bootstrap over seeds and users" if two_way else "paired t-test over users"
     compared = len(comparison["lines"]) - 1
+    one = any(line["verdict"].endswith(ONE_SEED) for line in comparison["lines"])
     sentences = [
         f"Test part, all items ranked, {comparison['n_users']:,} users.",
-        *(["Mean over seeds, ±sd of their means."] if several else []),
+        f"Mean over {over}, ±sd of their means." if several else "",
+        "Tests and intervals take each user's mean over the folds where it is tested." if repeated != "seeds" else "",
         f"Difference: from line {comparison['against']}, same users. p: {test}.",
         f"Holm: adjusted over the {compared} lines that are compared." if compared > 1 else "",
         f"noise: Holm's p is {SIGNIFICANT} or more, so the two can't be told apart.",
+        "(1 seed): the line or its reference has one seed only, so it is about these weights: trained again with other"
+        " seeds, the two may be alike."
+        if one
+        else "",
     ]
     return " ".join(sentence for sentence in sentences if sentence)
 
@@ -116,7 +135,7 @@ def lead(comparison: Mapping[str, Any]) -> str:
     name = f"{reference['name']} ({reference['detail']})" if reference["detail"] else reference["name"]
     if len(lines) == 1:
         return f"There is one model only, {name}: nothing to compare it with."
-    counts = {word: sum(line["verdict"] == word for line in lines) for word in ("better", "worse", "noise")}
+    counts = {word: sum(line["verdict"].startswith(word) for line in lines) for word in ("better", "worse", "noise")}
     told = [f"{counts[word]} {word}" for word in ("better", "worse") if counts[word]]
     told += [f"{counts['noise']} not distinguishable from it"] if counts["noise"] else []
     return f"{figures.metric_name(comparison['metric'])} against {name}: {', '.join(told)}."

@@ -56,6 +56,8 @@ def _report(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield from ((f"{name} starts", moment(cut, report.get("time_unit"))) for name, cut in value.items())
         elif key == "leaks_time" and value is None:
             yield _UNKNOWN_LEAK
+        elif key == "log" and isinstance(value, Mapping):
+            yield from _log(value, report.get("time_unit"))
         elif key in _MAPPINGS and isinstance(value, Mapping):
             yield from _MAPPINGS[key](value)
         elif key == "filters" and isinstance(value, list):
@@ -71,6 +73,26 @@ def _filter(step: Mapping[str, Any]) -> tuple[str, str]:
     pairs = [(name, pair) for name, pair in step.items() if isinstance(pair, list) and len(pair) == 2]
     changed = [f"{before:,} → {after:,} {name}" for name, (before, after) in pairs if before != after]
     return f"filter {step.get('filter', '')}".strip(), ", ".join(changed) or "removed nothing"
+
+
+def _log(log: Mapping[str, Any], unit: object) -> Facts:
+    """What is in the files: sizes, the rows of each value or their range, first and last time."""
+    facts = [("in the files", ", ".join(f"{log[name]:,} {name}" for name in ("users", "items", "rows") if name in log))]
+    values, times = log.get("values"), log.get("times")
+    if isinstance(values, Mapping):
+        facts.append(("values", ", ".join(f"{value}: {count:,}" for value, count in values.items())))
+    elif values:
+        facts.append(("values", f"{values[0]:g} to {values[1]:g}"))
+    if times:
+        facts.append(("times", " to ".join(moment(time, unit) for time in times)))
+    return facts
+
+
+def _features(sides: Mapping[str, Mapping[str, str]]) -> Facts:
+    return [
+        (f"{side} features", ", ".join(f"{name} ({kind})" for name, kind in kinds.items()))
+        for side, kinds in sides.items()
+    ]
 
 
 def _reasons(label: str, counts: Mapping[str, Any]) -> Facts:
@@ -97,6 +119,7 @@ def _split(split: Mapping[str, Any]) -> Facts:
 
 
 _MAPPINGS: dict[str, Callable[[Mapping[str, Any]], Facts]] = {
+    "features": _features,
     "dropped": lambda counts: _reasons("left out", counts),
     "lost": _lost,
     "parts": _parts,

@@ -1,29 +1,51 @@
-"""A grid's jobs as one table: a row for each configuration and model, over its seeds."""
+"""A grid's jobs as one table: a row for each configuration and model, over its seeds and folds."""
 
 from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from recdistill.reporting import users
-from recdistill.reporting.jobs import Job, exit_code, read_jobs, without_seed
-from recdistill.reporting.table import DISTILLED, first
+from recdistill.reporting.jobs import Job, exit_code, fold_of, of_the_recipe, read_jobs
+from recdistill.reporting.table import first
+
+Test = Callable[[Any, Any, bool], float]
+"""Two-sided p-value of two models: values ``[S, U]`` of each, and whether their seeds are the same ones in order."""
 
 
 @dataclass
 class Group:
-    """The rows of one model in the jobs that differ only by their seed."""
+    """The rows of one model in the jobs that differ only by their seed or fold.
+
+    Attributes:
+        key: overrides of these jobs.
+        jobs: each model once.
+        repeats: all of them, those of several seeds that share one model too.
+    """
 
     key: tuple[str, ...]
     jobs: list[tuple[Job, dict[str, Any]]]
+    repeats: list[tuple[Job, dict[str, Any]]]
 
     @property
     def rows(self) -> list[dict[str, Any]]:
         return [row for _, row in self.jobs]
+
+    @property
+    def folds(self) -> list[int]:
+        return sorted({fold for job, _ in self.repeats if (fold := fold_of(job.summary)) is not None})
+
+    def files(self) -> dict[str, list[Path]]:
+        """The values of the users by seed, in the order of the seeds: one file, or one a fold."""
+        found: dict[str, list[Path]] = {}
+        for job, row in sorted(self.repeats, key=lambda repeat: str(repeat[0].summary.get("seed"))):
+            file = job.folder / str(row.get("folder") or "") / users.PER_USER
+            found.setdefault(str(job.summary.get("seed")), []).append(file)
+        return found
 
     @property
     def identity(self) -> frozenset[tuple[str, str]]:
@@ -36,8 +58,12 @@ def _rounded(row: Mapping[str, Any]) -> str:
     return str({name: f"{value:.6f}" for name, value in sorted((row.get("metrics") or {}).items())})
 
 
-def collect(folder: Path) -> dict[str, Any]:
+def collect(folder: Path, test: Test) -> dict[str, Any]:
     """Everything that ``grid.json`` holds: ``rows``, ``failed``, ``common`` overrides, counts.
+
+    Args:
+        folder: of the grid.
+        test: two-sided p-value of two models' values by seed and user.
 
     Raises:
         InputError: the folder has no jobs.
@@ -46,7 +72,7 @@ def collect(folder: Path) -> dict[str, Any]:
     metric = done[0].summary["metric"] if done else None
     common = _common([*(job.overrides for job in done), *(job["overrides"] for job in failed if job["overrides"])])
     groups = _groups(done)
-    rows = [_row(group, groups, str(metric), common) for group in _distinct(groups)]
+    rows = [_row(group, groups, str(metric), common, test) for group in _distinct(groups)]
     tried = Counter[str]()
     for row in rows:
         tried[row["name"]] += row["trials"]
@@ -62,15 +88,21 @@ def collect(folder: Path) -> dict[str, Any]:
         "common": common,
         "n_jobs": len(done) + len(failed),
         "n_failed": len(failed),
-        "n_configs": len({without_seed(job.overrides) for job in done} | _configs(failed)),
+        "n_configs": len({of_the_recipe(job.overrides) for job in done} | _configs(failed)),
         "rows": sorted(rows, key=lambda row: row["role"] not in ("teacher", "teacher_quantized", "alone")),
         "failed": failed,
         "notes": list(dict.fromkeys(note for job in done for note in job.summary.get("notes") or [])),
+        "data_warnings": list(dict.fromkeys(text for job in done for text in _of_the_data(job))),
     }
 
 
+def _of_the_data(job: Job) -> list[str]:
+    report = (job.summary.get("data") or {}).get("report") or {}
+    return list(report.get("warnings") or [])
+
+
 def _configs(failed: Sequence[Mapping[str, Any]]) -> set[tuple[str, ...]]:
-    return {without_seed(job["overrides"]) for job in failed if job["overrides"]}
+    return {of_the_recipe(job["overrides"]) for job in failed if job["overrides"]}
 
 
 def _common(overrides: Sequence[Sequence[str]]) -> list[str]:
@@ -87,9 +119,10 @@ def _one(values: Sequence[Any]) -> Any:
 def _groups(jobs: Sequence[Job]) -> list[Group]:
     found: dict[tuple[Any, ...], Group] = {}
     for job in jobs:
-        key = without_seed(job.overrides)
+        key = of_the_recipe(job.overrides)
         for row in job.summary["rows"]:
-            group = found.setdefault((key, row["name"], row.get("role")), Group(key, []))
+            group = found.setdefault((key, row["name"], row.get("role")), Group(key, [], []))
+            group.repeats.append((job, row))
             # Several seeds may share one teacher: the same weights are no second observation of it.
             known = {str(other.get("weights_hash")) for other in group.rows if other.get("weights_hash")}
             if str(row.get("weights_hash")) not in known:
@@ -113,7 +146,7 @@ def _same(group: Group, larger: Group) -> bool:
     return alike and group.identity <= larger.identity
 
 
-def _row(group: Group, groups: Sequence[Group], metric: str, common: Sequence[str]) -> dict[str, Any]:
+def _row(group: Group, groups: Sequence[Group], metric: str, common: Sequence[str], test: Test) -> dict[str, Any]:
     """One line of the grid's table."""
     row = group.rows[0]
     sharing = [other for other in groups if other.rows[0].get("role") == row.get("role") and _same(other, group)]
@@ -125,14 +158,15 @@ def _row(group: Group, groups: Sequence[Group], metric: str, common: Sequence[st
         "role": row.get("role", ""),
         "label": row.get("label") or "",
         "overrides": [text for text in group.key if text in shared and text not in common],
-        "n_seeds": len(group.rows),
+        "n_runs": len(group.rows),
+        "folds": group.folds,
         "trials": row.get("trials") or 1,
         "jobs": [job.folder.name for job, _ in group.jobs],
         "parameters": row.get("parameters"),
         "bytes": row.get("bytes"),
         "teacher_bytes": _teacher_bytes(group),
         "metrics": users.over_seeds(group.rows),
-        **_tests(group, groups, metric),
+        **_tests(group, groups, metric, test),
         # A teacher that several students share has no one student alone to be compared with.
         **({"p_alone": None, "gain": None} if _ambiguous(baselines) else {}),
         "p_holm": None,
@@ -153,19 +187,29 @@ def _teacher_bytes(group: Group) -> int | None:
     return teacher.get("bytes") if teacher else None
 
 
-def _tests(group: Group, groups: Sequence[Group], metric: str) -> dict[str, Any]:
-    """``kept`` and ``p_alone`` from the users of all seeds; a single seed falls back on its own summary."""
+def _tests(group: Group, groups: Sequence[Group], metric: str, test: Test) -> dict[str, Any]:
+    """``kept`` and ``p_alone`` from the users of all seeds; a single run falls back on its own summary."""
     role, only = group.rows[0].get("role"), group.rows[0] if len(group.rows) == 1 else {}
-    by_role = {other.rows[0].get("role"): other for other in reversed(groups) if other.key == group.key}
-    values = _users(group, metric)
-    alone, teacher = (_users(by_role[role], metric) if role in by_role else None for role in ("alone", "teacher"))
-    p = None if role == "alone" else users.paired_p(values, alone)
+    # A mean over some folds can't be paired with one over others.
+    rivals = [other for other in reversed(groups) if other.key == group.key and other.folds == group.folds]
+    by_role = {other.rows[0].get("role"): other for other in rivals}
+    p = None if role == "alone" else _p(group, by_role.get("alone"), metric, test)
+    values, teacher = _users(group, metric), _users(by_role["teacher"], metric) if "teacher" in by_role else None
     kept = None if role == "teacher" else users.kept_share(values, teacher)
     return {
         "kept": only.get("kept") if kept is None else kept,
         "gain": _gain(group, by_role.get("alone"), metric),
         "p_alone": only.get("p_alone") if p is None else p,
     }
+
+
+def _p(group: Group, alone: Group | None, metric: str, test: Test) -> float | None:
+    """Whether a model differs from the student alone, by each user's mean over the folds of a seed."""
+    if alone is None:
+        return None
+    ours, theirs = group.files(), alone.files()
+    found = users.paired_by_seed(list(ours.values()), list(theirs.values()), metric)
+    return None if found is None else test(*found, list(ours) == list(theirs))
 
 
 def _gain(group: Group, alone: Group | None, metric: str) -> float | None:
@@ -175,24 +219,23 @@ def _gain(group: Group, alone: Group | None, metric: str) -> float | None:
 
 
 def _users(group: Group, metric: str) -> Any:
-    files = [job.folder / str(row.get("folder") or "") / users.PER_USER for job, row in group.jobs]
-    return users.mean_per_user(files, metric)
+    return users.mean_per_user([file for files in group.files().values() for file in files], metric)
 
 
 def _adjust(rows: Sequence[dict[str, Any]]) -> None:
-    """Holm over everything that was distilled: a grid asks the same question many times."""
-    tested = [row for row in rows if row["role"] in DISTILLED and row["p_alone"] is not None]
+    """Holm over all rows that are tested: a grid asks the same question many times."""
+    tested = [row for row in rows if row["p_alone"] is not None]
     for row, p in zip(tested, users.holm([row["p_alone"] for row in tested]), strict=True):
         row["p_holm"] = p
 
 
-def finish(folder: Path) -> int:
+def finish(folder: Path, test: Test) -> int:
     """Writes the grid's reports, prints them and returns the exit code of the whole grid."""
     from rich.console import Console
 
     from recdistill.reporting.grid_report import print_grid, write_grid
 
-    grid = collect(folder)
+    grid = collect(folder, test)
     write_grid(folder, grid)
     print_grid(grid, Console(width=None if sys.stdout.isatty() else 100), folder)
     return exit_code(grid["failed"])

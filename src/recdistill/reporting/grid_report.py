@@ -41,7 +41,7 @@ def grid_table(grid: Mapping[str, Any]) -> Table:
         exact("role"),
         exact("label"),
         Column("overrides", "overrides", None, lambda row: {"overrides": " ".join(row["overrides"])}),
-        Column("n_seeds", "seeds\n(trials)", _seeds, _seeds_raw),
+        Column("n_runs", f"{_repeated(grid)}\n(trials)", _runs, _runs_raw),
         Column("gain", "gain", None, lambda row: {"gain_alone": row.get("gain")}),
         Column("parameters", "parameters", None, parameters_column().raw),
         size_column(),
@@ -67,12 +67,20 @@ def _name(row: Row) -> Cell:
     return Cell(row["name"], (": " if row.get("error") else ", ").join(part for part in parts if part))
 
 
-def _seeds(row: Row) -> Cell:
-    return Cell(f"{row['n_seeds']} ({row['trials']})" if "n_seeds" in row else figures.NONE)
+def _repeated(grid: Mapping[str, Any]) -> str:
+    """What the runs of a row differ by."""
+    folds = any(len(row["folds"]) > 1 for row in grid["rows"])
+    seeds = any(row["n_runs"] > max(len(row["folds"]), 1) for row in grid["rows"])
+    return "runs" if folds and seeds else "folds" if folds else "seeds"
 
 
-def _seeds_raw(row: Row) -> dict[str, Any]:
-    return {"n_seeds": row.get("n_seeds"), "trials": row.get("trials")}
+def _runs(row: Row) -> Cell:
+    return Cell(f"{row['n_runs']} ({row['trials']})" if "n_runs" in row else figures.NONE)
+
+
+def _runs_raw(row: Row) -> dict[str, Any]:
+    folds = " ".join(map(str, row.get("folds") or []))
+    return {"n_runs": row.get("n_runs"), "folds": folds, "trials": row.get("trials")}
 
 
 def _p_column(key: str, heading: str) -> Column:
@@ -93,12 +101,17 @@ def _metric_column(name: str, shown: bool, terminal: bool = True) -> Column:
 
 def _caption(grid: Mapping[str, Any]) -> str:
     users = f", {grid['n_users']:,} users" if grid["n_users"] else ""
+    over = {"runs": "seeds and folds"}.get(_repeated(grid), _repeated(grid))
+    folds = "" if over == "seeds" else " (each one's mean over the folds where it is tested)"
+    many = any(row["n_runs"] > max(len(row["folds"]), 1) for row in grid["rows"])
+    tested = sum(row["p_holm"] is not None for row in grid["rows"])
     sentences = [
         f"Test part, all items ranked{users}.",
-        "Mean ±sd over seeds; trials: how many configurations of that model were tried.",
+        f"Mean ±sd over {over}; trials: how many configurations of that model were tried.",
         "% of teacher: ratio of the means over users, the interval is over users.",
-        "p: paired t-test on each user's mean over the seeds, against the same student trained alone.",
-        "Holm: over all distilled rows.",
+        f"p: {'two-way bootstrap over seeds and users' if many else 'paired t-test over users'}{folds},"
+        " against the same student trained alone.",
+        f"Holm: over all {tested} rows that are tested.",
         *([f"All jobs: {' '.join(grid['common'])}."] if grid["common"] else []),
     ]
     return " ".join(sentences)
@@ -120,7 +133,7 @@ def grid_headline(grid: Mapping[str, Any]) -> Headline:
     better, worse = ([row for row in sure if sign * row["gain"] > 0] for sign in (1, -1))
     text = f"{len(better)} of {len(tested)} distilled models are significantly better"
     text += f" and {len(worse)} significantly worse" if worse else ""
-    return Headline(lead, [f"{text} than the same student trained alone (paired t-test per user, Holm)."])
+    return Headline(lead, [f"{text} than the same student trained alone (Holm's p)."])
 
 
 def _point_label(row: Row) -> str:
@@ -147,9 +160,9 @@ def _chart(grid: Mapping[str, Any]) -> page.Chart | None:
     return page.pareto_chart(_points(grid), grid["metric"], "Bars: ±sd over seeds.")
 
 
-def grid_page(grid: Mapping[str, Any]) -> str:
-    """The joint page: headline, table, quality against bytes."""
-    chart = _chart(grid) if grid["rows"] and charts.available() else None
+def grid_page(grid: Mapping[str, Any], *, drawn: bool = True) -> str:
+    """The joint page: headline, table, and quality against bytes unless it is not to be ``drawn``."""
+    chart = _chart(grid) if drawn and grid["rows"] and charts.available() else None
     jobs = [(f"{row['name']} {' '.join(row['overrides'])}", ", ".join(row["jobs"])) for row in grid["rows"]]
     facts = [("folder", grid["folder"]), ("overrides of all jobs", " ".join(grid["common"]) or "none")]
     return page.render(
@@ -166,7 +179,8 @@ def grid_page(grid: Mapping[str, Any]) -> str:
 
 
 def _warnings(grid: Mapping[str, Any]) -> list[str]:
-    return [f"{row['name']}: {text}" for row in grid["rows"] for text in row["warnings"]]
+    of_data = [f"data: {text}" for text in grid.get("data_warnings") or []]
+    return of_data + [f"{row['name']}: {text}" for row in grid["rows"] for text in row["warnings"]]
 
 
 def write_grid(folder: Path, grid: Mapping[str, Any]) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from recdistill.reporting import figures
-from recdistill.reporting.table import Row, first, teacher_ratio
+from recdistill.reporting.table import P_ALONE, Row, first, teacher_ratio
 
 SIGNIFICANT = 0.05
 
@@ -60,7 +60,7 @@ def _value(row: Row, metric: str) -> float | None:
 
 def _better(row: Row, alone: Row, metric: str) -> bool:
     """Higher, and significantly so where a test was made."""
-    ours, theirs, p = _value(row, metric), _value(alone, metric), row.get("p_alone")
+    ours, theirs, p = _value(row, metric), _value(alone, metric), row.get(P_ALONE)
     if ours is None or theirs is None or ours <= theirs:
         return False
     return not figures.known(p) or float(str(p)) < SIGNIFICANT
@@ -82,7 +82,7 @@ def _kept(who: str, row: Row, teacher: Row, metric: str) -> str:
 
 
 def _against(row: Row, alone: Row, metric: str) -> str:
-    p = row.get("p_alone")
+    p = row.get(P_ALONE)
     test = f", {figures.equals(p)}" if figures.known(p) else ""
     values = f"{figures.quality(_value(row, metric))} against {figures.quality(_value(alone, metric))}"
     return f"{figures.metric_name(metric)} {values}{test}"
@@ -91,7 +91,7 @@ def _against(row: Row, alone: Row, metric: str) -> str:
 def _verdict(row: Row, alone: Row, metric: str) -> str:
     """How the student compares with the same student without a teacher; goes after "is"."""
     baseline = f"than the same student trained alone ({_against(row, alone, metric)})"
-    ours, theirs, p = _value(row, metric), _value(alone, metric), row.get("p_alone")
+    ours, theirs, p = _value(row, metric), _value(alone, metric), row.get(P_ALONE)
     if ours is None or theirs is None:
         return f"neither better nor worse {baseline}: the metric is missing"
     side = "better" if ours > theirs else "worse"
@@ -102,7 +102,7 @@ def _verdict(row: Row, alone: Row, metric: str) -> str:
 
 
 def _weak_teacher(teacher: Row, alone: Row, metric: str) -> str:
-    p = teacher.get("p_alone")
+    p = teacher.get(P_ALONE)
     if (_value(teacher, metric) or 0.0) > (_value(alone, metric) or 0.0):
         extent = "not significantly better than"
     elif _below(teacher, alone, metric) and figures.known(p) and float(str(p)) < SIGNIFICANT:

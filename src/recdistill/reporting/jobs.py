@@ -11,7 +11,7 @@ from typing import Any
 from recdistill.errors import EXIT_BUG, EXIT_OK, InputError
 from recdistill.runs.atomic import read_json
 
-_SEED = re.compile(r"^\+{0,2}seed=")
+_REPETITION = re.compile(r"^\+{0,2}(seed|data\.split\.fold)=")
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,16 @@ def _read(folder: Path) -> Job | dict[str, Any]:
     return {"job": folder.name, "overrides": status.get("overrides") or [], "exit_code": code, "error": line}
 
 
-def without_seed(overrides: Sequence[str]) -> tuple[str, ...]:
-    return tuple(sorted(text for text in overrides if not _SEED.match(text)))
+def of_the_recipe(overrides: Sequence[str]) -> tuple[str, ...]:
+    """Without seed and fold: they make another repetition of a recipe, no rival to it."""
+    return tuple(sorted(text for text in overrides if not _REPETITION.match(text)))
+
+
+def fold_of(summary: Mapping[str, Any]) -> int | None:
+    """Which fold of a cross-validation a run was tested on; None where its split has none."""
+    split = ((summary.get("data") or {}).get("manifest") or {}).get("split")
+    fold = split.get("fold") if isinstance(split, dict) else None
+    return fold if isinstance(fold, int) else None
 
 
 def exit_code(failed: Sequence[Mapping[str, Any]]) -> int:

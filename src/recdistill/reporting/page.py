@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
@@ -16,6 +17,7 @@ from recdistill.reporting.table import Row, Table, first, main_metrics, summary_
 Histories = Mapping[str, Sequence[Mapping[str, Any]]]
 MAX_CURVES = 12
 INSTALL = 'pip install "recdistill[plots]"'
+NO_PLOTS = "Charts need matplotlib."  # as in the template
 
 
 @dataclass(frozen=True)
@@ -58,12 +60,12 @@ def _prose(text: object) -> str:
     return escape.visible(text).replace(" %", "\u00a0%")
 
 
-def run_page(summary: Mapping[str, Any], histories: Histories) -> str:
+def run_page(summary: Mapping[str, Any], histories: Histories | None) -> str:
     """The page of one run.
 
     Args:
         summary: ``summary.json``.
-        histories: ``history.json`` of the rows that were trained, by row name.
+        histories: ``history.json`` of the rows that were trained, by row name; None for a page without charts.
     """
     return render(
         Page(
@@ -71,13 +73,19 @@ def run_page(summary: Mapping[str, Any], histories: Histories) -> str:
             headline=headline(summary),
             table=summary_table(summary),
             more=beyond.sections(summary),
-            charts=_run_charts(summary, histories) if charts.available() else [],
+            charts=_run_charts(summary, histories) if histories is not None and charts.available() else [],
             notes=[str(note) for note in summary.get("notes") or []],
             warnings=warnings(summary),
             command=str(summary.get("command", "")),
             facts=[*data_facts(summary.get("data") or {}), ("Provenance", provenance(summary))],
         )
     )
+
+
+def without_charts(html: str) -> str:
+    """A page but for its charts, which depend on what is installed."""
+    parts = re.split(r"(?=<section)|(?<=</section>)", html)
+    return "\n".join(part.strip() for part in parts if part.strip() and "<svg" not in part and NO_PLOTS not in part)
 
 
 def warnings(summary: Mapping[str, Any]) -> list[str]:

@@ -10,6 +10,7 @@ from recdistill.reporting import figures
 
 Row = Mapping[str, Any]
 DISTILLED = ("student", "compressed")
+P_ALONE = "p_alone_holm"  # what is shown and judged by; the raw one is in the files
 
 
 @dataclass(frozen=True)
@@ -164,7 +165,7 @@ def summary_columns(summary: Mapping[str, Any]) -> tuple[Column, ...]:
         size_column(first(rows, "teacher")),
         *(_metric_column(name, True) for name in shown),
         kept_column(),
-        Column("p_alone", "p vs\nalone", _p_alone, field("p_alone")),
+        Column("p_alone", "p vs\nalone", _p_alone, lambda row: {key: row.get(key) for key in ("p_alone", P_ALONE)}),
         latency_column(),
         *(_metric_column(name, False) for name in measured if name not in shown),
         Column("overlap", "overlap", None, _overlap),
@@ -184,7 +185,7 @@ def _name(row: Row) -> Cell:
 
 
 def _p_alone(row: Row) -> Cell:
-    return Cell(figures.probability(row.get("p_alone")))
+    return Cell(figures.probability(row.get(P_ALONE)))
 
 
 def _overlap(row: Row) -> dict[str, Any]:
@@ -199,7 +200,8 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
         value = figures.quality((teacher.get("metrics") or {}).get(summary["metric"]))
         caption += f" % of teacher: {metric} by the teacher's {value}, same users and evaluator."
     if first(summary["rows"], "alone") is not None:
-        caption += " p: paired t-test per user against the same student trained alone."
+        tested = sum(row.get(P_ALONE) is not None for row in summary["rows"])
+        caption += f" p: paired t-test per user against the same student trained alone, Holm over {tested} rows."
     return Table(summary_columns(summary), tuple(summary["rows"]), caption + _clock(summary))
 
 

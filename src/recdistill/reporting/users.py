@@ -17,7 +17,7 @@ _NORMAL_95 = 1.959963984540054
 
 
 def mean_per_user(files: Sequence[Path], metric: str) -> pl.DataFrame | None:
-    """Each user's value averaged over the files (one a seed): columns ``user`` and ``value``.
+    """Each user's value averaged over those files (one a seed or fold) that have it: columns ``user`` and ``value``.
 
     ``None`` where a file is missing or lacks the metric: an average over some of the seeds would be
     paired with an average over others.
@@ -38,19 +38,26 @@ def _paired(ours: pl.DataFrame, theirs: pl.DataFrame) -> tuple[Any, Any]:
     return both["value"].to_numpy(), both["value_other"].to_numpy()
 
 
-def paired_p(ours: pl.DataFrame | None, theirs: pl.DataFrame | None) -> float | None:
-    """Two-sided paired t-test over the users of both; 1 for identical values."""
-    if ours is None or theirs is None:
-        return None
-    a, b = _paired(ours, theirs)
-    if len(a) < 2:
-        return None
-    if np.array_equal(a, b):
-        return 1.0
-    from scipy.stats import ttest_rel
+def paired_by_seed(
+    ours: Sequence[Sequence[Path]], theirs: Sequence[Sequence[Path]], metric: str
+) -> tuple[Any, Any] | None:
+    """Values ``[S, U]`` of two models, a seed a row, of the users that all seeds of both have; None without a pair.
 
-    p = float(ttest_rel(a, b).pvalue)
-    return p if math.isfinite(p) else None
+    Args:
+        ours, theirs: the files of each seed, of which there are several where there are folds.
+    """
+    found = [mean_per_user(files, metric) for files in (*ours, *theirs)]
+    frames = [frame for frame in found if frame is not None]
+    if len(frames) < len(found) or not ours or not theirs:
+        return None
+    joined = frames[0].select("user")
+    for number, frame in enumerate(frames):
+        joined = joined.join(frame.rename({"value": f"{number}"}), on="user", how="inner")
+    joined = joined.drop_nulls().sort("user")
+    if joined.height < 2:
+        return None
+    values = np.ascontiguousarray(joined.drop("user").to_numpy().T)
+    return values[: len(ours)], values[len(ours) :]
 
 
 def kept_share(ours: pl.DataFrame | None, teacher: pl.DataFrame | None) -> dict[str, float] | None:

@@ -24,15 +24,14 @@ def write_reports(folder: Path, summary: dict[str, Any]) -> None:
 
 def write_files(folder: Path, table: Table, html: str) -> None:
     """Each file whole or not at all."""
-    contents = {
-        CSV: formats.to_csv(table),
-        MARKDOWN: formats.to_markdown(table),
-        LATEX: formats.to_latex(table),
-        PAGE: html,
-    }
-    for name, text in contents.items():
+    for name, text in {**texts(table), PAGE: html}.items():
         with atomic_path(folder / name) as temporary:
             temporary.write_bytes(text.encode())
+
+
+def texts(table: Table) -> dict[str, str]:
+    """The files of a table, by name."""
+    return {CSV: formats.to_csv(table), MARKDOWN: formats.to_markdown(table), LATEX: formats.to_latex(table)}
 
 
 def print_summary(summary: Mapping[str, Any], console: Console, folder: Path | None = None) -> None:

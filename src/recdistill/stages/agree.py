@@ -59,6 +59,8 @@ def users_agree(what: str, stored: Path, found: Path) -> Iterator[Check]:
     theirs = pl.read_parquet(found).sort("user")
     names = [name for name in theirs.columns if name != "user"]
     try:
+        more = set(pl.read_parquet_schema(stored)) - set(theirs.columns)
+        yield from (Check(f"{what} column {name}", "there", "not of a run", False) for name in sorted(more))
         ours = pl.read_parquet(stored, columns=theirs.columns).sort("user")
         ours = ours.cast({"user": pl.String, **dict.fromkeys(names, pl.Float64())})
     except (OSError, pl.exceptions.PolarsError) as error:

@@ -11,8 +11,10 @@ from recdistill.config.suggest import listing
 from recdistill.errors import InputError
 from recdistill.evaluation.metrics import direction
 from recdistill.evaluation.significance import bootstrap_difference, bootstrap_mean, holm, paired_t
-from recdistill.reporting.compare import FILES, SIGNIFICANT, print_comparison, write_comparison
+from recdistill.reporting.compare import FILES, ONE_SEED, SIGNIFICANT, print_comparison, write_comparison
 from recdistill.reporting.finished import Run, finished_runs
+from recdistill.reporting.jobs import fold_of
+from recdistill.stages.grid import difference_p
 from recdistill.stages.lineup import Compared, lines_of, recipes_of, reference_of
 from recdistill.stages.summary import command_line
 
@@ -43,6 +45,7 @@ def compare(folders: Sequence[Path], cfg: dict[str, Any], console: Console) -> i
         "direction": direction(metric),
         "data": {key: runs[0].summary["data"].get(key) for key in ("name", "fingerprint")},
         "n_users": lines[0].values.shape[1],
+        "folds": sorted({fold for fold in lines[0].folds if fold is not None}),
         "against": reference + 1,
         "lines": tested(lines, reference, metric),
         "notes": [*notes, *twins, *same, *seed_notes(lines)],
@@ -72,22 +75,41 @@ def output_folder(wanted: str | None, root: Path) -> Path:
 
 
 def require_same_data(runs: Sequence[Run]) -> None:
-    """Raises InputError for runs on different data, naming two such runs and what differs."""
+    """Raises InputError for runs on different data, naming two such runs and what differs.
+
+    The folds of one cross-validation are the same data: one source, filters and split, but for which fold is tested.
+    """
+    of_fold: dict[int | None, Run] = {}
+    for run in runs:
+        other = of_fold.setdefault(fold_of(run.summary), run)
+        ours, theirs = (r.summary["data"] for r in (other, run))
+        if ours.get("fingerprint") != theirs.get("fingerprint"):
+            raise _different(other, run)
     first = runs[0]
-    for run in runs[1:]:
-        ours, theirs = (r.summary["data"] for r in (first, run))
-        if ours.get("fingerprint") == theirs.get("fingerprint"):
-            continue
-        a, b = (data.get("manifest") or {} for data in (ours, theirs))
-        parts = [f"{name} part" for name in ("train", "valid", "test")
-                 if (a.get("parts") or {}).get(name) != (b.get("parts") or {}).get(name)]  # fmt: skip
-        settings = [name for name in ("filters", "split", "features") if a.get(name) != b.get(name)]
-        raise InputError(
-            f"{first.name} and {run.name} were made on different data", where=f"{first.folder} and {run.folder}",
-            why=f"fingerprints {ours.get('fingerprint')} and {theirs.get('fingerprint')}; "
-            f"different: {', '.join([*settings, *parts]) or 'items or users'}",
-            fix="compare runs on the same data, filters and split",
-        )  # fmt: skip
+    for run in of_fold.values():
+        if run is not first and (None in of_fold or _but_for_fold(run) != _but_for_fold(first)):
+            raise _different(first, run)
+
+
+def _but_for_fold(run: Run) -> list[Any]:
+    manifest = run.summary["data"].get("manifest") or {}
+    split = {key: value for key, value in manifest["split"].items() if key != "fold"}
+    # Without a source's hash nothing says that two folds are of one log.
+    return [manifest.get("source_fingerprint", run.name), manifest.get("filters"), split]
+
+
+def _different(first: Run, second: Run) -> InputError:
+    ours, theirs = (run.summary["data"] for run in (first, second))
+    a, b = (data.get("manifest") or {} for data in (ours, theirs))
+    parts = [f"{name} part" for name in ("train", "valid", "test")
+             if (a.get("parts") or {}).get(name) != (b.get("parts") or {}).get(name)]  # fmt: skip
+    settings = [name for name in ("filters", "split", "features") if a.get(name) != b.get(name)]
+    return InputError(
+        f"{first.name} and {second.name} were made on different data", where=f"{first.folder} and {second.folder}",
+        why=f"fingerprints {ours.get('fingerprint')} and {theirs.get('fingerprint')}; "
+        f"different: {', '.join([*settings, *parts]) or 'items or users'}",
+        fix="compare runs on the same data, filters and split",
+    )  # fmt: skip
 
 
 def metric_of(runs: Sequence[Run], wanted: str | None) -> str:
@@ -112,17 +134,17 @@ def tested(lines: Sequence[Compared], reference: int, metric: str) -> list[dict[
     others = [at for at in range(len(lines)) if at != reference]
     for at in others:
         shown[at] |= _against(lines[at], lines[reference])
-    sign = 1 if direction(metric) == "max" else -1
+    theirs, sign = lines[reference], 1 if direction(metric) == "max" else -1
     for at, p in zip(others, holm([shown[at]["p"] for at in others]), strict=True):
         gain = sign * shown[at]["difference"]["value"]
-        shown[at] |= {"p_holm": p, "verdict": "noise" if p >= SIGNIFICANT else "better" if gain > 0 else "worse"}
+        verdict = ("better" if gain > 0 else "worse") + ONE_SEED * (1 in map(len, (lines[at].values, theirs.values)))
+        shown[at] |= {"p_holm": p, "verdict": "noise" if p >= SIGNIFICANT else verdict}
     shown[reference]["verdict"] = "reference"
     return shown
 
 
 def _measured(line: Compared, number: int) -> dict[str, Any]:
-    by_seed = line.values.mean(1)
-    many = len(by_seed) > 1
+    many = len(line.values) > 1
     # One seed: as in the run's own table.
     several = bootstrap_difference(line.values, 0 * line.values, same_seeds=True)
     interval = several if many else bootstrap_mean(line.values[0])
@@ -134,11 +156,12 @@ def _measured(line: Compared, number: int) -> dict[str, Any]:
         "detail": line.detail,
         "runs": [str(run.folder) for run, _ in line.found],
         "seeds": line.seeds,
-        "value": float(by_seed.mean()),
-        "sd": float(by_seed.std(ddof=1)) if many else None,
+        "folds": line.folds,
+        "value": float(line.means.mean()),
+        "sd": float(line.means.std(ddof=1)) if len(line.means) > 1 else None,
         "low": interval[1],
         "high": interval[2],
-        "by_seed": by_seed.tolist(),
+        "by_run": line.means.tolist(),
         "trials": max(int(row.get("trials") or 1) for _, row in line.found),
         **dict.fromkeys(("difference", "p", "p_users", "p_bootstrap", "p_holm")),
     }
@@ -147,12 +170,12 @@ def _measured(line: Compared, number: int) -> dict[str, Any]:
 def _against(line: Compared, reference: Compared) -> dict[str, Any]:
     """Difference, interval and both tests; with several seeds the one that knows of seeds counts."""
     ours, theirs = line.values, reference.values
-    value, low, high, p_bootstrap = bootstrap_difference(ours, theirs, same_seeds=line.seeds == reference.seeds)
-    p_users = paired_t(ours.mean(0), theirs.mean(0))
+    same_seeds = line.seeds == reference.seeds
+    value, low, high, p_bootstrap = bootstrap_difference(ours, theirs, same_seeds=same_seeds)
     return {
         "difference": {"value": value, "low": low, "high": high},
-        "p": p_bootstrap if max(len(ours), len(theirs)) > 1 else p_users,
-        "p_users": p_users,
+        "p": difference_p(ours, theirs, same_seeds),
+        "p_users": paired_t(ours.mean(0), theirs.mean(0)),
         "p_bootstrap": p_bootstrap,
     }
 

@@ -96,12 +96,17 @@ def evaluate(
 
 def require_same_data(model_folder: Path, data: Dataset) -> None:
     """Raises InputError for a model of another data set, even one with the same numbers of users and items."""
-    info = model_info(model_folder)
-    if info["data"] != data.fingerprint:
+    require_made_for(data, model_info(model_folder)["data"], "the model was", model_folder)
+
+
+def require_made_for(data: Dataset, made_for: str, what: str, where: Path) -> None:
+    """Raises InputError where ``made_for``, the fingerprint that something carries, is not that of ``data``."""
+    if made_for != data.fingerprint:
         raise InputError(
-            "the model was made for another data set", where=str(model_folder),
-            why=f"its data are {info['data'] or 'unknown'}, these are {data.fingerprint}",
-            fix="evaluate and distil with the data, filters and split that it was trained on",
+            f"{what} made for another data set", where=str(where),
+            why=f"its data are {made_for or 'unknown'}, these are {data.fingerprint}",
+            fix="evaluate and distil with the data, filters and split that it was trained on, "
+            f"or remove {where} and run again",
         )  # fmt: skip
 
 

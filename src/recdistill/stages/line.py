@@ -27,6 +27,7 @@ from recdistill.models.item_init import content_of
 from recdistill.runs.store import Store
 from recdistill.stages import tune
 from recdistill.stages.compress import compress
+from recdistill.stages.evaluate import require_same_data
 from recdistill.stages.launch import launch, processes
 from recdistill.stages.training import TRAINING_PARTS, FitSpec
 from recdistill.tasks.ranking import Ranking
@@ -193,13 +194,17 @@ class Line:
     @cached_property
     def signals(self) -> Path | None:
         """The teacher's answers, computed once; None where the teacher is asked live."""
+        require_same_data(self.teacher, self.data)
         check_needs(load_model(self.teacher, self.data.train), self.data.train, self.needs)
         if self.cfg["signals"] == "live":
             return None
-        depends_on = {"teacher": self.teacher.name, "data": self.data_folder.name, "needs": vars(self.needs)}
+        depends_on = {
+            "format": 2, "teacher": self.teacher.name, "data": self.data_folder.name, "needs": vars(self.needs),
+        }  # fmt: skip
 
         def make(folder: Path) -> None:
-            compute_signals(load_model(self.teacher, self.data.train), self.data.train, self.needs, folder)
+            teacher, data = load_model(self.teacher, self.data.train), self.data
+            compute_signals(teacher, data.train, self.needs, folder, data=data.fingerprint)
 
         return self.store.obtain("signals", depends_on, make, "signals")
 

@@ -1,4 +1,4 @@
-"""The lines of a comparison: a model over the seeds of its recipe, with its values by user."""
+"""The lines of a comparison: a model over the seeds and folds of its recipe, with its values by user."""
 
 from __future__ import annotations
 
@@ -14,19 +14,21 @@ from recdistill.config.suggest import did_you_mean, listing, nearest
 from recdistill.errors import InputError
 from recdistill.evaluation.significance import Array
 from recdistill.reporting.finished import Run
-from recdistill.reporting.jobs import without_seed
+from recdistill.reporting.jobs import fold_of, of_the_recipe
 from recdistill.stages.evaluate import PER_USER
 
 END_OF_LINE = ("compressed", "student", "alone")
+Found = Sequence[tuple[Run, dict[str, Any]]]
+"""Run and row of each seed and fold."""
 _OF_PLACE = ("run.", "cache=", "logger", "checkpoint.", "recommend.", "report.")
 
 
 @dataclass
 class Recipe:
-    """Runs that differ by their seed alone.
+    """Runs that differ by their seed, or the fold of a cross-validation, alone.
 
     Attributes:
-        runs: one a seed.
+        runs: one a seed and fold.
         detail: what tells it from the other recipes: overrides, or the names of the runs.
     """
 
@@ -35,7 +37,7 @@ class Recipe:
 
     @property
     def overrides(self) -> set[str]:
-        kept = [{o for o in without_seed(run.summary.get("overrides") or ()) if not o.startswith(_OF_PLACE)}
+        kept = [{o for o in of_the_recipe(run.summary.get("overrides") or ()) if not o.startswith(_OF_PLACE)}
                 for run in self.runs]  # fmt: skip
         return set.intersection(*kept)
 
@@ -44,24 +46,26 @@ class Recipe:
         return ", ".join(run.name for run in self.runs)
 
     def rows(self, name: str) -> list[tuple[Run, dict[str, Any]]]:
-        """Run and row of each seed, in the order of the seeds, so that two recipes can be paired by them."""
-        runs = sorted(self.runs, key=lambda run: str(_seed(run)))
+        """Run and row of each seed and fold, in their order, so that two recipes can be paired by them."""
+        runs = sorted(self.runs, key=lambda run: [str(part) for part in _repetition(run)])
         return [(run, row) for run in runs for row in run.summary["rows"] if row["name"] == name]
 
 
 @dataclass
 class Compared:
-    """One line: a model over the seeds of its recipe.
+    """One line: a model over the seeds and folds of its recipe.
 
     Attributes:
-        found: run and row of each seed.
+        found: run and row of each seed and fold.
         detail: of its recipe.
-        values: the metric by seed and user, ``[S, U]``.
+        values: the metric by seed and user, ``[S, U]``; over folds, a user's mean over those where it is tested.
+        means: the metric of each run.
     """
 
     found: list[tuple[Run, dict[str, Any]]]
     detail: str
     values: Array
+    means: Array
 
     @property
     def row(self) -> dict[str, Any]:
@@ -75,18 +79,22 @@ class Compared:
     def seeds(self) -> list[Any]:
         return [_seed(run) for run, _ in self.found]
 
+    @property
+    def folds(self) -> list[int | None]:
+        return [fold_of(run.summary) for run, _ in self.found]
+
 
 def recipes_of(runs: Iterable[Run]) -> tuple[list[Recipe], list[str]]:
-    """The runs by what they have in common but their seed, and a note on each that says nothing new.
+    """The runs by what they have in common but seed and fold, and a note on each that says nothing new.
 
-    A second run with the same seed starts a second line, unless it has the same weights: then it is left out.
+    A second run with the same seed and fold starts a second line, unless it has the same weights: then it is left out.
     """
     found: dict[tuple[str, int], Recipe] = {}
     notes = []
     for run in runs:
         recipe = str(run.summary.get("recipe_hash") or run.summary.get("config_hash") or run.folder)
         rivals = [found[key] for key in found if key[0] == recipe]
-        same_seed = [other for rival in rivals for other in rival.runs if _seed(other) == _seed(run)]
+        same_seed = [other for rival in rivals for other in rival.runs if _repetition(other) == _repetition(run)]
         if twin := next((other for other in same_seed if _weights(other) == _weights(run)), None):
             notes.append(f"{run.name} is {twin.name} once more (recipe, seed and weights): left out")
         else:
@@ -98,6 +106,10 @@ def recipes_of(runs: Iterable[Run]) -> tuple[list[Recipe], list[str]]:
 
 def _seed(run: Run) -> Any:
     return run.summary.get("seed")
+
+
+def _repetition(run: Run) -> tuple[Any, int | None]:
+    return _seed(run), fold_of(run.summary)
 
 
 def _weights(run: Run) -> list[Any]:
@@ -132,9 +144,31 @@ def lines_of(recipes: Sequence[Recipe], wanted: Any, metric: str) -> tuple[list[
             if key in lines:
                 notes.append(f"{name} of {recipe.names} has the same weights as that of {_runs(lines[key])}: one line")
                 continue
-            values, users = _load(found, metric, users)
-            lines[key] = Compared(found, recipe.detail, values)
+            _require_same_folds(found, next((line.found for line in lines.values()), found))
+            values, means, users = _load(found, metric, users)
+            lines[key] = Compared(found, recipe.detail, values, means)
     return list(lines.values()), notes
+
+
+def _require_same_folds(found: Found, first: Found) -> None:
+    """Raises InputError for a mean over some folds that would be compared with one over others."""
+    wanted = next(iter(_folds_by_seed(first).values()))
+    for folds in (*_folds_by_seed(first).values(), *_folds_by_seed(found).values()):
+        if folds != wanted:
+            raise InputError(
+                f"{found[0][0].name} and {first[0][0].name} have different folds",
+                where=f"{first[0][0].folder} and {found[0][0].folder}",
+                why=f"a model was tested on the folds {listing(map(str, wanted))}, another or another seed of it on"
+                f" {listing(map(str, folds))}",
+                fix="run each recipe and seed on the same folds: recdistill run -m data.split.fold=1,2,...",
+            )  # fmt: skip
+
+
+def _folds_by_seed(found: Found) -> dict[Any, list[int | None]]:
+    folds: dict[Any, list[int | None]] = {}
+    for run, _ in found:
+        folds.setdefault(_seed(run), []).append(fold_of(run.summary))
+    return folds
 
 
 def _runs(line: Compared) -> str:
@@ -163,24 +197,38 @@ def _names(recipe: Recipe, recipes: Sequence[Recipe], wanted: Any) -> list[str]:
 
 
 def _load(
-    found: Sequence[tuple[Run, dict[str, Any]]], metric: str, users: tuple[Path, pl.Series] | None
-) -> tuple[Array, tuple[Path, pl.Series]]:
-    """Values ``[S, U]`` in the order of the users' ids, which must be those that were seen before."""
-    values = []
+    found: Found, metric: str, users: tuple[Path, pl.Series] | None
+) -> tuple[Array, Array, tuple[Path, pl.Series]]:
+    """Values ``[S, U]`` and the means of the runs; users in the order of their ids, those that were seen before."""
+    of_seed: dict[Any, list[pl.DataFrame]] = {}
+    folders: dict[Any, Path] = {}
+    means = []
     for run, row in found:
         frame = read_values(run, row, metric)
-        if users is None:
-            users = run.folder, frame["user"]
-        if not users[1].equals(frame["user"]):
-            ours, theirs = set(users[1]), set(frame["user"])
-            raise InputError(
-                "the runs were evaluated on different users", where=f"{users[0]} and {run.folder}",
-                why=f"{len(ours - theirs):,} users are only in the first, {len(theirs - ours):,} only in the second",
-                fix="compare runs that were evaluated on the same test part",
-            )  # fmt: skip
+        means.append(frame["value"].to_numpy().mean())
+        of_seed.setdefault(_seed(run), []).append(frame)
+        folders.setdefault(_seed(run), run.folder)
+    values = []
+    for seed, frames in of_seed.items():
+        frame = frames[0]
+        if len(frames) > 1:
+            frame = pl.concat(frames).group_by("user").agg(pl.col("value").mean()).sort("user")
+        users = users or (folders[seed], frame["user"])
+        _require_same_users(users, (folders[seed], frame["user"]))
         values.append(frame["value"].to_numpy())
     assert users is not None
-    return np.stack(values), users
+    return np.stack(values), np.array(means), users
+
+
+def _require_same_users(first: tuple[Path, pl.Series], second: tuple[Path, pl.Series]) -> None:
+    if first[1].equals(second[1]):
+        return
+    ours, theirs = set(first[1]), set(second[1])
+    raise InputError(
+        "the runs were evaluated on different users", where=f"{first[0]} and {second[0]}",
+        why=f"{len(ours - theirs):,} users are only in the first, {len(theirs - ours):,} only in the second",
+        fix="compare runs that were evaluated on the same test part",
+    )  # fmt: skip
 
 
 def read_values(run: Run, row: dict[str, Any], metric: str) -> pl.DataFrame:

@@ -80,7 +80,9 @@ def chosen_users(data: Dataset, wanted: Any) -> torch.Tensor:
     unknown = names[known[at] != names.astype(str)]
     if len(unknown):
         raise InputError(
-            f"{len(unknown)} users are not in the training data, the first is {unknown[0]!r}",
+            f"{'1 user is' if len(unknown) == 1 else f'{len(unknown)} users are'} not in the training data: "
+            + ", ".join(map(repr, unknown[:5].tolist())) + (", ..." if len(unknown) > 5 else ""),
             where="recommend.users", why="a user's vector is learned from interactions",
+            fix="leave them out, or show them the most popular items",
         )  # fmt: skip
     return torch.from_numpy(order[at])

@@ -8,6 +8,7 @@ import platform
 import shutil
 import subprocess
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -21,15 +22,16 @@ from recdistill.config.words import COMMAND
 from recdistill.data.interactions import Dataset
 from recdistill.evaluation.cost import cpu_name
 from recdistill.evaluation.ranking import overlap_at_k
-from recdistill.evaluation.significance import bootstrap_mean, bootstrap_ratio, paired_t
+from recdistill.evaluation.significance import bootstrap_mean, bootstrap_ratio, holm, paired_t
 from recdistill.export.bundle import model_info
 from recdistill.runs.atomic import digest
 from recdistill.runs.store import stamp
 from recdistill.stages.evaluate import PER_USER, Evaluated, costs, evaluate
 from recdistill.stages.line import Line
 from recdistill.stages.training import HISTORY
-from recdistill.stages.tune import TRIALS, stated, trials
+from recdistill.stages.tune import TRIALS, edges, stated, trials
 
+FORMAT = 1
 PLACES = ("run", "cache")
 NOT_OF_THE_RECIPE = (*PLACES, "seed", "logger", "checkpoint", "recommend", "report", "compare", "verify", "download")
 
@@ -44,20 +46,41 @@ class Entry:
     trials: int = 1
 
 
-def entries(line: Line) -> list[Entry]:
-    """The rows of a run's table, in order."""
-    teacher, student = (stated(line.cfg[role], role) for role in ("teacher", "student"))
+def planned(cfg: dict[str, Any]) -> list[tuple[str, str]]:
+    """Name and role of each row that a config gives, in order; nothing is trained to know them."""
     rows = [
-        Entry("teacher", "teacher", line.teacher, teacher),
-        Entry("teacher int8", "teacher_quantized", line.quantized_teacher(8), teacher),
-        Entry("teacher int4", "teacher_quantized", line.quantized_teacher(4), teacher),
-        Entry("student alone", "alone", line.alone, student),
+        ("teacher", "teacher"),
+        ("teacher int8", "teacher_quantized"),
+        ("teacher int4", "teacher_quantized"),
+        ("student alone", "alone"),
     ]
-    if line.student != line.alone:
-        rows.append(Entry("student distilled", "student", line.student, student))
-    rows += [Entry(name, "compressed", folder, student) for name, folder in line.compressed]
-    baselines = {name: line.baseline(name) for name in line.cfg.get("baselines") or {}}
-    return rows + [Entry(name, "baseline", folder, trials(folder)) for name, folder in baselines.items()]
+    if cfg.get("distiller") and cfg["alpha"]:
+        rows.append(("student distilled", "student"))
+    passes = list(cfg.get("compression") or {})
+    rows += [(" + ".join(passes[: n + 1]), "compressed") for n in range(len(passes))]
+    return rows + [(name, "baseline") for name in cfg.get("baselines") or {}]
+
+
+def entries(line: Line) -> list[Entry]:
+    """The rows of a run's table, in order, each model made or found."""
+    folders = {
+        "teacher": line.teacher,
+        "teacher int8": line.quantized_teacher(8),
+        "teacher int4": line.quantized_teacher(4),
+        "student alone": line.alone,
+        "student distilled": line.student,
+    } | dict(line.compressed)
+    rows = [(name, role, line.baseline(name) if role == "baseline" else folders[name])
+            for name, role in planned(line.cfg)]  # fmt: skip
+    return [Entry(name, role, folder, tried(role, folder, line.cfg)) for name, role, folder in rows]
+
+
+def tried(role: str, folder: Path, cfg: dict[str, Any]) -> int:
+    """How many models were fitted to choose that of a row: by the record beside it, or as its owner says."""
+    if role == "baseline":
+        return trials(folder)
+    owner = "teacher" if role.startswith("teacher") else "student"
+    return stated(cfg[owner], owner)
 
 
 def summarise(line: Line, command: str, overrides: list[str], started: float) -> dict[str, Any]:
@@ -69,8 +92,9 @@ def summarise(line: Line, command: str, overrides: list[str], started: float) ->
     results = {entry.name: evaluate(line.store, entry.folder, data, ks, entry.name, **more) for entry in table}
     shutil.rmtree(line.folder / "models", ignore_errors=True)  # of an earlier run into this folder
     rows = [row(entry, results, line, metric) for entry in table]
+    adjust(rows)
     return {
-        "format": 1,
+        "format": FORMAT,
         "command": command,
         "run": line.folder.name,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -78,13 +102,13 @@ def summarise(line: Line, command: str, overrides: list[str], started: float) ->
         **provenance(line.cfg, line.data),
         "machine": {"cpu": cpu_name(), "threads": torch.get_num_threads()},
         "overrides": overrides,
-        "data": {"name": data_name(line), "fingerprint": line.data.fingerprint, "report": line.data.report,
+        "data": {"name": data_name(line.cfg["data"]), "fingerprint": line.data.fingerprint, "report": line.data.report,
                  "manifest": line.data.manifest},
         "metric": metric,
         "ks": ks,
         "n_users": results["teacher"].info["n_users"],
         "rows": rows,
-        "notes": notes(line, results["teacher"]),
+        "notes": notes(line.cfg, line.data, results["teacher"].info["n_cold"], line.folder),
     }  # fmt: skip
 
 
@@ -94,7 +118,7 @@ def row(entry: Entry, results: dict[str, Evaluated], line: Line, metric: str) ->
     return {
         "name": entry.name,
         "role": entry.role,
-        "label": label(model_info(entry.folder)["net"], entry, line),
+        "label": label(entry.folder, entry.role, line.cfg),
         **costs(entry.folder, line.data),
         **quality(entry.name, entry.role, results, line.cfg["evaluation"]["ks"], metric),
         "weights_hash": model_info(entry.folder)["hash"],
@@ -102,6 +126,13 @@ def row(entry: Entry, results: dict[str, Evaluated], line: Line, metric: str) ->
         "train_seconds": stamp(entry.folder)["seconds"],
         "folder": str(target.relative_to(line.folder)),
     }  # fmt: skip
+
+
+def adjust(rows: Sequence[dict[str, Any]]) -> None:
+    """Holm's p over all rows that are compared with the student alone: a table asks one question many times."""
+    tested = [row for row in rows if row["p_alone"] is not None]
+    for row, p in zip(tested, holm([row["p_alone"] for row in tested]), strict=True):
+        row["p_alone_holm"] = p
 
 
 def quality(name: str, role: str, results: dict[str, Evaluated], ks: list[int], metric: str) -> dict[str, Any]:
@@ -118,10 +149,12 @@ def quality(name: str, role: str, results: dict[str, Evaluated], ks: list[int], 
         "ci": {metric: list(bootstrap_mean(values)[1:])},
         "kept": kept,
         "p_alone": None if role == "alone" else paired_t(values, alone.per_user[metric]),
+        "p_alone_holm": None,  # known with all rows
         "overlap": None if role == "teacher" else {
             str(k): float(overlap_at_k(own.top, teacher.top, k).mean()) for k in ks if k <= longest
         },
         "tie_rate": own.info["tie_rate"],
+        "n_cold_items": own.info["n_cold"],
         "beyond": own.beyond,
         "slices": own.slices,
         "sampled": own.sampled,
@@ -131,7 +164,7 @@ def quality(name: str, role: str, results: dict[str, Evaluated], ks: list[int], 
 
 def copy_model(entry: Entry, result: Evaluated, run: Path) -> Path:
     """Puts model, history and per-user values into the run folder, so that it stands without the cache."""
-    target = run / "models" / entry.name.replace(" + ", "_").replace(" ", "_")
+    target = run / models_folder(entry.name)
     target.mkdir(parents=True, exist_ok=True)
     for file in (
         *(entry.folder / name for name in ("model.safetensors", "model.json", HISTORY, TRIALS)),
@@ -142,46 +175,54 @@ def copy_model(entry: Entry, result: Evaluated, run: Path) -> Path:
     return target
 
 
-def label(net: dict[str, Any], entry: Entry, line: Line) -> str:
+def models_folder(name: str) -> Path:
+    """Where a row's model lies in the run folder."""
+    return Path("models") / name.replace(" + ", "_").replace(" ", "_")
+
+
+def label(folder: Path, role: str, cfg: dict[str, Any]) -> str:
     """The model in a few words, such as "MF d=16" or "MF d=16, int8"."""
+    info = model_info(folder)
+    net, codecs = info["net"], info["codecs"].values()
     words = str(net["_target_"]).rsplit(".", 1)[-1] + (f" d={net['dim']}" if "dim" in net else "")
-    bits = {codec["bits"] for codec in model_info(entry.folder)["codecs"].values()} - {32}
-    sparse = any(codec["sparse"] for codec in model_info(entry.folder)["codecs"].values())
-    words += "".join(f", int{b}" for b in sorted(bits)) + (", pruned" if sparse else "")
-    if entry.role == "student":
-        words += ", " + "+".join(line.distillers)
-    return words
+    words += "".join(f", int{b}" for b in sorted({codec["bits"] for codec in codecs} - {32}))
+    words += ", pruned" if any(codec["sparse"] for codec in codecs) else ""
+    return words + (", " + "+".join(cfg["distiller"]) if role == "student" else "")
 
 
-def notes(line: Line, teacher: Evaluated) -> list[str]:
-    """What a reader of the table must know of the test part; what was found is the headline's to say."""
+def notes(cfg: dict[str, Any], data: Dataset, n_cold: int, run: Path) -> list[str]:
+    """What a reader of the table must know of the test part and of the tuning, by the models in the folder of a run;
+    what was found is the headline's to say."""
     said = []
-    if line.distillers and not line.cfg["alpha"]:
+    if cfg.get("distiller") and not cfg["alpha"]:
         said.append("alpha=0 gives the soft losses no weight: the distilled student would be the student alone")
-    untuned = [name for name, node in dict(line.cfg.get("baselines") or {}).items() if node.get("tune")]
-    if untuned and not len(line.data.valid):
+    untuned = [name for name, node in dict(cfg.get("baselines") or {}).items() if node.get("tune")]
+    if untuned and not len(data.valid):
         said.append(f"no validation part to tune on: {', '.join(untuned)} are each the first of their grid")
-    if cold := teacher.info["n_cold"]:
-        said.append(f"{cold} relevant test pairs are of items without training data; no row can hit them")
+    for name in cfg.get("baselines") or {}:
+        if edge := edges(run / models_folder(name)):
+            said.append(f"{name} did best at the edge of its grid ({', '.join(edge)}): widen baselines.{name}.tune")
+    if n_cold:
+        said.append(f"{n_cold} relevant test pairs are of items without training data; no row can hit them")
     return said
 
 
-def data_name(line: Line) -> str:
+def data_name(node: dict[str, Any]) -> str:
     """The file or folder of the data, or what makes them."""
-    node = line.cfg["data"]
     return Path(node["path"]).name if node.get("path") else str(node["source"]["_target_"].rsplit(".", 1)[-1])
 
 
 def provenance(cfg: dict[str, Any], data: Dataset) -> dict[str, Any]:
     """What tells whether two results can be compared, and whether a second run is the same one.
 
-    ``recipe_hash`` is equal in runs that differ by their seed, or by what has no say in a result.
+    ``recipe_hash`` is equal in runs that differ by their seed, by the fold of a cross-validation, or by what has no say
+    in a result.
     """
     return {
         "seed": cfg["seed"],
         "commit": commit(),
         "config_hash": config_hash(cfg),
-        "recipe_hash": digest({key: value for key, value in cfg.items() if key not in NOT_OF_THE_RECIPE}),
+        "recipe_hash": recipe_hash(cfg),
         "split_hash": data.fingerprint,
         "versions": versions(),
     }
@@ -190,6 +231,13 @@ def provenance(cfg: dict[str, Any], data: Dataset) -> dict[str, Any]:
 def config_hash(cfg: dict[str, Any]) -> str:
     """Hash of a resolved config, but for where it runs."""
     return digest({key: value for key, value in cfg.items() if key not in PLACES})
+
+
+def recipe_hash(cfg: dict[str, Any]) -> str:
+    """Hash of a resolved config, but for what makes it another repetition of the same recipe, or has no say."""
+    recipe = {key: value for key, value in cfg.items() if key not in NOT_OF_THE_RECIPE}
+    split = {key: value for key, value in cfg["data"]["split"].items() if key != "fold"}
+    return digest(recipe | {"data": cfg["data"] | {"split": split}})
 
 
 def versions() -> dict[str, str]:

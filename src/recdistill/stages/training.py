@@ -29,7 +29,7 @@ from recdistill.modules.progress import History, Progress
 from recdistill.modules.supervised import StudentModule, SupervisedModule, TeacherModule
 from recdistill.runs.atomic import write_json
 from recdistill.runs.stop import deferred, stop_error, stop_requested
-from recdistill.stages.evaluate import require_same_data
+from recdistill.stages.evaluate import require_made_for, require_same_data
 from recdistill.tasks.batches import mix
 
 log = logging.getLogger(__name__)
@@ -146,7 +146,9 @@ def make_module(spec: FitSpec, model: RankingModel, data: Dataset) -> Supervised
 
 def make_teacher(spec: FitSpec, data: Dataset) -> FrozenTeacher:
     if spec.signals is not None:
-        return StoredTeacher(Path(spec.signals))
+        stored = StoredTeacher(Path(spec.signals))
+        require_made_for(data, stored.data, "the teacher's signals were", Path(spec.signals))
+        return stored
     assert spec.teacher is not None
     require_same_data(Path(spec.teacher), data)
     return LiveTeacher(load_model(Path(spec.teacher), data.train), data.train)

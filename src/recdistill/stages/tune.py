@@ -19,6 +19,7 @@ from recdistill.runs.atomic import read_json, write_json
 log = logging.getLogger(__name__)
 
 TRIALS = "trials.json"
+_FEWEST = 3  # of two values, each is an edge
 Node = dict[str, Any]
 
 
@@ -108,9 +109,32 @@ def write_trials(folder: Path, grid: Node, values: list[float], metric: str) -> 
     """Says in ``trials.json`` what was tried and what came of it; gives the best in words."""
     tried = [dict(zip(grid, choice, strict=True)) for choice in itertools.product(*grid.values())]
     chosen = values.index(max(values))
+    edge = at_edge(grid, tried[chosen])
     write_json(folder / TRIALS, {"metric": metric, "part": "valid", "chosen": chosen, "tried": tried, "values": values})
     words = ", ".join(f"{key}={value}" for key, value in tried[chosen].items())
-    return f"best of {len(values)} trials: {words} ({metric} {values[chosen]:.4f} on the validation part)"
+    said = f"best of {len(values)} trials: {words} ({metric} {values[chosen]:.4f} on the validation part)"
+    return said + (f"; at the edge of what was tried: {', '.join(edge)}" if edge else "")
+
+
+def at_edge(grid: Node, chosen: Node) -> list[str]:
+    """The keys whose chosen number is the lowest or the highest of three or more: a better one may lie beyond."""
+    found = []
+    for key, values in grid.items():
+        numbers = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
+        if len(numbers) == len(values) >= _FEWEST and chosen[key] in (min(numbers), max(numbers)):
+            found.append(key)
+    return found
+
+
+def edges(folder: Path) -> list[str]:
+    """What :func:`at_edge` says of the model in ``folder``, by its record; nothing where that can't be read."""
+    try:
+        record = read_json(folder / TRIALS)
+        tried = record["tried"]
+        grid = {key: list(dict.fromkeys(trial[key] for trial in tried)) for key in tried[0]}
+        return at_edge(grid, tried[record["chosen"]])
+    except (OSError, ValueError, TypeError, KeyError, IndexError):
+        return []
 
 
 def trials(folder: Path) -> int:

@@ -65,9 +65,10 @@ def data(cfg: DictConfig, folder: Path) -> int:
 
 
 def train(cfg: DictConfig, folder: Path) -> int:
-    """Trains the teacher and shows how it does on the validation part."""
+    """Trains the teacher, and tunes the baselines, and shows how they do on the validation part."""
     line = Line(plain(cfg), folder)
-    return show_models(line, {"teacher": line.teacher}, "valid")
+    baselines = {name: line.baseline(name) for name in line.cfg.get("baselines") or {}}
+    return show_models(line, {"teacher": line.teacher, **baselines}, "valid")
 
 
 def distill(cfg: DictConfig, folder: Path) -> int:
@@ -145,7 +146,7 @@ def report(cfg: DictConfig, folder: Path) -> int:  # noqa: ARG001
     wanted = cfg.report.run
     where = Path(wanted) if wanted else newest_run(Path(cfg.run.root))
     if (where / GRID).is_file():
-        from recdistill.reporting.grid import finish
+        from recdistill.stages.grid import finish
 
         finish(where)
         return 0

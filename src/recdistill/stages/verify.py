@@ -7,29 +7,44 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recdistill.errors import InputError
 from recdistill.evaluation.cost import pinned_threads
-from recdistill.export.bundle import WEIGHTS, count_parameters
+from recdistill.export.bundle import WEIGHTS
 from recdistill.reporting.finished import GRID, Run, finished_runs
 from recdistill.reporting.grid import collect
+from recdistill.reporting.grid_report import grid_page, grid_table
+from recdistill.reporting.page import run_page, without_charts
+from recdistill.reporting.table import Table, summary_table
 from recdistill.reporting.verify import Check, print_checks
+from recdistill.reporting.write import PAGE, texts
 from recdistill.runs.atomic import file_digest, read_json
 from recdistill.runs.store import Store
-from recdistill.stages.agree import equal, figures_agree, users_agree
-from recdistill.stages.evaluate import PER_USER, Evaluated, evaluate
+from recdistill.stages.agree import equal, figures_agree
+from recdistill.stages.evaluate import Evaluated, evaluate
+from recdistill.stages.grid import difference_p
+from recdistill.stages.recount import plan_checks, row_checks
 from recdistill.stages.remake import Remade, remade_config, remade_data
-from recdistill.stages.summary import config_hash, quality, versions
+from recdistill.stages.summary import FORMAT, config_hash, data_name, notes, planned, recipe_hash, versions
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 # The source's place and bytes may differ where what was read does not; the hashes are looked at one by one.
 _LEFT_OUT = ("source", "source_fingerprint", "parts", "catalogue")
+_DATA = ("name", "fingerprint", "report", "manifest")
+_CHECKED = (
+    "format", "seed", "config_hash", "recipe_hash", "split_hash", "data", "metric", "ks", "n_users", "rows", "notes",
+)  # fmt: skip
+UNCHECKED = ("command", "run", "created", "seconds", "commit", "versions", "machine", "overrides")
+NOT_CHECKED = (
+    "not checked: that the weights come from this training, what trials reached, latency and seconds, command,"
+    " overrides, commit, dates, versions and machine, histories, charts of the page"
+)
 
 
 def verify(folders: Sequence[Path], cfg: dict[str, Any], console: Console) -> int:
@@ -38,7 +53,7 @@ def verify(folders: Sequence[Path], cfg: dict[str, Any], console: Console) -> in
     Raises:
         InputError: something does not agree, or a run can't be recomputed.
     """
-    runs, notes = finished_runs(folders)
+    runs, left_out = finished_runs(folders)
     known: dict[str, Remade] = {}
     wrong = []
     for run in runs:
@@ -47,12 +62,12 @@ def verify(folders: Sequence[Path], cfg: dict[str, Any], console: Console) -> in
         data = remade_data(run, node, [cfg["cache"], config["cache"]], known)
         with tempfile.TemporaryDirectory(prefix="recdistill-verify-") as temporary, _threads(run):
             checks = list(checks_of(run, config, data, Store(Path(temporary))))
-        print_checks(str(run.folder), checks, [*notes, data.origin, *version_notes(run)], console)
+        print_checks(str(run.folder), checks, [*left_out, data.origin, *version_notes(run), NOT_CHECKED], console)
         wrong += [(run.name, check.what) for check in checks if not check.agrees]
-        notes = []
+        left_out = []
     for folder in folders:
         if (folder / GRID).is_file():
-            checks = [equal_grid(folder)]
+            checks = [equal_grid(folder), *_grid_files(folder)]
             print_checks(str(folder / GRID), checks, [], console)
             wrong += [(folder.name, check.what) for check in checks if not check.agrees]
     if wrong:
@@ -67,17 +82,16 @@ def verify(folders: Sequence[Path], cfg: dict[str, Any], console: Console) -> in
 
 
 def checks_of(run: Run, config: dict[str, Any], data: Remade, store: Store) -> Iterator[Check]:
-    """Config, data, weights, then figures and values of users, of each row."""
-    summary = run.summary
-    yield equal("config hash", summary.get("config_hash"), config_hash(config))
-    yield from (equal(key, summary.get(key), config["evaluation"][key]) for key in ("metric", "ks"))
-    yield equal("seed", summary.get("seed"), config["seed"])
-    yield from _data_checks(summary, data)
-    same_data = data.dataset.fingerprint == summary["data"].get("fingerprint")
+    """Config, data, weights, then figures and values of users of each row, and the tables made from them."""
+    yield from _summary_checks(run.summary, config)
+    yield from _data_checks(run.summary, data)
+    yield from plan_checks(run, config)
+    same_data = data.dataset.fingerprint == run.summary["data"].get("fingerprint")
     if not same_data:
         yield Check("figures of all rows", "of other data", "nothing", False)
     results: dict[str, Evaluated] = {}
-    for row in summary["rows"]:
+    roles = dict(planned(config))
+    for row in (row for row in run.summary["rows"] if row["name"] in roles):
         check = equal(f"{row['name']}: weights", row.get("weights_hash"), file_digest(run.inside(row, WEIGHTS)))
         yield check
         if check.agrees and same_data:
@@ -89,11 +103,41 @@ def checks_of(run: Run, config: dict[str, Any], data: Remade, store: Store) -> I
             except InputError as error:
                 yield Check(f"{row['name']}: {error.what}", "a model", "none", False)
     if results:
-        yield equal("users", summary.get("n_users"), next(iter(results.values())).info["n_users"])
-    yield from _models(run)
-    for row in summary["rows"]:
-        if row["name"] in results:
-            yield from _row_checks(run, row, results, config)
+        info = next(iter(results.values())).info
+        yield equal("users", run.summary.get("n_users"), info["n_users"])
+        yield equal("notes", run.summary.get("notes"), notes(config, data.dataset, info["n_cold"], run.folder))
+    yield from row_checks(run, results, config, data.dataset)
+    yield from file_checks(run.folder, lambda: (summary_table(run.summary), run_page(run.summary, None)))
+
+
+def _summary_checks(summary: dict[str, Any], config: dict[str, Any]) -> Iterator[Check]:
+    """What follows from the config alone, and that nothing stands there that a run does not write."""
+    yield equal("config hash", summary.get("config_hash"), config_hash(config))
+    yield equal("recipe hash", summary.get("recipe_hash"), recipe_hash(config))
+    yield from (equal(key, summary.get(key), config["evaluation"][key]) for key in ("metric", "ks"))
+    yield equal("seed", summary.get("seed"), config["seed"])
+    yield equal("format", summary.get("format"), FORMAT)
+    yield equal("data name", summary["data"].get("name"), data_name(config["data"]))
+    unknown = [key for key in summary if key not in (*_CHECKED, *UNCHECKED)]
+    unknown += [f"data.{key}" for key in summary["data"] if key not in _DATA]
+    yield from (Check(f"key {key}", "there", "not of a run", False) for key in unknown)
+
+
+def file_checks(folder: Path, render: Callable[[], tuple[Table, str]]) -> Iterator[Check]:
+    """Whether tables and page are what ``render`` makes of the figures; charts are left out."""
+    try:
+        table, page = render()
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        yield Check("tables and page", "figures of an odd shape", type(error).__name__, False)
+        return
+    for name, text in {**texts(table), PAGE: without_charts(page)}.items():
+        try:
+            there = (folder / name).read_bytes().decode()
+        except (OSError, ValueError):
+            yield Check(name, "nothing", "a file", False)
+            continue
+        agrees = text == (without_charts(there) if name == PAGE else there)
+        yield Check(name, "as written" if agrees else "other text", "rendered anew", agrees)
 
 
 def _data_checks(summary: dict[str, Any], data: Remade) -> Iterator[Check]:
@@ -110,34 +154,23 @@ def _data_checks(summary: dict[str, Any], data: Remade) -> Iterator[Check]:
     yield equal("split hash", summary.get("split_hash"), found.fingerprint)
 
 
-def _models(run: Run) -> Iterator[Check]:
-    """A folder of weights that no row names: a row was taken away."""
-    named = sorted(str(run.inside(row).resolve().name) for row in run.summary["rows"])
-    there = sorted(path.name for path in (run.folder / "models").iterdir() if path.is_dir())
-    yield equal("rows and models", ", ".join(named), ", ".join(there))
-
-
-def _row_checks(
-    run: Run, row: dict[str, Any], results: dict[str, Evaluated], config: dict[str, Any]
-) -> Iterator[Check]:
-    name, folder = row["name"], run.inside(row)
-    found: dict[str, Any] = {"metrics": results[name].means}
-    if {"teacher", "student alone"} <= set(results):
-        found = quality(name, str(row.get("role")), results, config["evaluation"]["ks"], config["evaluation"]["metric"])
-    found |= {"parameters": count_parameters(folder), "bytes": (folder / WEIGHTS).stat().st_size}
-    yield from figures_agree(f"{name}:", {key: row.get(key) for key in found}, found)
-    yield from users_agree(f"{name}:", run.inside(row, PER_USER), results[name].folder / PER_USER)
-
-
 def equal_grid(folder: Path) -> Check:
     """Whether the joint table is that of the jobs."""
-    found = collect(folder)
+    found = collect(folder, difference_p)
     try:
         stored = dict(read_json(folder / GRID))
     except (ValueError, TypeError) as error:
         return Check(f"joint table: {GRID}", f"{error}", "a table", False)
     checks = list(figures_agree("joint table:", *({**grid, "folder": ""} for grid in (stored, found))))
     return next((check for check in checks if not check.agrees), checks[0])
+
+
+def _grid_files(folder: Path) -> Iterator[Check]:
+    try:
+        grid = dict(read_json(folder / GRID))
+    except (ValueError, TypeError):
+        return  # said of the joint table
+    yield from file_checks(folder, lambda: (grid_table(grid), grid_page(grid, drawn=False)))
 
 
 def version_notes(run: Run) -> list[str]:

@@ -8,8 +8,9 @@ import polars as pl
 
 from recdistill.data.sources.base import PARTS, TRAIN, RawLog, Source, hash_arguments, hash_files
 from recdistill.data.sources.counts import not_listed
+from recdistill.data.sources.files import names_in
 from recdistill.data.sources.id_rows import read_id_rows, unroll
-from recdistill.data.sources.plain import Cells, file_in, names_in, read_lines
+from recdistill.data.sources.plain import Cells, file_in, read_lines
 from recdistill.errors import InputError
 
 

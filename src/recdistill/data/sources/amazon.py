@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from recdistill.data.sources.base import Kind, RawLog, Source, hash_arguments, hash_files
-from recdistill.data.sources.files import existing_file, lines
+from recdistill.data.sources.files import lines
+from recdistill.data.sources.folders import the_file
 from recdistill.data.sources.frames import Form
 from recdistill.data.sources.reading import Reader
 from recdistill.data.sources.rows import Columns, OnBadRows
@@ -41,7 +42,7 @@ class AmazonReviews(Source):
     (arXiv:2403.03952). Which of their forms it is, the keys say: ``reviewerID`` or ``user_id``.
 
     Args:
-        path: the file.
+        path: the file, or a folder that holds one such file.
         item: key of the item; None takes ``parent_asin``, which variants of a product share, or else ``asin``.
         texts: whether review and summary are read.
         on_bad_rows: ``error`` stops at the first bad row and says where, ``drop`` leaves bad rows out, counted.
@@ -52,13 +53,14 @@ class AmazonReviews(Source):
         self.item, self.texts, self.on_bad_rows = item, texts, on_bad_rows
 
     def fingerprint(self) -> str:
-        files = hash_files(existing_file(self.path))
+        files = hash_files(self._file())
         return hash_arguments(
             kind="amazon", files=files, item=self.item, texts=self.texts, on_bad_rows=self.on_bad_rows
         )
 
     def read(self) -> RawLog:
-        head = lines(existing_file(self.path), _HEAD)
+        file = self._file()
+        head = lines(file, _HEAD)
 
         def occurs(key: str) -> bool:
             return bool(head.str.contains(f'"{key}"\\s*:').any())
@@ -67,8 +69,8 @@ class AmazonReviews(Source):
         lacking = [key for key in (form.value, form.time) if not occurs(key)] if form else ["reviewerID or user_id"]
         if form is None or lacking:
             raise InputError(
-                f"'{self.path}' has no {lacking[0]}",
-                where=f"{self.path}:1",
+                f"'{file}' has no {lacking[0]}",
+                where=f"{file}:1",
                 why=f"its first line is {str(head[0] if len(head) else '')[:80]!r}",
                 fix="give a file of Amazon reviews, or data=jsonl for JSON lines with other keys",
             )
@@ -77,7 +79,7 @@ class AmazonReviews(Source):
             name: Column(kind="text", column=key) for name, key in form.texts.items() if self.texts and occurs(key)
         }
         columns = Columns(form.user, item, form.value, form.time)
-        part = Reader(columns, Form("jsonl"), self.on_bad_rows, context).read(self.path)
+        part = Reader(columns, Form("jsonl"), self.on_bad_rows, context).read(file)
         facts: dict[str, int | str] = {
             f"{name} texts": part.events.height - part.events[name].null_count() for name in context
         }
@@ -89,7 +91,11 @@ class AmazonReviews(Source):
             time_unit=part.time_unit,
             kinds={"context": kinds},
             facts=facts,
+            warnings=part.warnings,
         )
 
     def where(self) -> str:
         return str(self.path)
+
+    def _file(self) -> Path:
+        return the_file(self.path, (".jsonl", ".json", ".ndjson"))

@@ -8,7 +8,9 @@ import polars as pl
 
 from recdistill.data.sources import times
 from recdistill.data.sources.base import Kind
+from recdistill.data.sources.forms import time_format_for
 from recdistill.data.sources.grid import Grid
+from recdistill.data.sources.rows import is_most
 from recdistill.errors import InputError
 
 _DAY = {"hour_of_day": "%H", "weekday": "%u"}  # Monday is 1
@@ -40,7 +42,9 @@ class Clock:
         if self.format:
             return self._by_format(grid, self.column, self.format)
         parsed = times.parse(grid.cells[self.column])
-        grid.refuse(self.column, parsed.values.is_null(), f"a time that is not {parsed.kind}", _TIMES, "repair it")
+        bad = parsed.values.is_null()
+        fix = time_format_for(grid.cells[self.column].filter(bad)) if is_most(bad) else "repair it"
+        grid.refuse(self.column, bad, f"a time that is not {parsed.kind}", _TIMES, fix)
         if mixed := times.mixed_units(parsed.values):
             (unit, _), (other, at) = mixed
             there = pl.int_range(len(parsed.values), eager=True) == at
@@ -52,19 +56,8 @@ class Clock:
         return [parsed.values.alias("time")]
 
     def _by_format(self, grid: Grid, column: str, form: str) -> list[pl.Series]:
-        text = grid.text(column)
-        if "%H" in form and "%M" not in form:
-            text, form = text + ":00", form + ":%M"  # an hour without minutes is none to polars
-        try:
-            dates = text.str.to_datetime(form, strict=False, time_unit="us")
-        except pl.exceptions.ComputeError as error:
-            raise InputError(
-                f"{self.format!r} is no format of times",
-                where="data.time_format",
-                why=str(error).split("\n")[0],
-                fix="data.time_format='%Y-%m-%d %H:%M'",
-            ) from error
-        grid.refuse(column, dates.is_null(), f"not of the form {self.format}", _TIMES, "repair it")
+        dates = times.by_form(grid.text(column), form)
+        grid.refuse(column, dates.is_null(), f"not of the form {form}", _TIMES, "repair it")
         self.note = "times turned into unix seconds"
         features = (dates.dt.to_string(_DAY[name]).alias(name) for name in self.kinds)
         return [dates.dt.epoch("s").alias("time"), *features]

@@ -84,12 +84,12 @@ def existing_file(path: str | Path, key: str = "data.path", or_folder: bool = Fa
     """
     path = Path(path).expanduser()
     if path.is_dir():
-        names = ", ".join(sorted(printable(p.name) for p in path.iterdir() if p.is_file())[:8]) or "none"
+        files = [file for file in path.iterdir() if file.is_file()]
         raise InputError(
             f"'{path}' is a folder, and one file is needed",
             where=key,
-            why=f"files there: {names}",
-            fix=f"{key}={path}/FILE",
+            why=f"in it: {names_in(path)}",
+            fix=override(key, files[0] if len(files) == 1 else path / "FILE"),
         )
     if not path.is_file():
         raise _missing(path, key, or_folder)
@@ -118,8 +118,13 @@ def _missing(path: Path, key: str, or_folder: bool) -> InputError:
     close = nearest(path.name, names)
     if close:
         return InputError(f"no file '{path}'", where=key, fix="did you mean " + override(key, folder / close[0]))
-    why = f"in '{folder}': " + (", ".join(map(printable, names[:8])) or "no file")
-    return InputError(f"no file '{path}'", where=key, why=why, fix=f"{key}=FILE")
+    return InputError(f"no file '{path}'", where=key, why=f"in '{folder}': {names_in(folder)}", fix=f"{key}=FILE")
+
+
+def names_in(folder: Path) -> str:
+    """The first names in a folder, for messages; folders end in ``/``."""
+    names = sorted(printable(path.name) + "/" * path.is_dir() for path in folder.iterdir())
+    return (", ".join(names[:10]) or "nothing") + (f" and {len(names) - 10} more" if len(names) > 10 else "")
 
 
 def check_encoding(path: Path) -> None:

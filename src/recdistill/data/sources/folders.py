@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from recdistill.data.sources.files import GZIP, existing_file, first_bytes, override, printable, suffix
+from recdistill.data.sources.files import GZIP, existing_file, first_bytes, names_in, override, printable, suffix
 from recdistill.errors import InputError
 
 _PACKED = {".zip": "unzip", ".7z": "7z x", ".rar": "unrar x", ".bz2": "bunzip2 -k", ".xz": "unxz -k"}
 _TAR = {".tar", ".tgz", ".tbz", ".tbz2", ".txz"}
 _MAGIC = {b"PK\x03\x04": ".zip", b"7z\xbc\xaf\x27\x1c": ".7z", b"Rar!": ".rar", b"BZh": ".bz2", b"\xfd7zXZ\x00": ".xz"}
 _PLACEHOLDERS = (".", "_")  # how names of files begin that a writer leaves beside its parts, such as _SUCCESS
+_WORDS = ("readme", "license", "licence")  # how names of files begin that tell of the data
 
 
 def data_files(path: str | Path, key: str = "data.path") -> list[Path]:
@@ -38,6 +40,32 @@ def data_files(path: str | Path, key: str = "data.path") -> list[Path]:
     return files
 
 
+def the_file(path: Path, kinds: Collection[str]) -> Path:
+    """A file, or the only one of some extensions in a folder.
+
+    Raises:
+        InputError: where there is none, or several.
+    """
+    found = [file for file in path.iterdir() if file.is_file() and suffix(file) in kinds] if path.is_dir() else []
+    return existing_file(found[0] if len(found) == 1 else path, or_folder=True)
+
+
+def offer_below(folder: Path, names: Iterable[str]) -> None:
+    """Raise InputError where a folder holds none of some files, and a folder in it does."""
+    names = list(names)
+    if not folder.is_dir() or any((folder / name).exists() for name in names):
+        return
+    inside = sorted(child for child in folder.iterdir() if child.is_dir())
+    below = [child for child in inside if any((child / name).exists() for name in names)]
+    if below:
+        raise InputError(
+            f"'{folder}' holds no {' or '.join(names)}, and a folder in it does",
+            where="data.path",
+            why=f"in it: {names_in(folder)}",
+            fix=", or ".join(override("data.path", child) for child in below[:3]),
+        )
+
+
 def refuse_archive(path: Path, key: str) -> None:
     """Raise InputError for an archive: it may hold anything, under any name, of any size."""
     head = path.open("rb").read(8)
@@ -59,15 +87,18 @@ def refuse_archive(path: Path, key: str) -> None:
 
 def _check_one_kind(folder: Path, files: list[Path], key: str) -> None:
     if not files:
-        inside = ", ".join(sorted(printable(path.name) for path in folder.iterdir())[:8]) or "nothing"
-        raise InputError(f"'{folder}' holds no files", where=key, why=f"in it: {inside}", fix=f"{key}=FILE")
+        below = [path for path in sorted(folder.iterdir()) if path.is_dir() and any(map(Path.is_file, path.iterdir()))]
+        fix = ", or ".join(override(key, path) for path in below[:3]) or f"{key}=FILE"
+        raise InputError(f"'{folder}' holds no files", where=key, why=f"in it: {names_in(folder)}", fix=fix)
     kinds = {suffix(file) for file in files}
     if len(kinds) > 1:
-        names = ", ".join(printable(file.name) for file in files[:8]) + (", ..." if len(files) > 8 else "")
-        most = max(sorted(kinds), key=[suffix(file) for file in files].count)
+        data = [file for file in files if not file.name.lower().startswith(_WORDS)] or files
+        most = max(sorted({suffix(file) for file in data}), key=[suffix(file) for file in data].count)
+        alike = [file for file in data if suffix(file) == most]
+        one = alike[0] if len(alike) == 1 else None
         raise InputError(
             f"'{folder}' holds files of {len(kinds)} kinds, and parts of one table are needed",
             where=key,
-            why=names,
-            fix=f"one file, or a pattern: {override(key, folder / f'*{most}*')}",
+            why=f"in it: {names_in(folder)}",
+            fix=override(key, one) if one else f"one file, or a pattern: {override(key, folder / f'*{most}*')}",
         )

@@ -11,6 +11,7 @@ import polars as pl
 
 from recdistill.data.sources.files import Encoding, Separator, suffix
 from recdistill.data.sources.jsonlines import read_json_lines
+from recdistill.data.sources.numbers import Decimal
 from recdistill.data.sources.parquet import read_parquet
 from recdistill.data.sources.rows import ROW, Part
 from recdistill.data.sources.text import read_text
@@ -31,6 +32,8 @@ class Form:
         header: whether the first line of a text file holds the names of its columns.
         columns: their names where it does not; None names them by their places, from 0.
         encoding: of text and JSON lines.
+        decimal: what stands before the decimals of a number that is text.
+        time_format: of its times, such as ``%d.%m.%Y %H:%M``; None for integers and ISO text.
     """
 
     format: Format | None = None
@@ -39,6 +42,8 @@ class Form:
     header: bool = True
     columns: Sequence[str] | None = None
     encoding: Encoding = "utf-8"
+    decimal: Decimal = "point"
+    time_format: str | None = None
 
 
 def read_frame(files: Sequence[Path], wanted: dict[str, str], form: Form, part: Part) -> pl.DataFrame:

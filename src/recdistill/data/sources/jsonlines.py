@@ -7,6 +7,7 @@ from pathlib import Path
 
 import polars as pl
 
+from recdistill.data.sources import nested
 from recdistill.data.sources.encodings import has_mark, rewritten
 from recdistill.data.sources.files import (
     Encoding,
@@ -26,7 +27,7 @@ def read_json_lines(path: Path, wanted: dict[str, str], part: Part, *, encoding:
     """The wanted columns of a file of JSON lines under our names, with their row numbers.
 
     A key that a row lacks, or that is null there, is missing. Numbers, true and false come as text, so that an id
-    never passes through a float; lists keep their type.
+    never passes through a float; lists keep their type. ``who.id`` is the key ``id`` of the objects under ``who``.
 
     Raises:
         InputError: for a line that is no JSON object, or a key that none of the first rows has.
@@ -40,24 +41,29 @@ def read_json_lines(path: Path, wanted: dict[str, str], part: Part, *, encoding:
     types = _parse(path, content, None)
     if not types.height:
         return pl.DataFrame(schema={ROW: pl.UInt32, **dict.fromkeys(wanted, pl.String)})
-    if not set(wanted.values()) <= set(types.columns):
-        raise missing_columns(path, wanted, types.columns, str(path), keys=part.keys)
-    _check_ids(path, wanted, types)
-    schema = {name: _kept(types.schema[name]) for name in dict.fromkeys(wanted.values())}
-    frame = _parse(path, content, schema)
-    return frame.select(ROW, **{ours: pl.col(theirs) for ours, theirs in wanted.items()})
+    found = {ours: nested.find(theirs, types.schema) for ours, theirs in wanted.items()}
+    paths = {ours: way for ours, way in found.items() if way}
+    if len(paths) < len(wanted):
+        raise missing_columns(path, wanted, nested.names(types.schema), str(path), keys=part.keys)
+    nested.refuse_objects(path, wanted, types.schema, part.keys)
+    _check_ids(path, wanted, types.select(nested.column(way).alias(ours) for ours, way in paths.items()).schema)
+    schema = nested.pruned(list(paths.values()), types.schema)
+    frame = _parse(path, content, {name: _kept(dtype) for name, dtype in schema.items()})
+    return frame.select(ROW, **{ours: nested.column(way) for ours, way in paths.items()})
 
 
 def _kept(found: pl.DataType) -> pl.DataType:
     """The type that a column is read as, from the one that its first rows have."""
+    if isinstance(found, pl.Struct):
+        return pl.Struct({name: _kept(dtype) for name, dtype in nested.fields(found).items()})
     if not isinstance(found, pl.List):
         return pl.String()
     return pl.List(pl.Float64() if found.inner.is_numeric() else pl.String())
 
 
-def _check_ids(path: Path, wanted: dict[str, str], types: pl.DataFrame) -> None:
+def _check_ids(path: Path, wanted: dict[str, str], types: pl.Schema) -> None:
     for ours in sorted({"user", "item", "title_item"} & set(wanted)):
-        found = types.schema[wanted[ours]]
+        found = types[ours]
         if found.is_nested() or found == pl.Boolean:
             raise InputError(
                 f"'{printable(wanted[ours])}' can't hold ids: it is {found}",
@@ -101,5 +107,5 @@ def _bad_line(path: Path, text: pl.Series, error: Exception) -> InputError:
         f"'{path}' can't be read as one table",
         where=str(path),
         why=printable(str(error).strip().split("\n")[0])[:200],
-        fix="write the values of a key in one type: all lists, or none",
+        fix="write the values of a key in one type: all lists, all objects, or none",
     )

@@ -8,7 +8,8 @@ from pathlib import Path
 import polars as pl
 
 from recdistill.data.sources.base import PARTS, RESERVED, Kind, RawLog
-from recdistill.data.sources.files import existing_file, nearest, printable
+from recdistill.data.sources.files import existing_file, names_in, nearest, printable
+from recdistill.data.sources.folders import offer_below
 from recdistill.errors import InputError
 
 WHOLE = ""  # the part of a file that is not split yet
@@ -28,13 +29,13 @@ def part_files(path: Path, names: Mapping[str, str | None]) -> dict[str, Path]:
         return {WHOLE: existing_file(path, or_folder=True)}
     found = {part: path / name for part in PARTS if (name := names.get(part)) is not None}
     if "train" not in found:
-        there = ", ".join(sorted(file.name for file in path.iterdir() if file.is_file())[:8]) or "none"
         raise InputError(
             f"'{path}' is a folder, and its training file is not named",
             where="data.train",
-            why=f"files there: {there}",
+            why=f"in it: {names_in(path)}",
             fix=f"data.train=FILE data.valid=FILE data.test=FILE data/split=given, or data.path={path}/FILE",
         )
+    offer_below(path, [name for name in names.values() if name])
     return {part: existing_file(file, f"data.{part}") for part, file in found.items()}
 
 

@@ -11,7 +11,9 @@ from annotated_types import Interval
 
 from recdistill.data.sources.base import TEST, TRAIN, Kind, RawLog, Source, hash_arguments, hash_files
 from recdistill.data.sources.counts import graph_facts, graph_files, not_listed
-from recdistill.data.sources.plain import Cells, file_in, names_in
+from recdistill.data.sources.files import names_in, override
+from recdistill.data.sources.folders import offer_below
+from recdistill.data.sources.plain import Cells, file_in
 from recdistill.data.sources.side import read_side
 from recdistill.data.sources.table import Table
 from recdistill.errors import InputError
@@ -130,11 +132,14 @@ class MovieLens(Source):
                 why=f"folds/test_1m{self.fold}.dat or u{self.fold}.test is needed; {there}",
                 fix="data.fold=null data/split=random",
             )
+        folds = (release.folds.name.format(1) for release in _RELEASES)
+        offer_below(self.path, ["ratings.csv", *(release.ratings.name for release in _RELEASES), *folds])
+        atomic = any(self.path.glob("*.inter"))
         raise InputError(
             f"no ratings of MovieLens in '{self.path}'",
             where="data.path",
             why=f"ratings.dat, u.data, ratings.csv or folds/test_1m1.dat to test_1m5.dat is needed; {there}",
-            fix="data.path=FOLDER",
+            fix="data=ml100k " + override("data.path", self.path) if atomic else "data.path=FOLDER",
         )
 
     def _read_release(self, release: _Release) -> RawLog:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import polars as pl
 
+from recdistill.data.sources import nested
 from recdistill.data.sources.files import printable
 from recdistill.data.sources.rows import ROW, Part, missing_columns
 from recdistill.errors import InputError
@@ -16,15 +17,21 @@ _EXACT = 2**53  # the last integer below which a float64 holds every integer
 def read_parquet(path: Path, wanted: dict[str, str], part: Part | None = None) -> pl.DataFrame:
     """The wanted columns of a Parquet file under our names, ids as text, with their row numbers.
 
+    Args:
+        wanted: our name of a column to the file's; ``who.id`` is the field ``id`` of the structs in ``who``.
+        part: takes the account; None takes columns of structs as they are, which are else refused.
+
     Raises:
         InputError: for a damaged file, missing columns, or ids that are no exact labels.
     """
-    part = part or Part(path)
-    part.first_row = 1
+    account = part or Part(path)
+    account.first_row = 1
     try:
         schema = pl.scan_parquet(path, glob=False).collect_schema()
-        if set(wanted.values()) <= set(schema):
-            frame = pl.read_parquet(path, columns=list(dict.fromkeys(wanted.values())), glob=False, row_index_name=ROW)
+        found = {ours: nested.find(theirs, schema) for ours, theirs in wanted.items()}
+        paths = {ours: way for ours, way in found.items() if way}
+        columns = list(dict.fromkeys(way[0] for way in paths.values()))
+        frame = pl.read_parquet(path, columns=columns, glob=False, row_index_name=ROW)
     except (pl.exceptions.ComputeError, OSError) as error:
         raise InputError(
             f"'{path}' is no Parquet file, or is damaged",
@@ -32,9 +39,11 @@ def read_parquet(path: Path, wanted: dict[str, str], part: Part | None = None) -
             why=printable(str(error).split("\n")[0]),
             fix="write it again, or give a CSV file with data=csv",
         ) from error
-    if not set(wanted.values()) <= set(schema):
-        raise missing_columns(path, wanted, list(schema), str(path), keys=part.keys)
-    frame = frame.select(ROW, **{ours: pl.col(theirs) for ours, theirs in wanted.items()})
+    if len(paths) < len(wanted):
+        raise missing_columns(path, wanted, nested.names(schema), str(path), keys=account.keys)
+    if part:
+        nested.refuse_objects(path, wanted, schema, part.keys)
+    frame = frame.select(ROW, **{ours: nested.column(way) for ours, way in paths.items()})
     for ours in sorted({"user", "item", "title_item"} & set(wanted)):
         frame = frame.with_columns(_id_text(frame[ours], path, wanted[ours]).alias(ours))
     return frame

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import polars as pl
 
-from recdistill.data.sources.files import check_encoding, existing_file, lines, override, printable
+from recdistill.data.sources.files import check_encoding, existing_file, lines, names_in, override
+from recdistill.data.sources.folders import offer_below
 from recdistill.errors import InputError
 
 
@@ -131,6 +132,7 @@ def file_in(folder: Path, name: str, key: str | None = None) -> Path:
             where="data.path",
             fix=override("data.path", folder.parent),
         )
+    offer_below(folder, [name])
     if key is None and not (folder / name).is_file():
         raise InputError(
             f"no file '{name}' in '{folder}'",
@@ -139,12 +141,6 @@ def file_in(folder: Path, name: str, key: str | None = None) -> Path:
             fix=f"data.path=FOLDER, the one with {name}",
         )
     return existing_file(folder / name, key or "data.path")
-
-
-def names_in(folder: Path) -> str:
-    """The first names in a folder, for messages."""
-    names = sorted(printable(path.name) for path in folder.iterdir())
-    return (", ".join(names[:10]) or "nothing") + (f" and {len(names) - 10} more" if len(names) > 10 else "")
 
 
 def read_lines(file: Path, latin1: bool = False) -> pl.Series:

@@ -7,12 +7,12 @@ from pathlib import Path
 import polars as pl
 
 from recdistill.data.sources.base import Kind, RawLog, Side, Source, hash_arguments, hash_files
-from recdistill.data.sources.files import existing_file, override
+from recdistill.data.sources.files import existing_file, names_in, override
 from recdistill.data.sources.frames import Form
 from recdistill.data.sources.reading import Reader
-from recdistill.data.sources.rows import Columns, OnBadRows, likely_column
+from recdistill.data.sources.rows import Columns, OnBadRows, Part, likely_column
 from recdistill.data.sources.side import read_side
-from recdistill.data.sources.text import read_header
+from recdistill.data.sources.text import read_header, read_text
 from recdistill.errors import InputError
 
 _KINDS: dict[str, Kind] = {"token": "categorical", "token_seq": "multi", "float": "numeric", "float_seq": "vector"}
@@ -20,7 +20,8 @@ _KINDS: dict[str, Kind] = {"token": "categorical", "token_seq": "multi", "float"
 
 class RecBole(Source):
     """A ``.inter`` file with a header such as ``user_id:token<tab>item_id:token<tab>rating:float``, and the
-    features of the ``.user`` and ``.item`` files beside it, where there are any.
+    features of the ``.user`` and ``.item`` files beside it, where there are any. Of a knowledge graph
+    (``.kg``, ``.link``) the counts are reported.
 
     Source: RecBole's documentation, "Atomic Files" (Zhao et al., 2021, arXiv:2011.01731).
 
@@ -50,7 +51,7 @@ class RecBole(Source):
         self.on_bad_rows = on_bad_rows
 
     def fingerprint(self) -> str:
-        beside = (self._inter().with_suffix(suffix) for suffix in (".user", ".item"))
+        beside = (self._inter().with_suffix(suffix) for suffix in (".user", ".item", ".kg", ".link"))
         files = [self._inter(), *(file for file in beside if file.is_file())]
         return hash_arguments(
             kind="recbole",
@@ -77,6 +78,8 @@ class RecBole(Source):
             part.time_unit,
             users,
             {"user": user_kinds, "item": item_kinds},
+            self._graph(),
+            part.warnings,
         )
 
     def where(self) -> str:
@@ -101,12 +104,13 @@ class RecBole(Source):
         found = sorted(self.path.glob("*.inter"))
         if len(found) == 1:
             return existing_file(found[0])
-        names = ", ".join(path.name for path in found) or "none"
+        names = ", ".join(path.name for path in found)
+        below = found or sorted(self.path.glob("*/*.inter"))
         raise InputError(
             f"'{self.path}' holds {len(found)} .inter files, and one is needed",
             where="data.path",
-            why=names,
-            fix=override("data.path", found[0] if found else self.path / "NAME.inter"),
+            why=names or f"in it: {names_in(self.path)}",
+            fix=", or ".join(override("data.path", file) for file in below[:3] or [self.path / "NAME.inter"]),
         )
 
     def _side(self, side: Side) -> tuple[pl.DataFrame | None, dict[str, Kind]]:
@@ -125,6 +129,27 @@ class RecBole(Source):
             kinds["title"], rename["title"] = "text", types[self.title]
         frame = read_side(file, side, id_column, kinds, rename=rename, separator=" ", quote=None)
         return frame, {name: kind for name, kind in kinds.items() if name != "title"}
+
+    def _graph(self) -> dict[str, int | str]:
+        """Counts of the knowledge graph in the ``.kg`` file, and of the items that the ``.link`` file finds in it."""
+        found: dict[str, int | str] = {}
+        graph, links = (self._inter().with_suffix(suffix) for suffix in (".kg", ".link"))
+        if triples := _fields(graph, "head_id", "relation_id", "tail_id"):
+            head, relation, tail = triples
+            relations, entities = relation.n_unique(), pl.concat([head, tail]).n_unique()
+            found["knowledge graph"] = f"{len(head):,} triples, {relations:,} relations, {entities:,} entities"
+        if linked := _fields(links, self.fields["item"] or "item_id"):
+            found["items linked to the graph"] = linked[0].n_unique()
+        return found
+
+
+def _fields(file: Path, *names: str) -> list[pl.Series]:
+    """Fields of an atomic file as text; none where the file or a field is not there."""
+    types = _typed(read_header(file, [], "tab", None)[0]) if file.is_file() else {}
+    if not set(names) <= set(types):
+        return []
+    frame = read_text(file, {name: types[name] for name in names}, "tab", None, Part(file))
+    return [frame[name].alias("") for name in names]
 
 
 def _typed(header: list[str]) -> dict[str, str]:

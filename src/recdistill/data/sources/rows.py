@@ -70,6 +70,7 @@ class Part:
     events: pl.DataFrame = field(default_factory=pl.DataFrame)
     dropped: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     time_unit: Unit = "s"
     time_in_millionths: bool = False
 
@@ -103,12 +104,30 @@ class Part:
             return frame.filter(~bad)
         row = frame.filter(bad).row(0, named=True)
         more = int(bad.sum()) - 1
+        # Where most rows are bad, the config is wrong and not the rows.
+        drop = "" if is_most(bad) else ", or leave such rows out: data.on_bad_rows=drop"
         raise InputError(
             f"{reason} in column '{printable(name)}': {_shown(row[column])}"
             + (f" (and {more} more rows)" if more else ""),
             where=self.place(row[ROW], name),
-            fix=f"{fix}, or leave such rows out: data.on_bad_rows=drop",
+            fix=fix + drop,
         )
+
+
+def is_most(bad: pl.Series) -> bool:
+    """Whether more than half of the rows are bad."""
+    return 2 * int(bad.sum()) > len(bad)
+
+
+def other_column(ours: str, name: str, meant: str, keys: Mapping[str, str] | None) -> str:
+    """What to change in the config for the column ``meant`` in place of ``name``.
+
+    Args:
+        keys: config key of our name of a column, ``data.NAME`` where it is not given.
+    """
+    key = (keys or {}).get(ours, f"data.{ours}")
+    listed = key.endswith(("columns", "only"))  # a key that names several columns
+    return f"'{meant}' in place of '{name}' in {key}" if listed else override(key, meant)
 
 
 def _shown(value: object) -> str:
@@ -135,9 +154,7 @@ def missing_columns(
     fixes = []
     for ours, theirs in absent.items():
         meant = likely_column(ours, theirs, free)
-        key = (keys or {}).get(ours, f"data.{ours}")
-        listed = f"'{meant or 'COLUMN'}' in place of '{theirs}' in {key}"
-        fixes.append(listed if key.endswith("columns") else override(key, meant or "COLUMN"))
+        fixes.append(other_column(ours, theirs, meant or "COLUMN", keys))
         free = [name for name in free if name != meant]
     number = "1 column" if len(found) == 1 else f"{len(found)} columns"
     why = f"{number} found: {list(found)[:20]}; needed: {list(dict.fromkeys(wanted.values()))}"

@@ -11,6 +11,7 @@ from recdistill.data.sources.base import RESERVED, Kind
 from recdistill.data.sources.files import printable
 from recdistill.data.sources.folders import data_files
 from recdistill.data.sources.frames import Form, read_frame
+from recdistill.data.sources.numbers import Decimal, other_decimal, to_numbers
 from recdistill.data.sources.rows import ROW, Part
 from recdistill.errors import InputError
 
@@ -55,7 +56,8 @@ def read_side(
     columns = {name: (rename or {}).get(name, name) for name in kinds}
     base = key.removesuffix(".file")
     part = Part(files[0], keys={side: f"{base}.id", **dict.fromkeys(columns, f"{base}.columns")})
-    frame = read_frame(files, {side: id_column, **columns}, form or Form(quote=quote), part)
+    form = form or Form(quote=quote)
+    frame = read_frame(files, {side: id_column, **columns}, form, part)
     named = frame.filter(frame[side].is_not_null() & (frame[side].str.strip_chars() != ""))
     separators = separator if isinstance(separator, Mapping) else dict.fromkeys(kinds, separator)
 
@@ -63,7 +65,7 @@ def read_side(
         return part.place(named[ROW][at])
 
     features = named.with_columns(
-        to_kind(named[name], kind, columns[name], place, separators[name]) for name, kind in kinds.items()
+        to_kind(named[name], kind, columns[name], place, separators[name], form.decimal) for name, kind in kinds.items()
     )
     single = features.select(side, *kinds).unique(side, keep="first", maintain_order=True)
     if warnings is not None:
@@ -92,7 +94,9 @@ def as_kind(
     return to_kind(column, kind, name, lambda at: f"{file}:{at + first_row}", separator)
 
 
-def to_kind(column: pl.Series, kind: Kind, name: str, place: Place, separator: str = SEPARATOR) -> pl.Series:
+def to_kind(
+    column: pl.Series, kind: Kind, name: str, place: Place, separator: str = SEPARATOR, decimal: Decimal = "point"
+) -> pl.Series:
     """A column in the dtype of a kind, null where it is missing.
 
     Args:
@@ -113,7 +117,7 @@ def to_kind(column: pl.Series, kind: Kind, name: str, place: Place, separator: s
     if column.dtype == pl.Binary or (column.dtype.is_nested() and not (listed and kind in ("multi", "vector"))):
         raise _wrong_type(column, kind, name, place)
     if kind == "numeric":
-        return _numbers(column, name, place)
+        return _numbers(column, name, place, decimal)
     if kind == "vector":
         return _vectors(column, name, place)
     if kind == "multi":
@@ -147,19 +151,21 @@ def _sets(column: pl.Series, name: str, place: Place, separator: str) -> pl.Seri
     return values.list.eval(pl.element().filter(pl.element() != ""))
 
 
-def _numbers(column: pl.Series, name: str, place: Place) -> pl.Series:
+def _numbers(column: pl.Series, name: str, place: Place, decimal: Decimal) -> pl.Series:
     text = _filled(column) if column.dtype == pl.String else column
-    numbers = text.cast(pl.Float64, strict=False)
+    numbers = to_numbers(text, decimal)
     # NaN is how tables of numbers write what is missing.
     there = text.is_not_null() & ~numbers.is_nan().fill_null(False) if text.dtype.is_float() else text.is_not_null()
     numbers = numbers.set(~numbers.is_finite().fill_null(False), None)
     bad = (numbers.is_null() & there).arg_true()
     if len(bad):
+        other = other_decimal(text.gather(bad), decimal)
+        repair = f"decimal: {other} beside the name of the file (data.decimal for the log)" if other else "repair it"
         raise InputError(
             f"{text[bad[0]]!r} in column '{printable(name)}' is no finite number",
             where=f"{place(bad[0])}:{printable(name)}",
             why="the feature is numeric; empty cells are taken as missing",
-            fix="repair it, or make the feature categorical",
+            fix=f"{repair}, or make the feature categorical",
         )
     return numbers
 

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, mod
 from recdistill.data.sources.base import RESERVED, Kind
 from recdistill.data.sources.files import Encoding, Quote, Separator, nearest
 from recdistill.data.sources.frames import Form
+from recdistill.data.sources.numbers import Decimal
 from recdistill.data.sources.rows import Name
 
 
@@ -85,7 +86,7 @@ class SideFeatures(_Strict):
         columns: the features.
         file: CSV, TSV, JSON lines or Parquet; None where each feature has a file of its own.
         id: column of the id; None for the name that it has in the log.
-        separator, quote, header, encoding: as those of the log, for a text file.
+        separator, quote, header, encoding, decimal: as those of the log, for a text file.
     """
 
     columns: Columns
@@ -95,6 +96,7 @@ class SideFeatures(_Strict):
     quote: Quote | None = '"'
     header: bool = True
     encoding: Encoding = "utf-8"
+    decimal: Decimal = "point"
 
     @model_validator(mode="after")
     def _has_a_file(self) -> Self:
@@ -105,7 +107,7 @@ class SideFeatures(_Strict):
     @property
     def form(self) -> Form:
         """How the file is written down."""
-        return Form(None, self.separator, self.quote, self.header, None, self.encoding)
+        return Form(None, self.separator, self.quote, self.header, None, self.encoding, self.decimal)
 
     @property
     def in_file(self) -> dict[str, Column]:

@@ -12,6 +12,8 @@ from recdistill.data.sources.feature_files import FeatureFiles
 from recdistill.data.sources.files import Encoding, Quote, Separator, existing_file
 from recdistill.data.sources.folders import data_files
 from recdistill.data.sources.frames import Form, Format
+from recdistill.data.sources.numbers import Decimal
+from recdistill.data.sources.only import Only, as_texts
 from recdistill.data.sources.reading import Reader
 from recdistill.data.sources.rows import Columns, Name, OnBadRows
 from recdistill.data.sources.spec import FeatureSpec
@@ -21,7 +23,8 @@ from recdistill.data.sources.titles import read_titles
 class Table(Source):
     """A CSV, TSV, JSON lines or Parquet file, one row an interaction, or a folder of such files that are its parts.
 
-    ``.gz`` and ``.zst`` are read as they are.
+    ``.gz`` and ``.zst`` are read as they are. In JSON lines and Parquet ``who.id`` is the field ``id`` of the
+    objects in the column ``who``.
 
     Args:
         path: the file; a folder, of which all files are read in the order of their names; or a pattern such as
@@ -29,7 +32,10 @@ class Table(Source):
         user, item: columns of the ids. Ids are labels: "01" is not "1". They are kept as written, blanks too; a cell
             of blanks alone is a missing id.
         value: column of the rating or weight, None without.
-        time: column of the time, None without: integers, or ISO text, which becomes unix seconds.
+        time: column of the time, None without: integers, or dates as text, which become unix seconds.
+        time_format: of the dates, such as ``%d.%m.%Y %H:%M``; None for ISO text.
+        decimal: ``point`` or ``comma``, in values and numeric features of the log that are text.
+        only: texts to keep rows by, such as ``{"event": ["buy", "cart"]}``; None keeps all.
         format: ``text``, ``jsonl`` or ``parquet``; None goes by the extension.
         separator: of a text file, by name or as itself; None guesses from the first lines and the extension.
         quote: quote character of a text file; None takes quotes as text.
@@ -61,16 +67,19 @@ class Table(Source):
         title: Name = "title",
         features: FeatureSpec | None = None,
         on_bad_rows: OnBadRows = "error",
+        time_format: str | None = None,
+        decimal: Decimal = "point",
+        only: Only | None = None,
     ):
         self.path = Path(path).expanduser()
         self.titles = Path(titles).expanduser() if titles else None
         self.title_columns = (str(title_item), str(title))
         self.columns = Columns.of(user, item, value, time)
         names = [str(name) for name in columns] if columns else None
-        form = Form(format, separator, quote, header, names, encoding)
+        form = Form(format, separator, quote, header, names, encoding, decimal, time_format)
         folder = self.path if self.path.is_dir() else self.path.parent
         self.features = FeatureFiles(features, folder, self.columns)
-        self.reader = Reader(self.columns, form, on_bad_rows, self.features.context)
+        self.reader = Reader(self.columns, form, on_bad_rows, self.features.context, only=as_texts(only))
 
     def fingerprint(self) -> str:
         files = [*data_files(self.path), *self.features.paths()]
@@ -84,6 +93,7 @@ class Table(Source):
             columns=asdict(self.columns),
             form=asdict(self.reader.form),
             on_bad_rows=self.reader.on_bad_rows,
+            only=self.reader.only,
         )
 
     def read(self) -> RawLog:
@@ -91,7 +101,8 @@ class Table(Source):
         titles: pl.DataFrame | None = None
         if self.titles:
             titles = read_titles(self.titles, *self.title_columns, self.reader.form.quote)
-        return self.features.add(RawLog(part.events, titles, part.dropped, "; ".join(part.notes), part.time_unit))
+        log = RawLog(part.events, titles, part.dropped, "; ".join(part.notes), part.time_unit, warnings=part.warnings)
+        return self.features.add(log)
 
     def where(self) -> str:
         return str(self.path)

@@ -1,4 +1,4 @@
-"""Times as integers: from numbers, dates and ISO text, and the unit that they are in."""
+"""Times as integers: from numbers, dates, ISO text and text of a given form, and the unit that they are in."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 import polars as pl
+
+from recdistill.errors import InputError
 
 Unit = Literal["s", "ms", "us", "ns", "step"]
 # Clock times of 1973 to 2286, by unit. Between them nothing is claimed.
@@ -16,7 +18,10 @@ _RANGES: dict[Unit, tuple[int, int]] = {
     "ns": (10**17, 9 * 10**18),
 }
 _MICRO = 1_000_000
+_YEAR_1973, _YEAR_2100 = 94_694_400, 4_102_444_800  # unix seconds
+_PER_SECOND: dict[Unit, int] = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _FORMS = ("%Y-%m-%d", "%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S%.f", "%+")
+_ISO = "a date in one ISO form (such as 2024-12-31 or 2024-12-31T23:59:59Z)"
 
 
 @dataclass(frozen=True)
@@ -37,8 +42,17 @@ class Times:
     in_millionths: bool = False
 
 
-def parse(column: pl.Series) -> Times:
-    """Integers of a column of integers, floats, dates or text; the majority kind decides what is an error."""
+def parse(column: pl.Series, form: str | None = None) -> Times:
+    """Integers of a column of integers, floats, dates or text; the majority kind decides what is an error.
+
+    Args:
+        form: of the text, such as ``%d.%m.%Y %H:%M``; None for integers and ISO text.
+
+    Raises:
+        InputError: for a form that is none.
+    """
+    if form and not column.dtype.is_temporal():
+        return _of_dates(by_form(column.cast(pl.String, strict=False).str.strip_chars(), form), f"of the form {form}")
     if column.dtype.is_integer():
         return Times(column.cast(pl.Int64, strict=False), "an integer")
     if column.dtype.is_float():
@@ -80,21 +94,38 @@ def _dates(text: pl.Series) -> pl.Series:
     return best.cast(pl.Datetime("us"))
 
 
-def _of_dates(dates: pl.Series) -> Times:
+def by_form(text: pl.Series, form: str) -> pl.Series:
+    """Datetimes of text in a form of strftime, null where it has another; UTC where the form has a zone.
+
+    Raises:
+        InputError: for a form that is none.
+    """
+    if "%H" in form and "%M" not in form:
+        text, form = text + ":00", form + ":%M"  # an hour without minutes is none to polars
+    try:
+        return text.str.to_datetime(form, strict=False, time_unit="us")
+    except pl.exceptions.ComputeError as error:
+        raise InputError(
+            f"{form!r} is no format of times",
+            where="data.time_format",
+            why=str(error).split("\n")[0],
+            fix="data.time_format='%Y-%m-%d %H:%M'",
+        ) from error
+
+
+def _of_dates(dates: pl.Series, kind: str = _ISO) -> Times:
     micro = dates.dt.epoch("us")
     if (micro.drop_nulls() % _MICRO == 0).all():
-        return Times(
-            micro // _MICRO,
-            "a date in one ISO form (such as 2024-12-31 or 2024-12-31T23:59:59Z)",
-            "s",
-            "dates turned into unix seconds",
-        )
-    return Times(
-        micro,
-        "a date in one ISO form (such as 2024-12-31 or 2024-12-31T23:59:59Z)",
-        "us",
-        "dates turned into unix microseconds",
-    )
+        return Times(micro // _MICRO, kind, "s", "dates turned into unix seconds")
+    return Times(micro, kind, "us", "dates turned into unix microseconds")
+
+
+def odd_dates(values: pl.Series, unit: Unit) -> pl.Series:
+    """Bool ``[N]``: clock times before 1973 or from 2100 on, such as 0 and -1; none where the unit is no clock's."""
+    scale = _PER_SECOND.get(unit)
+    if scale is None:
+        return pl.repeat(False, len(values), dtype=pl.Boolean, eager=True)
+    return ~values.is_between(_YEAR_1973 * scale, _YEAR_2100 * scale - 1)
 
 
 def unit_of(values: pl.Series) -> Unit:

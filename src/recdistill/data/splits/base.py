@@ -153,6 +153,36 @@ def by_content(events: pl.DataFrame, first: tuple[str, ...]) -> pl.DataFrame:
     return events.select(order).with_row_index(ROW).sort(order, maintain_order=True)
 
 
+def by_time(events: pl.DataFrame, rng: np.random.Generator) -> pl.DataFrame:
+    """As :func:`by_content`, by user and time; where a user has several events of one time, these are in drawn order.
+
+    The order of their ids would be no better, and not fair: old, popular items often have the smallest ids.
+    """
+    order = by_content(events, ("user", "time", "item", "value"))
+    return order.with_columns(pl.Series("draw", rng.random(events.height))).sort("user", "time", "draw")
+
+
+def by_draw(events: pl.DataFrame, rng: np.random.Generator) -> pl.DataFrame:
+    """As :func:`by_content`, by user; the events of a user are in drawn order."""
+    order = by_content(events, ("user", "item", "value"))
+    return order.with_columns(pl.Series("draw", rng.random(events.height))).sort("user", "draw")
+
+
+def tie_note(order: pl.DataFrame, part: Array) -> str:
+    """Says for how many users two events of one time are in different parts; "" for none.
+
+    Args:
+        order: from :func:`by_time`.
+        part: of its rows.
+    """
+    user, time = order["user"].to_numpy(), order["time"].to_numpy()
+    torn = (user[1:] == user[:-1]) & (time[1:] == time[:-1]) & (part[1:] != part[:-1])
+    users = np.unique(user[1:][torn]).size
+    if not users:
+        return ""
+    return f"for {users:,} of {order['user'].n_unique():,} users a cut falls among events of one time: it was drawn"
+
+
 def runs(user: pl.Series) -> tuple[Array, Array]:
     """Of a sorted column: the length of each row's run, and how many rows of the run come after it."""
     lengths = user.rle().struct.field("len").to_numpy().astype(np.int64)

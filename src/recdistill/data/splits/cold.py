@@ -14,12 +14,14 @@ from recdistill.data.splits.base import (
     Array,
     Assignment,
     Split,
-    by_content,
+    by_draw,
+    by_time,
     check_shares,
     require_side,
     runs,
     scatter,
     share_of,
+    tie_note,
     times,
 )
 
@@ -38,7 +40,7 @@ class ColdUser(Split):
     Args:
         valid, test: shares of the users with two events or more.
         known: share of a held-out user's events, rounded so that one at least is known and one is left to find.
-        seed: draws the users, and the known events where there is no time.
+        seed: draws the users, the order of a user's events of one time, and the known events where there is no time.
     """
 
     leaks_time = True
@@ -59,20 +61,17 @@ class ColdUser(Split):
 
     def assign(self, events: pl.DataFrame) -> Assignment:
         require_side(events, "user", self)
-        rng, note = np.random.default_rng(self.seed), ""
-        if "time" in events.columns:
+        timed, rng = "time" in events.columns, np.random.default_rng(self.seed)
+        if timed:
             times(events, "data.time=null (the known events of each user are then drawn at random)")
-            order = by_content(events, ("user", "time", "item", "value"))
-        else:
-            note = f"the log has no time: the known events of each user were drawn at random (seed {self.seed})"
-            order = by_content(events, ("user", "item", "value"))
-            order = order.with_columns(pl.Series("draw", rng.random(events.height))).sort("user", "draw")
+        order = by_time(events, rng) if timed else by_draw(events, rng)
         user = codes(order["user"])
         part = _drawn(user, self.valid, self.test, rng, at_least=2)[user]
         count, from_end = runs(order["user"])
         to_find = np.minimum(share_of(count, 1 - self.known), count - 1)
         part[(part != TRAIN) & (from_end >= to_find)] = KNOWN
-        return Assignment(scatter(part, order), note=note)
+        drawn = f"the log has no time: the known events of each user were drawn at random (seed {self.seed})"
+        return Assignment(scatter(part, order), note=tie_note(order, part) if timed else drawn)
 
 
 class ColdItem(Split):

@@ -45,14 +45,15 @@ class RandomSplit(Split):
 
 
 class KFold(Split):
-    """One fold of a cross-validation: the events are dealt at random into equal folds, of which one is the test part.
+    """One fold of a cross-validation: user-item pairs (of a table: rows) are dealt at random into equal folds, of which
+    one is the test part.
 
-    Over all folds of a seed each event is tested on once. Time leaks.
+    Over all folds of a seed each is tested on once; repeats of a pair stay together. Time leaks.
 
     Args:
-        folds: how many; their sizes differ by one event at most.
+        folds: how many; their sizes differ by one pair at most.
         fold: which is the test part, from 1.
-        valid: share of all rows, drawn from the other folds.
+        valid: share of all pairs, drawn from the other folds.
         seed: of the deal.
     """
 
@@ -77,10 +78,14 @@ class KFold(Split):
         self.folds, self.fold, self.valid, self.seed = folds, fold, valid, seed
 
     def assign(self, events: pl.DataFrame) -> Assignment:
-        order, rows = by_content(events, _FIRST), events.height
-        start, end = (rows * number // self.folds for number in (self.fold - 1, self.fold))
+        order = by_content(events, _FIRST)
+        pair = np.arange(events.height)
+        if "user" in events.columns:
+            pair = order.select(pl.struct("user", "item").rle_id().cast(pl.Int64)).to_series().to_numpy()
+        pairs = int(pair.max(initial=-1)) + 1
+        start, end = (pairs * number // self.folds for number in (self.fold - 1, self.fold))
         # The deal is one circle for all folds; the test part of this one begins at its place 0.
-        place = (np.random.default_rng(self.seed).permutation(rows) - start) % max(rows, 1)
-        n_test, n_valid = end - start, round(rows * self.valid)
-        part = np.where(place < n_test, TEST, np.where(place < n_test + n_valid, VALID, TRAIN))
+        place = (np.random.default_rng(self.seed).permutation(pairs) - start) % max(pairs, 1)
+        n_test, n_valid = end - start, round(pairs * self.valid)
+        part = np.where(place < n_test, TEST, np.where(place < n_test + n_valid, VALID, TRAIN))[pair]
         return Assignment(scatter(part, order))

@@ -12,12 +12,14 @@ from recdistill.data.sources.base import TEST, TRAIN, VALID
 from recdistill.data.splits.base import (
     Assignment,
     Split,
-    by_content,
+    by_draw,
+    by_time,
     check_shares,
     require_side,
     runs,
     scatter,
     share_of,
+    tie_note,
     times,
 )
 from recdistill.errors import InputError
@@ -76,6 +78,7 @@ class PerUserTemporal(Split):
 
     Args:
         valid, test: shares of each user's events, rounded, at least one each where the share is above 0.
+        seed: draws the order of a user's events of one time.
     """
 
     leaks_time = True
@@ -85,20 +88,21 @@ class PerUserTemporal(Split):
         self,
         valid: Annotated[float, Interval(ge=0, lt=1)] = 0.1,
         test: Annotated[float, Interval(gt=0, lt=1)] = 0.1,
+        seed: Annotated[int, Ge(0)] = 0,
     ):
         check_shares(valid, test)
-        self.valid, self.test = valid, test
+        self.valid, self.test, self.seed = valid, test, seed
 
     def assign(self, events: pl.DataFrame) -> Assignment:
         require_side(events, "user", self)
         times(events, "data/split=random")
-        order = by_content(events, ("user", "time", "item", "value"))
+        order = by_time(events, np.random.default_rng(self.seed))
         count, from_end = runs(order["user"])
         n_test = np.minimum(share_of(count, self.test), count - (2 if self.valid else 1))
         n_valid = np.minimum(share_of(count, self.valid), count - 1 - n_test)
         part = np.where(from_end < n_test, TEST, np.where(from_end < n_test + n_valid, VALID, TRAIN))
         part[count < 3] = TRAIN
-        return Assignment(scatter(part, order))
+        return Assignment(scatter(part, order), note=tie_note(order, part))
 
 
 class LeaveOneOut(Split):
@@ -109,7 +113,7 @@ class LeaveOneOut(Split):
     on.
 
     Args:
-        seed: draws the two events where the log has no time.
+        seed: draws the order of a user's events of one time, and the two events where the log has no time.
     """
 
     leaks_time = True
@@ -120,18 +124,14 @@ class LeaveOneOut(Split):
 
     def assign(self, events: pl.DataFrame) -> Assignment:
         require_side(events, "user", self)
-        note = ""
-        if "time" in events.columns:
+        timed, rng = "time" in events.columns, np.random.default_rng(self.seed)
+        if timed:
             times(events, "data.time=null (two events of each user are then drawn at random)")
-            order = by_content(events, ("user", "time", "item", "value"))
-        else:
-            note = f"the log has no time: two events of each user were drawn at random (seed {self.seed})"
-            order = by_content(events, ("user", "item", "value"))
-            draw = np.random.default_rng(self.seed).random(events.height)
-            order = order.with_columns(pl.Series("draw", draw)).sort("user", "draw")
+        order = by_time(events, rng) if timed else by_draw(events, rng)
         count, from_end = runs(order["user"])
         part = np.where(count < 3, TRAIN, np.select([from_end == 0, from_end == 1], [TEST, VALID], TRAIN))
-        return Assignment(scatter(part, order), note=note)
+        drawn = f"the log has no time: two events of each user were drawn at random (seed {self.seed})"
+        return Assignment(scatter(part, order), note=tie_note(order, part) if timed else drawn)
 
 
 def _nearest(before: np.ndarray[Any, Any], rows: int, share: float, low: int, high: int) -> int:
