@@ -14,6 +14,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+import torch
 import yaml
 from stage_kit import words_of
 
@@ -77,8 +78,9 @@ def test_e24_what_a_result_says_of_itself(made: Path, monkeypatch: pytest.Monkey
     assert "commit" in summary
     for key in ("config_hash", "recipe_hash"):
         assert re.fullmatch("[0-9a-f]{20}", summary[key])
-    for name in ("torch", "pytorch-lightning", "numpy", "polars"):
+    for name in ("pytorch-lightning", "numpy", "polars"):
         assert summary["versions"][name] == importlib.metadata.version(name)
+    assert summary["versions"]["torch"] == torch.__version__  # with its build, such as +cpu
     assert summary["versions"]["python"] == ".".join(map(str, sys.version_info[:3]))
     assert set(summary["versions"]) == {"recdistill", "python", "torch", "pytorch-lightning", "numpy", "polars"}
     for row in summary["rows"]:
