@@ -19,7 +19,7 @@ def fold_in(items: Tensor, history: Csr, unobserved: float = UNOBSERVED, ridge: 
     Source: Hu, Koren and Volinsky, Collaborative filtering for implicit feedback datasets, ICDM 2008, eq. 4, with
     its α = 40 (c = 1 + α where there is an event): divided by α, which changes no ranking. λ is ``ridge`` times what
     the other two terms put on the diagonal on average, so that it means the same for vectors of any length and
-    histories of any size; 3 was taken from validation users of MovieLens-100K, for BPR and softmax alike.
+    histories of any size; 3 is a compromise between BPR, which likes less, and softmax, which likes more.
 
     Args:
         items: ``[n_items, d]``.
