@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recdistill.data.sources.counts import graph_facts, not_listed, rows_by_part
+from recdistill.data.sources.counts import graph_facts, not_listed
 from recdistill.data.sources.id_rows import read_counted_rows, read_id_rows, unroll
 from recdistill.data.sources.plain import Cells, file_in, read_lines
+from recdistill.data.statistics import rows_by_part
 from recdistill.errors import InputError
 
 EVENTS = Cells("log", "::", ("user", "item", "value", "time"))

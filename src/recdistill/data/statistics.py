@@ -11,8 +11,7 @@ from torch import Tensor
 
 from recdistill.data.interactions import Interactions
 from recdistill.data.parts import NO_HISTORY
-from recdistill.data.sources.base import RawLog
-from recdistill.data.sources.counts import rows_by_part
+from recdistill.data.sources.base import PARTS, TRAIN, VALID, RawLog
 from recdistill.data.splits import GlobalTemporal
 
 FEW_USERS = 100
@@ -50,6 +49,15 @@ def log_facts(log: RawLog, manifest: dict[str, Any]) -> dict[str, Any]:
         "leaks_time": manifest["leaks_time"],
         "cut_times": manifest["cut_times"],
     }
+
+
+def rows_by_part(part: pl.Series) -> str:
+    """How many rows each part of a given split has, before any is left out."""
+    sizes = np.bincount(part.to_numpy(), minlength=len(PARTS))
+    rows = " + ".join(f"{size:,} {name}" for size, name in zip(sizes, PARTS, strict=False) if size)
+    if sizes[VALID]:
+        rows += f"; train and valid {sizes[TRAIN] + sizes[VALID]:,}"
+    return rows
 
 
 def _values(values: pl.Series) -> dict[str, int] | list[Any]:

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 
-from recdistill.data.sources.base import PARTS, TRAIN, VALID
 from recdistill.data.sources.plain import Cells, read_lines
 
 
@@ -31,15 +29,6 @@ def graph_facts(folder: Path) -> dict[str, int | str]:
 def graph_files(folder: Path) -> list[Path]:
     """The files that :func:`graph_facts` counts."""
     return [file for name in ("kg.txt", "item_index2entity_id.txt") for file in sorted(folder.glob(f"kg*/{name}"))]
-
-
-def rows_by_part(part: pl.Series) -> str:
-    """How many rows each part of a given split has, before any is left out."""
-    sizes = np.bincount(part.to_numpy(), minlength=len(PARTS))
-    rows = " + ".join(f"{size:,} {name}" for size, name in zip(sizes, PARTS, strict=False) if size)
-    if sizes[VALID]:
-        rows += f"; train and valid {sizes[TRAIN] + sizes[VALID]:,}"
-    return rows
 
 
 def not_listed(ids: pl.Series, listed: Sequence[str] | pl.Series) -> int:
