@@ -20,7 +20,7 @@ class Schema:
     Attributes:
         n_users: rows of a user table. Users are numbered from 0 in the training part.
         n_items: rows of an item table: the catalogue, the items of the training part.
-        fields: size of each categorical field, for models on feature tables.
+        features: sizes of the columns of a table, for models on :class:`~recdistill.data.rows.Rows`.
         n_outputs: classes of a classification task, 1 otherwise.
         max_length: longest history, for sequence models.
         user_features, item_features: sizes of their features, for models that take them.
@@ -28,7 +28,7 @@ class Schema:
 
     n_users: int = 0
     n_items: int = 0
-    fields: dict[str, int] = field(default_factory=dict)
+    features: Sizes = field(default_factory=dict)
     n_outputs: int = 1
     max_length: int = 0
     user_features: Sizes = field(default_factory=dict)
@@ -158,5 +158,4 @@ class TableDataset:
 
     @property
     def schema(self) -> Schema:
-        words = self.train.features.vocabularies
-        return Schema(fields={name: len(words[name]) for name in self.train.features.categorical})
+        return Schema(features=sizes_of(self.train.features))

@@ -1,17 +1,19 @@
 """What every model offers. A model is one file here and one YAML under ``conf/model``.
 
-Ranking models map users to scores over the catalogue. The other tasks keep the same shape: a sequence
-model's query is a history instead of a user, a ctr, rating or classification model maps a table of features
-to logits.
+A ranking model maps users to scores over the catalogue. A sequence model's query is a history instead of a user. A
+model of click prediction, rating or classification maps the rows of a table to logits.
 """
 
 from __future__ import annotations
+
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from recdistill.data.csr import Csr
 from recdistill.data.interactions import Interactions, Schema
+from recdistill.data.rows import Rows
 from recdistill.errors import InputError
 from recdistill.models.dot import dot_scores
 from recdistill.models.fold_in import fold_in
@@ -23,7 +25,12 @@ class Model(nn.Module):
     Args:
         schema: sizes of the data. Every other argument of a subclass is a hyper-parameter and a key of its
             YAML.
+
+    Attributes:
+        tasks: names of the tasks that it serves.
     """
+
+    tasks: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, schema: Schema):
         super().__init__()
@@ -37,6 +44,8 @@ class Model(nn.Module):
 
 class RankingModel(Model):
     """A model that scores items for users."""
+
+    tasks = ("ranking",)
 
     def scores(self, users: Tensor, items: Tensor | None = None) -> Tensor:
         """Scores of the catalogue, or of given items.
@@ -102,6 +111,44 @@ class ClosedFormModel(RankingModel):
 
     def fit(self, train: Interactions) -> None:
         """Compute the model from the training part; afterwards its buffers hold all that scoring needs."""
+        raise NotImplementedError
+
+
+class SequenceModel(Model):
+    """A model whose query is a history: the items of a user in the order of time.
+
+    Histories are int64 ``[B, L]``, ``L`` at most ``schema.max_length``, the oldest item first; behind the end of a
+    shorter one stands ``schema.n_items``. The score of an item is the dot product of its row of :meth:`item_matrix`
+    with the vector of the history.
+
+    Attributes:
+        causal: whether the vector at a place of :meth:`forward` depends on that place and earlier ones alone, so that
+            one pass answers for every beginning of a history.
+    """
+
+    tasks = ("sequence",)
+    causal: ClassVar[bool] = True
+
+    def forward(self, history: Tensor) -> Tensor:
+        """A vector for each place, ``[B, L, d]``; what stands behind the end of a history means nothing."""
+        raise NotImplementedError
+
+    def query(self, history: Tensor) -> Tensor:
+        """The vector ``[B, d]`` of each history as a whole; that of an empty one is all zeros."""
+        length = (history < self.schema.n_items).sum(1)
+        last = self(history)[torch.arange(len(history), device=history.device), (length - 1).clamp(min=0)]
+        return last * (length > 0).unsqueeze(1)
+
+    def item_matrix(self) -> Tensor:
+        """``[n_items, d]``."""
+        raise NotImplementedError
+
+
+class TableModel(Model):
+    """A model of the rows of a table."""
+
+    def forward(self, rows: Rows) -> Tensor:
+        """The logit of a click or the rating of each row, ``[B]``; the logits of the classes, ``[B, C]``."""
         raise NotImplementedError
 
 
