@@ -124,7 +124,7 @@ def test_metric_that_is_not_computed(good: dict[str, Any]) -> None:
     )
     (problem,) = problems(good, "evaluation.metric", "ndcg10")
     assert problem.fix == "evaluation.metric=ndcg@10"
-    assert [problems(good, "evaluation.metric", text)[0].fix for text in ("Recall-20", "mrr", "auc")] == [
+    assert [problems(good, "evaluation.metric", text)[0].fix for text in ("Recall-20", "mrr", "xyz")] == [
         "evaluation.metric=recall@20",
         "evaluation.metric=mrr@10",
         "evaluation.metric=ndcg@10",

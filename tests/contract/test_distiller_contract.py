@@ -48,7 +48,7 @@ class TestDistiller:
     def test_asks_for_what_a_teacher_can_give(self, option: str) -> None:
         needs = make(option).needs()
         assert needs != Needs(), "a distiller that needs nothing of the teacher teaches nothing"
-        check_needs(good_mf(), board().train, needs)
+        check_needs(good_mf(), needs, board().train.n_users)
 
     def test_brings_the_student_towards_the_teacher(self, option: str) -> None:
         distiller, student, teacher = make(option), new_student(), LiveTeacher(good_mf(), board().train)

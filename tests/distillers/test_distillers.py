@@ -30,7 +30,7 @@ def softmax(z: list[float], t: float = 1.0) -> list[float]:
 def views(
     student: FactorModel, teacher: FactorModel, train: Interactions, users: Tensor
 ) -> tuple[ModelView, ModelView]:
-    live = LiveTeacher(teacher, train).view(users)
+    live = LiveTeacher(teacher, train).view(users).inner
     assert isinstance(live, ModelView)
     return ModelView(student, users, train.csr), live
 

@@ -124,7 +124,7 @@ def test_stored_answers_are_the_live_ones(
     distiller = prepared(name)
     compute_signals(model, train, distiller.needs(), tmp_path, chunk=5)
     live, stored = LiveTeacher(model, train), StoredTeacher(tmp_path)
-    live.to(torch.device("cpu"))
+    live.to(torch.device("cpu"), train)
     stored.to(torch.device("cpu"))
     users = torch.tensor([0, 11, 4])
     view = ModelView(student, users, train.csr)
@@ -212,13 +212,13 @@ def test_the_info_is_plain(schema: Schema, train: Interactions, tmp_path: Path) 
 
 def test_needs_that_cannot_be_met(schema: Schema, train: Interactions, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match="no user and item vectors"):
-        check_needs(Popularity(schema), train, Needs(embeddings=True))
+        check_needs(Popularity(schema), Needs(embeddings=True), train.n_users)
     with pytest.raises(InputError, match="lists of 18 items, the catalogue has 17"):
-        check_needs(Popularity(schema), train, Needs(top_k=18))
+        check_needs(Popularity(schema), Needs(top_k=18), train.n_users)
     monkeypatch.setattr(teachers, "MAX_SCORE_BYTES", 4 * 12 * 17 - 1)
     with pytest.raises(InputError, match="GiB"):
-        check_needs(Popularity(schema), train, Needs(scores=True))
-    check_needs(make_mf(schema, 1), train, EVERYTHING)
+        check_needs(Popularity(schema), Needs(scores=True), train.n_users)
+    check_needs(make_mf(schema, 1), EVERYTHING, train.n_users)
 
 
 def test_needs_add_up() -> None:

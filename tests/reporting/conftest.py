@@ -84,6 +84,51 @@ def make_summary(student: float = 0.3812, p: float = 0.0002, teacher_p: float = 
     }
 
 
+_TABLES: dict[str, tuple[int, dict[str, dict[str, float]]]] = {
+    "ctr": (28_860, {
+        "teacher": {"auc": 0.9785, "logloss": 0.1712, "ne": 0.2691, "ece": 0.0112, "ece_mass": 0.0120, "gauc": 0.9534},
+        "alone": {"auc": 0.9367, "logloss": 0.2954, "ne": 0.4643, "ece": 0.0154, "ece_mass": 0.0162, "gauc": 0.9001},
+        "student": {"auc": 0.9521, "logloss": 0.2509, "ne": 0.3944, "ece": 0.0187, "ece_mass": 0.0190, "gauc": 0.9188},
+        "lr": {"auc": 0.9312, "logloss": 0.3054, "ne": 0.4800, "ece": 0.0101, "ece_mass": 0.0108, "gauc": 0.8931},
+    }),
+    "rating": (10_003, {
+        "teacher": {"rmse": 0.8512, "mae": 0.6671, "user_rmse": 0.8601, "user_mae": 0.6902},
+        "alone": {"rmse": 0.8844, "mae": 0.6951, "user_rmse": 0.8921, "user_mae": 0.7166},
+        "student": {"rmse": 0.8712, "mae": 0.6849, "user_rmse": 0.8800, "user_mae": 0.7065},
+        "mean": {"rmse": 1.1171, "mae": 0.9330, "user_rmse": 1.0402, "user_mae": 0.8610},
+    }),
+    "classification": (10_000, {
+        "teacher": {"accuracy": 0.9871, "macro_f1": 0.9870, "macro_recall": 0.9869},
+        "alone": {"accuracy": 0.9512, "macro_f1": 0.9508, "macro_recall": 0.9506},
+        "student": {"accuracy": 0.9634, "macro_f1": 0.9631, "macro_recall": 0.9630},
+        "mode": {"accuracy": 0.1135, "macro_f1": 0.0204, "macro_recall": 0.1},
+    }),
+}  # fmt: skip
+MAIN = {"ctr": "auc", "rating": "rmse", "classification": "accuracy"}
+
+
+def make_table(task: str, metric: str | None = None) -> Summary:
+    """A run on the rows of a table: teacher, its int8 version, student alone, distilled student and a baseline."""
+    n_rows, found = _TABLES[task]
+    metric = metric or MAIN[task]
+    sizes = {"teacher": 24_320_512, "alone": 1_523_904, "student": 1_523_904}
+    rows = []
+    for name, metrics in found.items():
+        value = metrics[metric]
+        more = {"metrics": metrics, "ci": {metric: [value - 0.004, value + 0.004]}, "label": f"DCNv2 {name}"}
+        tested = {} if name == "alone" else {"p_alone": 0.0003}
+        rows.append(
+            make_row(name, name if name in sizes else "baseline", value, sizes.get(name, 14_820), **more, **tested)
+        )
+    rows[2]["kept"] = {"value": 0.945, "low": 0.931, "high": 0.957}
+    report = {"rows": 288_609, "parts": {"test": {"rows": n_rows, "positive": 9_612, "empty_cells": 0}}, "warnings": []}
+    data = {"name": "table.csv", "fingerprint": "c0ffee12", "report": report, "manifest": {}}
+    empty = {"tie_rate": {}, "n_cold_items": 0, "beyond": {}, "slices": [], "sampled": {}}
+    summary = make_summary() | {"task": task, "metric": metric, "ks": [], "data": data, "n_rows": n_rows}
+    del summary["n_users"]
+    return summary | {"rows": [row | empty for row in rows]}
+
+
 def make_history(epochs: int = 30) -> list[dict[str, Any]]:
     return [
         {
@@ -106,6 +151,11 @@ def summary() -> Summary:
 @pytest.fixture
 def summary_with() -> Callable[..., Summary]:
     return make_summary
+
+
+@pytest.fixture
+def table_of() -> Callable[..., Summary]:
+    return make_table
 
 
 @pytest.fixture

@@ -162,6 +162,6 @@ class TestRanking:
         assert Ranking().epoch(train, BPR(negatives=4), **common).negative.shape == (len(train), 4)
 
     def test_the_sets_move_with_the_data(self, train: Interactions) -> None:
-        moved = Ranking().to_device(train, torch.device("cpu"))
+        moved = Ranking().prepare(train, torch.device("cpu"))
         assert torch.equal(moved.csr.indices, train.csr.indices)
         assert moved.n_items == train.n_items

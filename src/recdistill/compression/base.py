@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from recdistill.export.packing import Codec, quantize_rows
-from recdistill.models.base import FactorModel, RankingModel
+from recdistill.models.base import FactorModel, Model
 from recdistill.models.fit import Fit
 from recdistill.models.mf import MF
 
@@ -37,7 +37,7 @@ class Compressed:
         clips: of quantized tensors, ``[rows]``; none for a tensor whose largest values are kept.
     """
 
-    model: RankingModel
+    model: Model
     net: dict[str, Any]
     codecs: dict[str, Codec] = field(default_factory=dict)
     clips: dict[str, Tensor] = field(default_factory=dict)
@@ -79,7 +79,7 @@ def tables(model: nn.Module) -> dict[str, Tensor]:
     return {name: table for name, table in state.items() if table.dim() == 2 and table.is_floating_point()}
 
 
-def materialised(model: RankingModel, net: dict[str, Any]) -> Compressed:
+def materialised(model: Model, net: dict[str, Any]) -> Compressed:
     """The model as it is served: one that derives its factors from a graph becomes a plain factorisation."""
     if not isinstance(model, FactorModel) or type(model) is MF:
         return Compressed(model, net)
@@ -88,7 +88,7 @@ def materialised(model: RankingModel, net: dict[str, Any]) -> Compressed:
     return from_factors(model, user, item)
 
 
-def from_factors(model: RankingModel, user: Tensor, item: Tensor) -> Compressed:
+def from_factors(model: Model, user: Tensor, item: Tensor) -> Compressed:
     """An MF with these vectors."""
     net = {"_target_": "recdistill.models.mf.MF", "dim": user.shape[1]}
     with torch.random.fork_rng(devices=[]):

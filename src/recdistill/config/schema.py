@@ -12,21 +12,35 @@ from annotated_types import Ge, Gt, Le, MinLen
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
+from recdistill.config.metrics import BY_ROW, BY_USER
+from recdistill.config.suggest import nearest
+
 Count = Annotated[int, Ge(1)]
 Text = Annotated[str, MinLen(1)]
 # A schedule is a node with a _target_; what it takes is checked by its constructor.
 Schedule = dict[str, Any]
 _METRICS = ("ndcg", "recall", "hr", "mrr", "map", "precision")
+_TABLE_METRICS = (*BY_ROW, *BY_USER)
+_INSTEAD = {"macro_f1": "accuracy", "macro_recall": "accuracy", "ece": "logloss", "ece_mass": "logloss"}
 
 
 def _metric(text: str) -> str:
-    if not re.fullmatch(rf"({'|'.join(_METRICS)})@[1-9][0-9]*", text):
-        message = f"must be NAME@K, NAME one of {', '.join(_METRICS)}"
-        meant = re.fullmatch(rf"({'|'.join(_METRICS)})\W*([1-9][0-9]*)?", text.lower())
-        name, k = meant.groups() if meant else ("ndcg", None)
-        fix = f"evaluation.metric={name}@{k or 10}"
-        raise PydanticCustomError("metric", "{text}", {"text": message, "fix": fix})
+    if text not in _TABLE_METRICS and not re.fullmatch(rf"({'|'.join(_METRICS)})@[1-9][0-9]*", text):
+        message = f"must be NAME@K, NAME one of {', '.join(_METRICS)}; or of a table {', '.join(_TABLE_METRICS)}"
+        if text in _INSTEAD:
+            message = f"is one number for all rows, so that no test can be made of it; {message}"
+        raise PydanticCustomError("metric", "{text}", {"text": message, "fix": f"evaluation.metric={_meant(text)}"})
     return text
+
+
+def _meant(text: str) -> str:
+    """The right metric that is most like a wrong one; NDCG@10 where none is."""
+    if text in _INSTEAD:
+        return _INSTEAD[text]
+    parts = re.fullmatch(r"(.*?)\W*([1-9][0-9]*)?", text.lower())
+    name, k = parts.groups() if parts else ("", None)
+    near = nearest(name, (*_METRICS, *_TABLE_METRICS), 1) or ["ndcg"]
+    return near[0] if near[0] in _TABLE_METRICS else f"{near[0]}@{k or 10}"
 
 
 Metric = Annotated[str, AfterValidator(_metric)]
@@ -57,7 +71,7 @@ class Evaluation(Section):
     def _metric_is_computed(cls, metric: str, info: ValidationInfo) -> str:
         name, _, k = metric.partition("@")
         ks = info.data.get("ks")  # absent where it is wrong itself
-        if ks and int(k) not in ks:
+        if k and ks and int(k) not in ks:
             text = f"{metric} is not computed with ks={ks}"
             near = min(ks, key=lambda other: abs(other - int(k)))
             fix = f"evaluation.metric={name}@{near}, or add {k} to evaluation.ks"

@@ -159,3 +159,6 @@ class TableDataset:
     @property
     def schema(self) -> Schema:
         return Schema(features=sizes_of(self.train.features))
+
+
+Data = Dataset | TableDataset

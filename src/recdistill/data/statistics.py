@@ -142,7 +142,7 @@ def table_warnings(report: dict[str, Any], split_replaced: bool) -> list[str]:
     found += [
         f"all labels of the {name} part are alike: nothing can be told apart there"
         for name, counts in report["parts"].items()
-        if counts["rows"] and counts["positive"] in (0, counts["rows"])
+        if counts["rows"] and (counts.get("positive") in (0, counts["rows"]) or counts.get("labels") == 1)
     ]
     if report["duplicates"]:
         found.append(f"{report['duplicates']} rows occur more than once; all are kept")

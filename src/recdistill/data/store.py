@@ -117,18 +117,22 @@ def load(folder: str | Path, parts: Collection[str] = PARTS) -> Dataset | TableD
 
 
 def load_pairs(folder: str | Path, parts: Collection[str] = PARTS) -> Dataset:
-    """As :func:`load`, for what ranks items for users by what it learned of both.
+    """As :func:`load`, with :func:`require_pairs`."""
+    return require_pairs(load(folder, parts))
+
+
+def require_pairs(dataset: Dataset | TableDataset) -> Dataset:
+    """The data set, for what ranks items for users by what it learned of both.
 
     Raises:
-        InputError: also for a table of examples, and where items are held out.
+        InputError: for a table of examples, and where items are held out.
     """
-    dataset = load(folder, parts)
     if isinstance(dataset, TableDataset):
         raise InputError(
             "these data are a table of labelled examples, without users and items to rank",
             where="data",
             why=f"{dataset.manifest['source']} has the columns {', '.join(dataset.report['features']['context'])}",
-            fix="choose a log of interactions, such as data=csv; recdistill data works on both",
+            fix="task=ctr, rating or classification; or a log of interactions, such as data=csv",
         )
     if dataset.manifest["holds_out_items"]:
         raise InputError(

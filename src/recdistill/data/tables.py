@@ -103,6 +103,7 @@ def _report(
 ) -> dict[str, Any]:
     train = parts["train"].features
     content = events.drop("part", strict=False)
+    binary = bool(events["value"].is_in([0.0, 1.0]).all())
     return {
         **log_facts(log, manifest),
         "time_unit": log.time_unit if "time" in log.events.columns else None,
@@ -112,20 +113,22 @@ def _report(
         "fields": {name: len(train.vocabularies[name]) - 1 for name in (*train.categorical, *train.multi)},
         "numeric": {name: list(moments) for name, moments in train.moments.items()},
         "parts": {
-            name: _counts(part, events[start:end].select(list(log.kinds["context"])))
+            name: _counts(part, events[start:end].select(list(log.kinds["context"])), binary)
             for (name, part), (start, end) in zip(parts.items(), pairwise(ends.tolist()), strict=True)
         },
     }
 
 
-def _counts(part: Examples, cells: pl.DataFrame) -> dict[str, int]:
-    """Rows of a part, those with a positive label, empty cells, and categories that training has not seen."""
+def _counts(part: Examples, cells: pl.DataFrame, binary: bool) -> dict[str, int]:
+    """Rows of a part, those with a positive label or, of other labels, how many differ, empty cells, and categories
+    that training has not seen."""
     missing = cells.null_count()
     categorical = part.features.categorical
     unknown = sum(int((codes == UNKNOWN).sum()) for codes in categorical.values())
+    labels = {"positive": int((part.label > 0).sum())} if binary else {"labels": np.unique(part.label.numpy()).size}
     return {
         "rows": len(part),
-        "positive": int((part.label > 0).sum()),
+        **labels,
         "empty_cells": sum(missing.row(0)),
-        "unseen_values": unknown - sum(missing.select(list(categorical)).row(0)),
+        "unseen_values": unknown - sum(missing[name].item() for name in categorical),
     }

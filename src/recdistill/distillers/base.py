@@ -7,7 +7,7 @@ the teacher computes its answers now or they were computed once and stored is no
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Protocol, Self
+from typing import Annotated, Any, Protocol, Self
 
 import torch
 from annotated_types import Ge
@@ -37,7 +37,29 @@ class Needs:
 
 
 class View(Protocol):
-    """One model's answers for the users of one step."""
+    """One model's answers for the queries of one step: rows of a table, or users or histories as in :class:`ListView`.
+
+    Attributes:
+        users: int64 ``[Q]``, the numbers of the queries.
+        regression: whether the scores are means of a number; otherwise they are logits.
+    """
+
+    users: Tensor
+
+    @property
+    def regression(self) -> bool: ...
+
+    def of(self, users: Tensor) -> Self:
+        """The view for other queries, with what does not depend on them shared."""
+        ...
+
+    def scores(self) -> Tensor:
+        """``[Q, C]``: of all classes, or all items."""
+        ...
+
+
+class ListView(Protocol):
+    """One model's answers for users, or for histories of users, whose scores rank the catalogue."""
 
     users: Tensor
     n_items: int
@@ -81,6 +103,8 @@ class ModelView:
         seen: training items, left out of :meth:`top_items`.
     """
 
+    regression = False
+
     def __init__(self, model: RankingModel, users: Tensor, seen: Csr):
         self.model, self.users, self.seen = model, users, seen
         self.n_items = model.schema.n_items
@@ -93,8 +117,18 @@ class ModelView:
     def of(self, users: Tensor) -> Self:
         """The view for other users, with what does not depend on users shared."""
         other = type(self)(self.model, users, self.seen)
-        other._factors = self.factors() if isinstance(self.model, FactorModel) else None
+        other._factors = self.factors() if self.factorised else None
         return other
+
+    @property
+    def factorised(self) -> bool:
+        """Whether the scores are the dot products of :meth:`factors`."""
+        return isinstance(self.model, FactorModel)
+
+    @property
+    def rows(self) -> Tensor:
+        """int64 ``[Q]``, the rows of the first factors and of ``seen`` that are asked for."""
+        return self.users
 
     def factors(self) -> tuple[Tensor, Tensor]:
         """Those of the model, which must have them."""
@@ -111,22 +145,22 @@ class ModelView:
         return self._all
 
     def _score(self, items: Tensor | None) -> Tensor:
-        if isinstance(self.model, FactorModel):
-            return dot.dot_scores(*self.factors(), self.users, items).float()
+        if self.factorised:
+            return dot.dot_scores(*self.factors(), self.rows, items).float()
         return self.model.scores(self.users, items).float()
 
     def pair_scores(self, row: Tensor, item: Tensor) -> Tensor:
         """Scores ``[n]`` of the items ``[n]`` for the users at the places ``[n]`` of ``users``."""
-        if not isinstance(self.model, FactorModel):
+        if not self.factorised:
             return self.scores()[row, item]
         # By the vectors of the pairs: the backward pass through a few of all scores writes a matrix of zeros.
-        return dot.pair_scores(*self.factors(), self.users[row], item).float()
+        return dot.pair_scores(*self.factors(), self.rows[row], item).float()
 
     def log_normaliser(self, temperature: float = 1.0) -> Tensor:
         if temperature not in self._log_normaliser:
-            if self._all is None and isinstance(self.model, FactorModel):
+            if self._all is None and self.factorised:
                 user, item = self.factors()
-                query = nn.functional.embedding(self.users, user) / temperature
+                query = nn.functional.embedding(self.rows, user) / temperature
                 result = dot.log_normaliser(query, item)
             else:
                 result = (self.scores() / temperature).logsumexp(-1)
@@ -135,13 +169,13 @@ class ModelView:
 
     def top_items(self, k: int) -> tuple[Tensor, Tensor]:
         scores = self.scores().detach().clone()
-        row, item = self.seen.rows(self.users)
+        row, item = self.seen.rows(self.rows)
         scores[row, item] = -torch.inf
         values, items = scores.topk(k)
         return items, values
 
     def user_vectors(self) -> Tensor:
-        return nn.functional.embedding(self.users, self.factors()[0]).float()
+        return nn.functional.embedding(self.rows, self.factors()[0]).float()
 
     def item_vectors(self, items: Tensor) -> Tensor:
         return nn.functional.embedding(items, self.factors()[1]).float()
@@ -168,10 +202,11 @@ class Distiller(nn.Module):
         """Build what depends on the sizes of both models' vectors; called once, before the optimizer is made.
         A size is 0 for a model that has no vectors."""
 
-    def forward(self, student: View, teacher: View, rng: torch.Generator) -> Tensor:
-        """The unweighted mean loss over the users of the step, a scalar.
+    def forward(self, student: Any, teacher: Any, rng: torch.Generator) -> Tensor:
+        """The unweighted mean loss over the queries of the step, a scalar.
 
         Args:
+            student, teacher: a :class:`View` each, or a :class:`ListView` where lists or vectors are needed.
             rng: for random choices; equal on all processes of a step.
         """
         raise NotImplementedError

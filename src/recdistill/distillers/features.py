@@ -8,7 +8,7 @@ import torch
 from annotated_types import Ge
 from torch import Tensor, nn
 
-from recdistill.distillers.base import Distiller, Needs, View
+from recdistill.distillers.base import Distiller, ListView, Needs
 from recdistill.errors import InputError
 
 
@@ -46,7 +46,7 @@ class Hint(Distiller):
         self.user_map = nn.Linear(student_dim, teacher_dim)
         self.item_map = nn.Linear(student_dim, teacher_dim)
 
-    def forward(self, student: View, teacher: View, rng: torch.Generator) -> Tensor:
+    def forward(self, student: ListView, teacher: ListView, rng: torch.Generator) -> Tensor:
         items = torch.randint(student.n_items, (self.items,), generator=rng, device=student.users.device)
         users = hint_loss(self.user_map(student.user_vectors()), teacher.user_vectors())
         things = hint_loss(self.item_map(student.item_vectors(items)), teacher.item_vectors(items))

@@ -9,7 +9,7 @@ from annotated_types import Ge, Gt
 from torch import Tensor
 from torch.nn import functional as F
 
-from recdistill.distillers.base import Distiller, Needs, View, on_list
+from recdistill.distillers.base import Distiller, ListView, Needs, on_list
 
 # Instead of -inf, whose differences are NaN: e^FLOOR is exactly 0 beside any score.
 FLOOR = -1e9
@@ -74,7 +74,7 @@ class TopKKL(Distiller):
     def needs(self) -> Needs:
         return Needs(top_k=self.k)
 
-    def forward(self, student: View, teacher: View, rng: torch.Generator) -> Tensor:
+    def forward(self, student: ListView, teacher: ListView, rng: torch.Generator) -> Tensor:
         items, top_t = teacher.top_items(self.k)
         top_s = student.scores(items)
         if not self.negatives:
@@ -117,7 +117,7 @@ class RRD(Distiller):
     def needs(self) -> Needs:
         return Needs(top_k=self.pool if self.position_temperature else self.k)
 
-    def forward(self, student: View, teacher: View, rng: torch.Generator) -> Tensor:
+    def forward(self, student: ListView, teacher: ListView, rng: torch.Generator) -> Tensor:
         items, top_t = teacher.top_items(self.needs().top_k)
         if self.position_temperature:
             chosen = draw_ranks(top_t, self.k, self.position_temperature, rng)
@@ -139,7 +139,7 @@ def draw_ranks(top_scores: Tensor, k: int, temperature: float, rng: torch.Genera
     return keys.topk(k).indices.sort(-1).values
 
 
-def unlisted(listed: Tensor, student: View, count: int, rng: torch.Generator) -> Tensor:
+def unlisted(listed: Tensor, student: ListView, count: int, rng: torch.Generator) -> Tensor:
     """The student's scores ``[Q, count]`` of random items; FLOOR for those that are ``listed``."""
     others = torch.randint(student.n_items, (count,), generator=rng, device=listed.device)
     # Item to its place among the others; all draws of an item share the place that was written last.

@@ -9,7 +9,7 @@ from annotated_types import Ge, Gt, Interval
 from torch import Tensor
 from torch.nn import functional as F
 
-from recdistill.distillers.base import Distiller, Needs, View, on_list
+from recdistill.distillers.base import Distiller, ListView, Needs, View, on_list
 
 
 def soft_label_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
@@ -23,6 +23,15 @@ def soft_label_loss(student: Tensor, teacher: Tensor, temperature: float) -> Ten
         log_target=True,
         reduction="batchmean",
     )
+
+
+def number_loss(student: Tensor, teacher: Tensor) -> Tensor:
+    """Half the mean of (z_t - z_s)²: the soft labels of a number.
+
+    Of a number, a softened label is a normal distribution around it with standard deviation T, and
+    T² · KL(N(z_t, T²) ‖ N(z_s, T²)) is this for every T.
+    """
+    return (teacher - student).square().mean() / 2
 
 
 def ce_kl_loss(student: Tensor, teacher: Tensor, temperature: float, mix: float) -> Tensor:
@@ -43,7 +52,7 @@ def listed_mse(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 class SoftLabel(Distiller):
-    """Soft labels over the catalogue: :func:`soft_label_loss`.
+    """Soft labels over the catalogue or the classes: :func:`soft_label_loss`, and :func:`number_loss` for ratings.
 
     Source: Hinton et al., Distilling the knowledge in a neural network, 2015, section 2.
 
@@ -60,6 +69,8 @@ class SoftLabel(Distiller):
         return Needs(scores=True)
 
     def forward(self, student: View, teacher: View, rng: torch.Generator) -> Tensor:  # noqa: ARG002
+        if student.regression:
+            return number_loss(student.scores(), teacher.scores())
         return soft_label_loss(student.scores(), teacher.scores(), self.temperature)
 
 
@@ -88,6 +99,8 @@ class CEKL(Distiller):
         return Needs(scores=True)
 
     def forward(self, student: View, teacher: View, rng: torch.Generator) -> Tensor:  # noqa: ARG002
+        if student.regression:  # the entropy of the label is a constant
+            return number_loss(student.scores(), teacher.scores())
         return ce_kl_loss(student.scores(), teacher.scores(), self.temperature, self.mix)
 
 
@@ -109,7 +122,7 @@ class LogitMSE(Distiller):
     def needs(self) -> Needs:
         return Needs(top_k=self.k, scores=True)
 
-    def forward(self, student: View, teacher: View, rng: torch.Generator) -> Tensor:
+    def forward(self, student: ListView, teacher: ListView, rng: torch.Generator) -> Tensor:
         items, top_scores = teacher.top_items(self.k)
         others = torch.randint(student.n_items, (self.k,), generator=rng, device=items.device)
         on_top = listed_mse(student.scores(items), top_scores)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from recdistill.data.csr import Csr
 from recdistill.data.interactions import Interactions
-from recdistill.distillers.base import ModelView, Needs, View
+from recdistill.distillers.base import ModelView, Needs
 from recdistill.errors import InputError
-from recdistill.models.base import FactorModel, RankingModel, vector_size
+from recdistill.models.base import Model, RankingModel, vector_size
 from recdistill.models.dot import dot_scores
 from recdistill.runs.atomic import atomic_path, file_digest, read_json, write_json
 
@@ -20,8 +22,13 @@ SIGNALS_INFO = "signals.json"
 MAX_SCORE_BYTES = 2 * 2**30
 
 
+def view_of_users(model: RankingModel, train: Interactions, users: Tensor) -> ModelView:
+    """The answers of a ranking model for users."""
+    return ModelView(model, users, train.csr)
+
+
 class FrozenTeacher:
-    """Answers a distiller's questions about users.
+    """Answers a distiller's questions about queries.
 
     Not an ``nn.Module``, so that no ``.train()``, ``.to()``, optimizer, checkpoint or DDP wrapper of the
     student's module can reach the weights.
@@ -32,12 +39,12 @@ class FrozenTeacher:
 
     dim: int = 0
 
-    def to(self, device: torch.device) -> None:
-        """Move to where the student trains."""
+    def to(self, device: torch.device, train: Any) -> None:
+        """Move to where the student trains, and where its training part is."""
         raise NotImplementedError
 
-    def view(self, users: Tensor) -> View:
-        """The answers for users int64 ``[Q]``."""
+    def view(self, users: Tensor) -> Any:
+        """The answers for queries int64 ``[Q]``: a :class:`~recdistill.distillers.base.View`."""
         raise NotImplementedError
 
 
@@ -46,35 +53,67 @@ class LiveTeacher(FrozenTeacher):
 
     Args:
         model: put into eval mode for ever; its parameters take no gradients.
-        train: the training part, whose items are left out of the lists.
+        train: the training part, as ``ask`` wants it.
+        ask: gives the answers of a model for queries, see :meth:`recdistill.tasks.base.Task.view`.
     """
 
-    def __init__(self, model: RankingModel, train: Interactions):
+    def __init__(self, model: Model, train: Any, ask: Callable[[Any, Any, Tensor], Any] = view_of_users):
         self.model = model.eval().requires_grad_(False)
-        self.seen = train.csr
+        self.train, self.ask = train, ask
         self.dim = vector_size(model)
 
-    def to(self, device: torch.device) -> None:
+    def to(self, device: torch.device, train: Any) -> None:
         self.model.to(device)
-        self.seen = Csr(self.seen.indptr.to(device), self.seen.indices.to(device))
+        self.train = train
 
-    def view(self, users: Tensor) -> View:
-        return _LiveView(self.model, users, self.seen)
+    def view(self, users: Tensor) -> QuietView:
+        with quiet(users.device):
+            return QuietView(self.ask(self.model, self.train, users))
 
 
-class _LiveView(ModelView):
-    """A view without gradients and outside autocast: the student's precision is not the teacher's.
+@contextmanager
+def quiet(device: torch.device) -> Iterator[None]:
+    """No gradients, and no autocast: the student's precision is not the teacher's."""
+    with torch.no_grad(), torch.autocast(device.type, enabled=False):
+        yield
 
-    All answers come from these two.
-    """
 
-    def factors(self) -> tuple[Tensor, Tensor]:
-        with torch.no_grad(), torch.autocast(self.users.device.type, enabled=False):
-            return super().factors()
+class QuietView:
+    """Another view, whose answers are computed without gradients and outside autocast."""
 
-    def scores(self, items: Tensor | None = None) -> Tensor:
-        with torch.no_grad(), torch.autocast(self.users.device.type, enabled=False):
-            return super().scores(items)
+    def __init__(self, inner: Any):
+        self.inner, self.users = inner, inner.users
+
+    @property
+    def n_items(self) -> int:
+        return int(self.inner.n_items)
+
+    @property
+    def regression(self) -> bool:
+        return bool(self.inner.regression)
+
+    def of(self, users: Tensor) -> QuietView:
+        with quiet(self.users.device):
+            return QuietView(self.inner.of(users))
+
+    def scores(self, *items: Tensor) -> Any:
+        return self._quietly("scores", *items)
+
+    def log_normaliser(self, temperature: float = 1.0) -> Any:
+        return self._quietly("log_normaliser", temperature)
+
+    def top_items(self, k: int) -> Any:
+        return self._quietly("top_items", k)
+
+    def user_vectors(self) -> Any:
+        return self._quietly("user_vectors")
+
+    def item_vectors(self, items: Tensor) -> Any:
+        return self._quietly("item_vectors", items)
+
+    def _quietly(self, name: str, *arguments: Any) -> Any:
+        with quiet(self.users.device):
+            return getattr(self.inner, name)(*arguments)
 
 
 class StoredTeacher(FrozenTeacher):
@@ -109,16 +148,20 @@ class StoredTeacher(FrozenTeacher):
         self.tensors: dict[str, Tensor] = load_file(folder / SIGNALS)
         self.dim = self.tensors["item_factors"].shape[1] if "item_factors" in self.tensors else 0
 
-    def to(self, device: torch.device) -> None:
+    def to(self, device: torch.device, train: Any = None) -> None:  # noqa: ARG002
         self.tensors = {name: tensor.to(device) for name, tensor in self.tensors.items()}
 
-    def view(self, users: Tensor) -> View:
+    def view(self, users: Tensor) -> _StoredView:
         return _StoredView(self.tensors, users, self.n_items)
 
 
 class _StoredView:
     def __init__(self, tensors: dict[str, Tensor], users: Tensor, n_items: int):
         self.tensors, self.users, self.n_items = tensors, users, n_items
+        self.regression = False  # the student's says how scores are compared
+
+    def of(self, users: Tensor) -> _StoredView:
+        return _StoredView(self.tensors, users, self.n_items)
 
     def scores(self, items: Tensor | None = None) -> Tensor:
         if "scores" in self.tensors:
@@ -144,64 +187,70 @@ class _StoredView:
 
 
 def compute_signals(
-    model: RankingModel, train: Interactions, needs: Needs, folder: Path, chunk: int = 1024, data: str = ""
-) -> None:
-    """Writes what ``needs`` names, for all users, from the training part alone.
+    model: Any, train: Any, needs: Needs, folder: Path, chunk: int = 1024, data: str = "",
+    ask: Callable[[Any, Any, Tensor], Any] = view_of_users, queries: int | None = None,
+) -> None:  # fmt: skip
+    """Writes what ``needs`` names, for all queries, from the training part alone.
 
     Top lists are int32 ids and float32 scores, so that stored and live answers agree; scores of all items are
-    kept as factors where the model has them and as a matrix otherwise.
+    kept as vectors where the model has them and as a matrix otherwise.
 
     Args:
-        chunk: users at a time.
+        train: the training part, as ``ask`` wants it.
+        chunk: queries at a time.
         data: fingerprint of the data set that ``train`` is of.
+        ask: see :class:`LiveTeacher`.
+        queries: how many there are; None for a query a user.
 
     Raises:
         InputError: a score matrix would be larger than 2 GiB, or vectors are wanted of a model that has none.
     """
     from safetensors.torch import save_file
 
-    check_needs(model, train, needs)
-    teacher = LiveTeacher(model, train)
-    tensors: dict[str, Tensor] = {}
-    with torch.no_grad():
-        if isinstance(model, FactorModel) and (needs.scores or needs.embeddings):
-            user, item = model.factors()
-            tensors |= {"user_factors": user.float().contiguous(), "item_factors": item.float().contiguous()}
-        matrix = needs.scores and not isinstance(model, FactorModel)
-        lists, scores = [], []
-        for start in range(0, train.n_users, chunk) if needs.top_k or matrix else ():
-            view = teacher.view(torch.arange(start, min(start + chunk, train.n_users)))
-            if needs.top_k:
-                lists.append(view.top_items(needs.top_k))
-            if matrix:
-                scores.append(view.scores())
-    if lists:
-        tensors["top_items"] = torch.cat([items.int() for items, _ in lists])
-        tensors["top_scores"] = torch.cat([values for _, values in lists])
-    if scores:
-        tensors["scores"] = torch.cat(scores)
+    n = train.n_users if queries is None else queries
+    check_needs(model, needs, n)
+    teacher = LiveTeacher(model, train, ask)
+    vectors, matrix = teacher.dim and (needs.scores or needs.embeddings), needs.scores and not teacher.dim
+    found: dict[str, list[Tensor]] = {}
+    first = teacher.view(torch.arange(0))
+    for start in range(0, n, chunk) if vectors or matrix or needs.top_k else ():
+        view = first.of(torch.arange(start, min(start + chunk, n)))
+        if vectors:
+            found.setdefault("user_factors", []).append(view.user_vectors())
+        if matrix:
+            found.setdefault("scores", []).append(view.scores())
+        if needs.top_k:
+            items, scores = view.top_items(needs.top_k)
+            found.setdefault("top_items", []).append(items.int())
+            found.setdefault("top_scores", []).append(scores)
+    tensors = {name: torch.cat(parts).contiguous() for name, parts in found.items()}
+    if vectors:
+        tensors["item_factors"] = first.item_vectors(torch.arange(first.n_items)).contiguous()
     with atomic_path(folder / SIGNALS) as temporary:
         save_file(tensors, temporary)
-    info = {"hash": file_digest(folder / SIGNALS), "data": data, "needs": vars(needs), "n_items": train.n_items}
+    info = {
+        "hash": file_digest(folder / SIGNALS), "data": data, "needs": vars(needs), "n_items": model.schema.n_items,
+    }  # fmt: skip
     write_json(folder / SIGNALS_INFO, info)
 
 
-def check_needs(model: RankingModel, train: Interactions, needs: Needs) -> None:
-    """Raises InputError where the teacher can't give what the distillers ask for."""
-    if needs.embeddings and not isinstance(model, FactorModel):
+def check_needs(model: Model, needs: Needs, queries: int) -> None:
+    """Raises InputError where the teacher can't give what the distillers ask for, for so many queries."""
+    n_items = model.schema.n_items
+    if needs.embeddings and not vector_size(model):
         raise InputError(
             f"the teacher {type(model).__name__} has no user and item vectors, which a distiller needs",
             where="distiller",
             fix="leave out hint, or choose a teacher with vectors: teacher=mf or teacher=lightgcn",
         )
-    if needs.top_k > train.n_items:
+    if needs.top_k > n_items:
         raise InputError(
-            f"a distiller wants lists of {needs.top_k} items, the catalogue has {train.n_items}",
+            f"a distiller wants lists of {needs.top_k} items, the catalogue has {n_items}",
             where="distiller",
-            fix=f"set its k (or pool) to at most {train.n_items}",
+            fix=f"set its k (or pool) to at most {n_items}",
         )
-    size = 4 * train.n_users * train.n_items
-    if needs.scores and not isinstance(model, FactorModel) and size > MAX_SCORE_BYTES:
+    size = 4 * queries * (n_items or model.schema.n_outputs)
+    if needs.scores and not vector_size(model) and size > MAX_SCORE_BYTES:
         raise InputError(
             f"all scores of the teacher {type(model).__name__} would take {size / 2**30:.1f} GiB",
             where="distiller",

@@ -30,7 +30,7 @@ def auc(prediction: Tensor, label: Tensor) -> float:
     Returns:
         NaN where there is one class only.
     """
-    area, _ = _areas(prediction, label, torch.zeros(len(label), dtype=torch.int64, device=label.device))
+    area, _ = areas(prediction, label, torch.zeros(len(label), dtype=torch.int64, device=label.device))
     return float(area[0]) if len(area) else float("nan")
 
 
@@ -45,14 +45,19 @@ def gauc(prediction: Tensor, label: Tensor, user: Tensor) -> tuple[float, int]:
         The average (NaN without a user who has both classes), and how many users have one class only and are left out.
     """
     _, group = torch.unique(user, return_inverse=True)
-    area, rows = _areas(prediction, label, group)
+    area, rows = areas(prediction, label, group)
     known = ~area.isnan()
     weight = rows[known].double()
     return float((area[known] * weight).sum() / weight.sum()), int((~known).sum())
 
 
-def _areas(prediction: Tensor, label: Tensor, group: Tensor) -> tuple[Tensor, Tensor]:
-    """AUC of each group, float64 ``[G]`` (NaN with one class), and its rows, int64 ``[G]``."""
+def areas(prediction: Tensor, label: Tensor, group: Tensor) -> tuple[Tensor, Tensor]:
+    """AUC of each group, float64 ``[G]`` (NaN with one class), and its rows, int64 ``[G]``.
+
+    Args:
+        prediction, label: as for :func:`auc`.
+        group: int64 ``[N]`` in ``[0, G)``, none of them empty.
+    """
     order = prediction.argsort(stable=True)
     order = order[group[order].argsort(stable=True)]
     prediction, label, group = prediction[order], label[order].long(), group[order]

@@ -1,68 +1,18 @@
-"""Running averages of ranking metrics for Lightning modules, and which way each metric is better."""
+"""Running averages of ranking metrics for Lightning modules."""
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from recdistill.errors import InputError
+from recdistill.config.metrics import DIRECTIONS, Direction, direction
 from recdistill.evaluation.ranking import KS, RankedBatch, RankingResult, metric_names
 
-Direction = Literal["max", "min"]
-
-DIRECTIONS: dict[str, Direction] = {
-    "ndcg": "max",
-    "recall": "max",
-    "hr": "max",
-    "mrr": "max",
-    "map": "max",
-    "precision": "max",
-    "coverage": "max",
-    "auc": "max",
-    "gauc": "max",
-    "accuracy": "max",
-    "macro_f1": "max",
-    "macro_recall": "max",
-    "loss": "min",
-    "rmse": "min",
-    "mae": "min",
-    "user_rmse": "min",
-    "user_mae": "min",
-    "logloss": "min",
-    "ne": "min",
-    "ece": "min",
-    "ece_mass": "min",
-}
-
-
-def direction(name: str) -> Direction:
-    """Whether a larger or a smaller value of a metric is better.
-
-    Args:
-        name: such as ``ndcg@10``, ``valid/loss`` or ``sampled_ndcg@10[n=99]``.
-
-    Raises:
-        InputError: unknown metric, with the nearest names.
-
-    Example:
-        >>> direction("valid/ndcg@10"), direction("train/loss")
-        ('max', 'min')
-    """
-    family = name.rsplit("/", 1)[-1].split("@", 1)[0].removeprefix("sampled_")
-    if family in DIRECTIONS:
-        return DIRECTIONS[family]
-    near = difflib.get_close_matches(family.lower(), DIRECTIONS, n=3, cutoff=0.5)
-    nearest = [name.replace(family, other, 1) for other in near]
-    raise InputError(
-        f"unknown metric {name!r}",
-        why="known metrics: " + ", ".join(sorted(DIRECTIONS)),
-        fix=f"did you mean {' or '.join(nearest)}?" if nearest else None,
-    )
+__all__ = ["DIRECTIONS", "Direction", "RankingMetrics", "direction"]
 
 
 class RankingMetrics(Metric):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -191,6 +192,10 @@ class RankingResult:
     n_users: int
     n_cold: int
     warnings: list[str] = field(default_factory=list)
+
+    def add_to(self, metrics: Any) -> None:
+        """Counts the users into :class:`~recdistill.evaluation.metrics.RankingMetrics`."""
+        metrics.update(self)
 
     def means(self) -> dict[str, float]:
         """The average of each metric over users, and ``coverage@k``."""

@@ -66,14 +66,15 @@ class RatingMetrics(Metric):
         self.add_state("rows", torch.zeros(n_users, dtype=torch.int64), dist_reduce_fx="sum")
         self.add_state("ends", torch.full((2, 1), torch.inf, dtype=torch.float64), dist_reduce_fx="min")
 
-    def update(self, prediction: Tensor, rating: Tensor, user: Tensor) -> None:
-        """Add rows: ``prediction`` and ``rating`` float ``[B]``, ``user`` int64 ``[B]``.
+    def update(self, prediction: Tensor, rating: Tensor, user: Tensor | None = None) -> None:
+        """Add rows: ``prediction`` and ``rating`` float ``[B]``, ``user`` int64 ``[B]``; without users all are of one.
 
         Raises:
             InputError: a prediction is NaN.
         """
         refuse_nan(prediction, self.name, int(self.rows.sum()))
         error = prediction.double() - rating.double()
+        user = torch.zeros(len(error), dtype=torch.int64, device=error.device) if user is None else user
         self.squared.index_add_(0, user, error.square())
         self.absolute.index_add_(0, user, error.abs())
         self.rows.index_add_(0, user, torch.ones_like(user))

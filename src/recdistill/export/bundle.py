@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from recdistill.data.interactions import Interactions, Schema
+from recdistill.data.interactions import Schema
 from recdistill.errors import DivergedError, InputError
 from recdistill.export.packing import Codec, codec_json, pack, unpack
-from recdistill.models.base import RankingModel
+from recdistill.models.base import Model
 from recdistill.models.build import build
 from recdistill.runs.atomic import atomic_path, file_digest, read_json, write_json
 
@@ -27,7 +27,7 @@ _KEYS = ("net", "schema", "codecs", "shapes", "data", "hash", "bytes")
 
 def save_model(
     folder: Path,
-    model: RankingModel,
+    model: Model,
     net: dict[str, Any],
     *,
     codecs: dict[str, Codec] | None = None,
@@ -71,12 +71,15 @@ def save_model(
     write_json(folder / INFO, info)
 
 
-def load_model(folder: Path, train: Interactions | None = None) -> RankingModel:
+def load_model(folder: Path, train: Any = None) -> Any:
     """Reads a model back in eval mode, decoded to float32. Draws no random numbers.
 
     Args:
         folder: that :func:`save_model` wrote; nothing in it is trusted.
-        train: attached to models that score with the training data (graphs, histories).
+        train: the training part, attached to models that score with it (graphs, histories).
+
+    Returns:
+        A :class:`~recdistill.models.base.Model`.
 
     Raises:
         InputError: no model, a damaged one, weights that do not fit it, or a class that a config may not

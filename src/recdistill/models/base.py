@@ -6,7 +6,7 @@ model of click prediction, rating or classification maps the rows of a table to 
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -36,10 +36,16 @@ class Model(nn.Module):
         super().__init__()
         self.schema = schema
 
-    def bind(self, train: Interactions) -> None:
-        """Attach what is derived from the training data and not learned, such as a graph. Called before
+    def bind(self, train: Any) -> None:
+        """Attach what is derived from the training part and not learned, such as a graph. Called before
         training and again after loading; it must not draw random numbers, and what it attaches must follow
-        ``.to()``."""
+        ``.to()``. The training part is :class:`~recdistill.data.interactions.Interactions`, or
+        :class:`~recdistill.data.interactions.Examples` of a table."""
+
+    def item_table(self) -> Tensor | None:
+        """The weights that are the items' vectors, ``[n_items, d]``, a view of them; None without such a table."""
+        table = getattr(self, "item", None)
+        return table.weight[: self.schema.n_items] if isinstance(table, nn.Embedding) else None
 
 
 class RankingModel(Model):
@@ -154,7 +160,7 @@ class TableModel(Model):
 
 def vector_size(model: nn.Module) -> int:
     """Length of a model's vectors, 0 if it has none."""
-    if not isinstance(model, FactorModel):
-        return 0
     with torch.no_grad():
-        return model.factors()[1].shape[1]
+        if isinstance(model, FactorModel):
+            return int(model.factors()[1].shape[1])
+        return int(model.item_matrix().shape[1]) if isinstance(model, SequenceModel) else 0

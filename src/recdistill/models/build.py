@@ -9,7 +9,7 @@ from recdistill.config.importing import import_target
 from recdistill.config.plugins import plugin_modules
 from recdistill.data.interactions import Schema
 from recdistill.errors import InputError, RecDistillError
-from recdistill.models.base import RankingModel
+from recdistill.models.base import Model
 
 
 def instantiate(node: Any, **supplied: Any) -> Any:
@@ -54,9 +54,9 @@ def let_through(node: Any) -> None:
             raise InputError(f"{value!r} is not a plain value", where=key)
 
 
-def build(net: Any, schema: Schema) -> RankingModel:
+def build(net: Any, schema: Schema) -> Model:
     """The model that ``net`` describes, for data of this schema."""
     model = instantiate(net, schema=schema)
-    if not isinstance(model, RankingModel):
+    if not isinstance(model, Model):
         raise InputError(f"{net['_target_']} is not a model", where="_target_")
     return model

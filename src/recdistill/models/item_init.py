@@ -14,20 +14,21 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from recdistill.data.sources.files import existing_file
 from recdistill.data.sources.parquet import read_parquet
 from recdistill.data.sources.vectors import read_vectors
 from recdistill.errors import InputError
+from recdistill.models.base import Model
 from recdistill.runs.atomic import file_digest
 
 log = logging.getLogger(__name__)
 VECTOR = "vector"
 
 
-def initialise_items(model: nn.Module, file: str, items: np.ndarray[Any, Any], key: str) -> None:
-    """Sets the rows of the model's item table, its ``item`` embedding, that the file has a vector for.
+def initialise_items(model: Model, file: str, items: np.ndarray[Any, Any], key: str) -> None:
+    """Sets the rows of the model's item table that the file has a vector for.
 
     Vectors that are longer than the table's are cut to where they differ most, see :func:`narrowed`; shorter ones fill
     its first columns. The rest keeps its random start.
@@ -41,20 +42,20 @@ def initialise_items(model: nn.Module, file: str, items: np.ndarray[Any, Any], k
     Raises:
         InputError: the model has no item table, or the file no vectors for its items.
     """
-    table = getattr(model, "item", None)
-    if not isinstance(table, nn.Embedding) or table.num_embeddings != len(items):
+    table = model.item_table()
+    if table is None or len(table) != len(items):
         raise InputError(
             f"{type(model).__name__} has no table of {len(items)} item vectors to start from", where=key,
-            fix=f"{key}=null, or a model with one, such as mf or lightgcn",
+            fix=f"{key}=null, or a model with one, such as mf, lightgcn or sasrec",
         )  # fmt: skip
     row, vectors = vectors_of(file, items, key)
     length = vectors.shape[1]
-    if length > table.embedding_dim:
-        vectors, kept = narrowed(vectors, table.embedding_dim)
+    if length > table.shape[1]:
+        vectors, kept = narrowed(vectors, table.shape[1])
         log.info("%s: vectors of %d numbers cut to %d, which keep %.1f %% of their squares", key, length,
-                 table.embedding_dim, 100 * kept)  # fmt: skip
+                 table.shape[1], 100 * kept)  # fmt: skip
     with torch.no_grad():
-        table.weight[row, : vectors.shape[1]] = vectors.to(table.weight.dtype)
+        table[row, : vectors.shape[1]] = vectors.to(table.dtype)
     log.info("%s: %d of %d items start from a vector of '%s'", key, len(row), len(items), file)
 
 

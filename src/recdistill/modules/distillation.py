@@ -7,11 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from recdistill.distillers.base import Distiller, ModelView
+from recdistill.distillers.base import Distiller
 from recdistill.distillers.teacher import FrozenTeacher
 from recdistill.models.base import vector_size
 from recdistill.modules.supervised import StudentModule, times
-from recdistill.tasks.batches import RankingBatch, generator, mix
+from recdistill.tasks.base import Batch
+from recdistill.tasks.batches import generator, mix
 
 
 class DistillationModule(StudentModule):
@@ -46,10 +47,10 @@ class DistillationModule(StudentModule):
 
     def on_fit_start(self) -> None:
         super().on_fit_start()
-        self.teacher.to(self.device)
+        self.teacher.to(self.device, self.train_part)
 
-    def loss_terms(self, batch: RankingBatch) -> dict[str, Tensor]:
-        student = ModelView(self.model, batch.query, self.train_part.csr)
+    def loss_terms(self, batch: Batch) -> dict[str, Tensor]:
+        student = self.task.batch_view(self.model, batch, self.train_part)
         rng = generator(self.device, batch.seed)
         terms = {self.objective.name: times(batch.weight, self.objective(self.model, batch, student, rng))}
         if self.distillers:

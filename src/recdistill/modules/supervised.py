@@ -17,14 +17,13 @@ import torch
 from pytorch_lightning.core.optimizer import LightningOptimizer
 from torch import Tensor
 
-from recdistill.data.interactions import Dataset, Interactions
-from recdistill.distillers.base import ModelView
+from recdistill.data.interactions import Data
 from recdistill.errors import DivergedError, InputError
-from recdistill.evaluation.metrics import RankingMetrics
-from recdistill.models.base import RankingModel
+from recdistill.models.base import Model
 from recdistill.models.fit import Fit
 from recdistill.modules.average import Average
-from recdistill.tasks.batches import RankingBatch, RankingEpoch, generator, mix
+from recdistill.tasks.base import Batch, Epoch, Task
+from recdistill.tasks.batches import generator, mix
 from recdistill.tasks.objectives import Objective
 from recdistill.tasks.ranking import Ranking
 
@@ -37,6 +36,7 @@ class SupervisedModule(pl.LightningModule):
         objective: the hard loss.
         fit: how to train.
         data: the data set; ``test`` is never read here.
+        task: what batches, answers and metrics are; ranking by default.
         seed: of everything random in training.
         ks: list lengths of the validation metrics.
         max_steps: of each epoch, 0 for all; to try a config out.
@@ -45,7 +45,8 @@ class SupervisedModule(pl.LightningModule):
         position: the epoch, and how many of its steps are done.
         first_step: optimizer steps that were made before this process, by one that stopped.
         coefficients: the factor of each term in the loss.
-        queries: users whose ranking is distilled in a step.
+        train_part: the training part, as the task cuts batches from it.
+        queries: how many answers are distilled in a step.
         average: of the model's weights, where ``fit.ema`` asks for it.
         after_step: called after each step; a callback puts itself there.
     """
@@ -53,15 +54,15 @@ class SupervisedModule(pl.LightningModule):
     role = "model"
 
     def __init__(
-        self, model: RankingModel, objective: Objective, fit: Fit, data: Dataset, *, seed: int, ks: list[int],
-        max_steps: int = 0,
+        self, model: Model, objective: Objective, fit: Fit, data: Data, *, seed: int, ks: list[int],
+        max_steps: int = 0, task: Task | None = None,
     ):  # fmt: skip
         super().__init__()
         self.automatic_optimization = False
         self.model = model
         self.objective, self.fit_config, self.data = objective, fit, data
-        self.train_part: Interactions = data.train
-        self.task = Ranking()
+        self.task = task or Ranking()
+        self.train_part: Any = None
         self.seed, self.ks, self.max_steps = seed, ks, max_steps
         self.queries = 0
         self.coefficients = {objective.name: 1.0}
@@ -74,9 +75,9 @@ class SupervisedModule(pl.LightningModule):
 
     # What a subclass adds to.
 
-    def loss_terms(self, batch: RankingBatch) -> dict[str, Tensor]:
+    def loss_terms(self, batch: Batch) -> dict[str, Tensor]:
         """Named terms of the loss. Their average over processes is the mean over the whole step."""
-        view = ModelView(self.model, batch.query, self.train_part.csr)
+        view = self.task.batch_view(self.model, batch, self.train_part)
         rng = generator(self.device, batch.seed)
         return {self.objective.name: times(batch.weight, self.objective(self.model, batch, view, rng))}
 
@@ -97,7 +98,7 @@ class SupervisedModule(pl.LightningModule):
         return torch.optim.AdamW([g for g in groups if g["params"]], lr=self.fit_config.lr, fused=True)
 
     def on_fit_start(self) -> None:
-        self.train_part = self.task.to_device(self.data.train, self.device)
+        self.train_part = self.task.prepare(self.data.train, self.device)
         if self.average is not None:
             self.average.to(self.device)
 
@@ -136,13 +137,13 @@ class SupervisedModule(pl.LightningModule):
             torch.distributed.all_reduce(values)
             self.sums = dict(zip(self.sums, (values / self.trainer.world_size).tolist(), strict=True))
 
-    def parts(self, plan: RankingEpoch, step: int) -> list[RankingBatch]:
+    def parts(self, plan: Epoch, step: int) -> list[Batch]:
         """This process's share of a step, cut like that of a process once more where gradients accumulate."""
         count = self.fit_config.accumulate
         first, world = self.global_rank * count, self.trainer.world_size * count
         return [plan.batch(step, first + part, world) for part in range(count)]
 
-    def optimize(self, optimizer: LightningOptimizer, parts: list[RankingBatch], step: int) -> dict[str, float]:
+    def optimize(self, optimizer: LightningOptimizer, parts: list[Batch], step: int) -> dict[str, float]:
         """One optimizer step: losses, backward, update. Gives the values of the loss and its terms."""
         # Dropout's numbers too are a function of where we are, so that a resumed run draws the same.
         seed_device(self.device, mix(self.seed, self.global_rank, self.position[0], step))
@@ -208,14 +209,14 @@ class SupervisedModule(pl.LightningModule):
             self.average.take_out()
 
     def on_validation_epoch_start(self) -> None:
-        self.metrics = RankingMetrics(self.data.train.n_items, self.ks).to(self.device)
+        self.metrics = self.task.metrics(self.data, self.ks).to(self.device)
 
     def validation_step(self, _: int, __: int) -> None:
         result = self.task.evaluate(
             self.model, self.data, "valid", self.ks, name=self.role,
             rank=self.global_rank, world=self.trainer.world_size,
         )  # fmt: skip
-        self.metrics.update(result)
+        result.add_to(self.metrics)
 
     def on_validation_epoch_end(self) -> None:
         values = self.metrics.compute()

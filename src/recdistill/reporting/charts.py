@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from recdistill.config.metrics import sign
 from recdistill.reporting import figures, labels, svg
 from recdistill.reporting.escape import visible
 from recdistill.reporting.labels import Point
@@ -50,12 +51,12 @@ def _draw(name: str, label: str, size: tuple[float, float], paint: Callable[[Fig
         return svg.inline(figure, name, label)
 
 
-def frontier(points: Sequence[Point]) -> list[int]:
-    """Which points no other beats with fewer or as many bytes, from small to large."""
+def frontier(points: Sequence[Point], way: int = 1) -> list[int]:
+    """Which points no other beats with fewer or as many bytes, from small to large; ``way`` is -1 for an error."""
     best, kept = float("-inf"), []
-    for index in sorted(range(len(points)), key=lambda i: (points[i][0], -points[i][1])):
-        if points[index][1] > best:
-            best = points[index][1]
+    for index in sorted(range(len(points)), key=lambda i: (points[i][0], -way * points[i][1])):
+        if way * points[index][1] > best:
+            best = way * points[index][1]
             kept.append(index)
     return kept
 
@@ -71,7 +72,7 @@ def pareto(rows: Sequence[Mapping[str, Any]], metric: str, name: str = "pareto")
     rows = [row for row in rows if row["bytes"] and figures.known(row["value"])]
     if not rows:
         return ""
-    edge = frontier([(row["bytes"], row["value"]) for row in rows])
+    edge = frontier([(row["bytes"], row["value"]) for row in rows], sign(metric))
     named = range(len(rows)) if len(rows) <= MAX_LABELS else edge
 
     def paint(figure: Figure) -> None:
@@ -86,7 +87,7 @@ def pareto(rows: Sequence[Mapping[str, Any]], metric: str, name: str = "pareto")
         axes.xaxis.set_major_formatter(lambda value, _: _size(value))
         axes.xaxis.set_minor_formatter(_minor_sizes(rows))
         axes.set_xlabel("bytes on disk (log)")
-        axes.set_ylabel(figures.metric_name(visible(metric)))
+        axes.set_ylabel(figures.metric_name(visible(metric)) + (" (lower is better)" if sign(metric) < 0 else ""))
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3, handletextpad=0.3)
         labels.annotate(figure, axes, [rows[i] for i in named], [(row["bytes"], row["value"]) for row in rows])
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recdistill.reporting import escape, figures, formats
+from recdistill.reporting import escape, figures, formats, units
 from recdistill.reporting.headline import SIGNIFICANT
 from recdistill.reporting.table import Cell, Column, Row, Table, exact, field
 from recdistill.reporting.write import print_report
@@ -25,14 +25,15 @@ def comparison_table(comparison: Mapping[str, Any]) -> Table:
     """One line a model; those of a reference have no difference."""
     metric, lines = comparison["metric"], comparison["lines"]
     several = any(len(line["by_run"]) > 1 for line in lines)
+    unit = units.unit(metric)
     columns = (
         Column("name", "model", _name, lambda row: {key: row[key] for key in ("number", "name")}, left=True),
         *(exact(key) for key in ("role", "label", "detail")),
         Column("seeds", f"{_repeated(comparison)}\n±sd", _seeds, _seeds_raw, terminal=several),
         Column(metric, f"{figures.metric_name(metric)}\n[95 % CI]", _value, lambda row: _value_raw(row, metric)),
         Column("difference", "difference\n[95 % CI]", _difference, _difference_raw),
-        _p("p_users", "p users", terminal=False),
-        _p("p_bootstrap", "p seeds and users", terminal=False),
+        _p("p_users", f"p {unit}s", terminal=False),
+        _p("p_bootstrap", f"p seeds and {unit}s", terminal=False),
         Column("p", "p", _p_cell("p"), field("p")),
         _p("p_holm", "p\nHolm"),
         Column("trials", "trials", lambda row: Cell(str(row["trials"])), field("trials"), terminal=False),
@@ -110,14 +111,18 @@ def _caption(comparison: Mapping[str, Any], several: bool) -> str:
     repeated = _repeated(comparison)
     over = "seeds and folds" if repeated == "runs" else repeated
     two_way = any(len(set(line["seeds"])) > 1 for line in comparison["lines"])
-    test = "two-way bootstrap over seeds and users" if two_way else "paired t-test over users"
+    metric, unit = comparison["metric"], units.unit(comparison["metric"])
+    test = f"two-way bootstrap over seeds and {unit}s" if two_way else f"paired t-test over {unit}s"
     compared = len(comparison["lines"]) - 1
     one = any(line["verdict"].endswith(ONE_SEED) for line in comparison["lines"])
     sentences = [
-        f"Test part, all items ranked, {comparison['n_users']:,} users.",
+        units.tested_on(metric, {f"n_{unit}s": comparison["n_users"]}),
+        units.lower_is_better([metric]).strip(),
         f"Mean over {over}, ±sd of their means." if several else "",
-        "Tests and intervals take each user's mean over the folds where it is tested." if repeated != "seeds" else "",
-        f"Difference: from line {comparison['against']}, same users. p: {test}.",
+        f"Tests and intervals take each {unit}'s mean over the folds where it is tested."
+        if repeated != "seeds"
+        else "",
+        f"Difference: from line {comparison['against']}, same {unit}s. p: {test}.",
         f"Holm: adjusted over the {compared} lines that are compared." if compared > 1 else "",
         f"noise: Holm's p is {SIGNIFICANT} or more, so the two can't be told apart.",
         "(1 seed): the line or its reference has one seed only, so it is about these weights: trained again with other"

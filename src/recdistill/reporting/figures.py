@@ -5,7 +5,15 @@ from __future__ import annotations
 import math
 
 NONE = "–"
-_UPPER = frozenset({"ndcg", "mrr", "map", "hr", "auc", "gauc", "rmse", "mae", "mse"})
+_UPPER = frozenset({"ndcg", "mrr", "map", "hr", "auc", "gauc", "rmse", "mae", "mse", "ne", "ece"})
+_NAMES = {
+    "logloss": "Log loss",
+    "ece_mass": "ECE by mass",
+    "user_rmse": "User RMSE",
+    "user_mae": "User MAE",
+    "macro_f1": "Macro F1",
+    "macro_recall": "Macro recall",
+}
 
 
 def known(value: object) -> bool:
@@ -109,9 +117,11 @@ def equals(value: float | None) -> str:
 
 def metric_name(name: str) -> str:
     """
-    >>> metric_name("ndcg@10"), metric_name("recall@10")
-    ('NDCG@10', 'Recall@10')
+    >>> metric_name("ndcg@10"), metric_name("recall@10"), metric_name("logloss")
+    ('NDCG@10', 'Recall@10', 'Log loss')
     """
+    if name in _NAMES:
+        return _NAMES[name]
     head, at, tail = name.partition("@")
     return (head.upper() if head.lower() in _UPPER else head[:1].upper() + head[1:]) + at + tail
 

@@ -48,7 +48,7 @@ class Run:
         if not path.exists():
             raise InputError(
                 f"{file or 'the model'} of {visible(row['name'])} is missing", where=str(path),
-                why="a run is more than its summary: models/ holds weights and each user's values",
+                why="a run is more than its summary: models/ holds weights, and values by user or row",
                 fix="copy the whole run folder, or make the run again",
             )  # fmt: skip
         return path

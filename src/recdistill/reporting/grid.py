@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from recdistill.config.metrics import sign
 from recdistill.reporting import users
 from recdistill.reporting.jobs import Job, exit_code, fold_of, of_the_recipe, read_jobs
 from recdistill.reporting.table import first
@@ -39,12 +40,12 @@ class Group:
     def folds(self) -> list[int]:
         return sorted({fold for job, _ in self.repeats if (fold := fold_of(job.summary)) is not None})
 
-    def files(self) -> dict[str, list[Path]]:
-        """The values of the users by seed, in the order of the seeds: one file, or one a fold."""
-        found: dict[str, list[Path]] = {}
+    def tested(self) -> dict[str, list[users.Tested]]:
+        """Where the values lie by seed, in the order of the seeds: one place, or one a fold."""
+        found: dict[str, list[users.Tested]] = {}
         for job, row in sorted(self.repeats, key=lambda repeat: str(repeat[0].summary.get("seed"))):
-            file = job.folder / str(row.get("folder") or "") / users.PER_USER
-            found.setdefault(str(job.summary.get("seed")), []).append(file)
+            place = users.Tested(job.folder / str(row.get("folder") or ""), fold_of(job.summary))
+            found.setdefault(str(job.summary.get("seed")), []).append(place)
         return found
 
     @property
@@ -84,7 +85,7 @@ def collect(folder: Path, test: Test) -> dict[str, Any]:
         "folder": str(folder),
         "metric": metric,
         "data": _one([(job.summary.get("data") or {}).get("name") for job in done]),
-        "n_users": _one([job.summary.get("n_users") for job in done]),
+        **_counts(done),
         "common": common,
         "n_jobs": len(done) + len(failed),
         "n_failed": len(failed),
@@ -94,6 +95,12 @@ def collect(folder: Path, test: Test) -> dict[str, Any]:
         "notes": list(dict.fromkeys(note for job in done for note in job.summary.get("notes") or [])),
         "data_warnings": list(dict.fromkeys(text for job in done for text in _of_the_data(job))),
     }
+
+
+def _counts(done: Sequence[Job]) -> dict[str, Any]:
+    """How many users or rows the test part has, where all jobs agree."""
+    name = "n_rows" if any("n_rows" in job.summary for job in done) else "n_users"
+    return {name: _one([job.summary.get(name) for job in done])}
 
 
 def _of_the_data(job: Job) -> list[str]:
@@ -188,14 +195,14 @@ def _teacher_bytes(group: Group) -> int | None:
 
 
 def _tests(group: Group, groups: Sequence[Group], metric: str, test: Test) -> dict[str, Any]:
-    """``kept`` and ``p_alone`` from the users of all seeds; a single run falls back on its own summary."""
+    """``kept`` and ``p_alone`` from the users or rows of all seeds; a single run falls back on its own summary."""
     role, only = group.rows[0].get("role"), group.rows[0] if len(group.rows) == 1 else {}
     # A mean over some folds can't be paired with one over others.
     rivals = [other for other in reversed(groups) if other.key == group.key and other.folds == group.folds]
     by_role = {other.rows[0].get("role"): other for other in rivals}
     p = None if role == "alone" else _p(group, by_role.get("alone"), metric, test)
-    values, teacher = _users(group, metric), _users(by_role["teacher"], metric) if "teacher" in by_role else None
-    kept = None if role == "teacher" else users.kept_share(values, teacher)
+    values, teacher = _values(group, metric), _values(by_role["teacher"], metric) if "teacher" in by_role else None
+    kept = None if role == "teacher" else users.kept_share(values, teacher, metric)
     return {
         "kept": only.get("kept") if kept is None else kept,
         "gain": _gain(group, by_role.get("alone"), metric),
@@ -207,19 +214,19 @@ def _p(group: Group, alone: Group | None, metric: str, test: Test) -> float | No
     """Whether a model differs from the student alone, by each user's mean over the folds of a seed."""
     if alone is None:
         return None
-    ours, theirs = group.files(), alone.files()
+    ours, theirs = group.tested(), alone.tested()
     found = users.paired_by_seed(list(ours.values()), list(theirs.values()), metric)
     return None if found is None else test(*found, list(ours) == list(theirs))
 
 
 def _gain(group: Group, alone: Group | None, metric: str) -> float | None:
-    """How much higher the mean is than that of the student alone."""
+    """How much better the mean is than that of the student alone."""
     ours, theirs = (users.over_seeds(part.rows).get(metric) if part else None for part in (group, alone))
-    return ours["mean"] - theirs["mean"] if ours and theirs else None
+    return sign(metric) * (ours["mean"] - theirs["mean"]) if ours and theirs else None
 
 
-def _users(group: Group, metric: str) -> Any:
-    return users.mean_per_user([file for files in group.files().values() for file in files], metric)
+def _values(group: Group, metric: str) -> Any:
+    return users.mean_values([run for runs in group.tested().values() for run in runs], metric)
 
 
 def _adjust(rows: Sequence[dict[str, Any]]) -> None:

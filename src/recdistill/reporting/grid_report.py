@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recdistill.reporting import charts, figures, page, write
+from recdistill.reporting import charts, figures, page, units, write
 from recdistill.reporting.headline import SIGNIFICANT, Headline
 from recdistill.reporting.table import (
     DISTILLED,
@@ -100,16 +100,18 @@ def _metric_column(name: str, shown: bool, terminal: bool = True) -> Column:
 
 
 def _caption(grid: Mapping[str, Any]) -> str:
-    users = f", {grid['n_users']:,} users" if grid["n_users"] else ""
+    metric = grid["metric"] or ""
+    unit = units.unit(metric)
     over = {"runs": "seeds and folds"}.get(_repeated(grid), _repeated(grid))
     folds = "" if over == "seeds" else " (each one's mean over the folds where it is tested)"
     many = any(row["n_runs"] > max(len(row["folds"]), 1) for row in grid["rows"])
     tested = sum(row["p_holm"] is not None for row in grid["rows"])
     sentences = [
-        f"Test part, all items ranked{users}.",
+        units.tested_on(metric, grid),
+        *([errors.strip()] if (errors := units.lower_is_better(main_metrics(metric, grid["rows"]))) else []),
         f"Mean ±sd over {over}; trials: how many configurations of that model were tried.",
-        "% of teacher: ratio of the means over users, the interval is over users.",
-        f"p: {'two-way bootstrap over seeds and users' if many else 'paired t-test over users'}{folds},"
+        f"% of teacher: {units.teacher_ratio(metric)} over {unit}s, the interval is over {unit}s.",
+        f"p: {f'two-way bootstrap over seeds and {unit}s' if many else f'paired t-test over {unit}s'}{folds},"
         " against the same student trained alone.",
         f"Holm: over all {tested} rows that are tested.",
         *([f"All jobs: {' '.join(grid['common'])}."] if grid["common"] else []),

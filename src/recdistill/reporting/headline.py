@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from recdistill.config.metrics import CHANCE, family, sign
 from recdistill.reporting import figures
 from recdistill.reporting.table import P_ALONE, Row, first, teacher_ratio
 
@@ -58,27 +59,37 @@ def _value(row: Row, metric: str) -> float | None:
     return float(value) if value is not None and figures.known(value) else None
 
 
+def _gain(row: Row, other: Row, metric: str) -> float | None:
+    """How much better the first is."""
+    ours, theirs = _value(row, metric), _value(other, metric)
+    return None if ours is None or theirs is None else sign(metric) * (ours - theirs)
+
+
 def _better(row: Row, alone: Row, metric: str) -> bool:
-    """Higher, and significantly so where a test was made."""
-    ours, theirs, p = _value(row, metric), _value(alone, metric), row.get(P_ALONE)
-    if ours is None or theirs is None or ours <= theirs:
+    """Better, and significantly so where a test was made."""
+    p = row.get(P_ALONE)
+    if (_gain(row, alone, metric) or 0.0) <= 0:
         return False
     return not figures.known(p) or float(str(p)) < SIGNIFICANT
 
 
 def _below(row: Row, alone: Row, metric: str) -> bool:
-    ours, theirs = _value(row, metric), _value(alone, metric)
-    return ours is not None and theirs is not None and ours < theirs
+    return (_gain(row, alone, metric) or 0.0) < 0
 
 
 def _kept(who: str, row: Row, teacher: Row, metric: str) -> str:
     ratio = teacher_ratio(row, teacher)
     where = f" in {figures.share(ratio)}" if ratio is not None else ""
     kept, name = row.get("kept") or {}, figures.metric_name(metric)
+    reached = f"{who} reaches {name} {figures.quality(_value(row, metric))}"
     if not figures.known(kept.get("value")):
-        return f"{who} reaches {name} {figures.quality(_value(row, metric))}{where}."
+        return f"{reached}{where}."
     share = f"{figures.percent(kept['value'])} % {figures.interval(kept.get('low'), kept.get('high'))}".strip()
-    return f"{who} keeps {share} of the teacher's {name}{where}."
+    if sign(metric) < 0:  # nobody wants to keep an error
+        theirs = figures.quality(_value(teacher, metric))
+        return f"{reached} against the teacher's {theirs} ({share} kept){where}."
+    chance = " above chance" if family(metric) in CHANCE else ""
+    return f"{who} keeps {share} of the teacher's {name}{chance}{where}."
 
 
 def _against(row: Row, alone: Row, metric: str) -> str:
@@ -91,10 +102,10 @@ def _against(row: Row, alone: Row, metric: str) -> str:
 def _verdict(row: Row, alone: Row, metric: str) -> str:
     """How the student compares with the same student without a teacher; goes after "is"."""
     baseline = f"than the same student trained alone ({_against(row, alone, metric)})"
-    ours, theirs, p = _value(row, metric), _value(alone, metric), row.get(P_ALONE)
-    if ours is None or theirs is None:
+    gain, p = _gain(row, alone, metric), row.get(P_ALONE)
+    if gain is None:
         return f"neither better nor worse {baseline}: the metric is missing"
-    side = "better" if ours > theirs else "worse"
+    side = "better" if gain > 0 else "worse"
     if not figures.known(p):
         return f"{side} {baseline}, without a test"
     sure = float(str(p)) < SIGNIFICANT
@@ -103,7 +114,7 @@ def _verdict(row: Row, alone: Row, metric: str) -> str:
 
 def _weak_teacher(teacher: Row, alone: Row, metric: str) -> str:
     p = teacher.get(P_ALONE)
-    if (_value(teacher, metric) or 0.0) > (_value(alone, metric) or 0.0):
+    if (_gain(teacher, alone, metric) or 0.0) > 0:
         extent = "not significantly better than"
     elif _below(teacher, alone, metric) and figures.known(p) and float(str(p)) < SIGNIFICANT:
         extent = "worse than"
@@ -121,8 +132,9 @@ def _comparison(summary: Mapping[str, Any]) -> str:
     scored = [row for row in rows if _value(row, metric) is not None]
     if not scored:
         return f"No model was evaluated on {data}."
-    best = max(scored, key=lambda row: _value(row, metric) or 0.0)
+    best = max(scored, key=lambda row: sign(metric) * (_value(row, metric) or 0.0))
     value = f"{figures.metric_name(metric)} {figures.quality(_value(best, metric))}"
     if len(scored) == 1:
         return f"{best['name']} reaches {value} on {data}."
-    return f"{len(scored)} models compared on {data}; the highest is {best['name']} with {value}."
+    extreme = "highest" if sign(metric) > 0 else "lowest"
+    return f"{len(scored)} models compared on {data}; the {extreme} is {best['name']} with {value}."

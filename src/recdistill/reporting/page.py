@@ -9,6 +9,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from recdistill.config.metrics import sign
 from recdistill.reporting import beyond, charts, escape, figures
 from recdistill.reporting.data_facts import data_facts
 from recdistill.reporting.headline import Headline, headline
@@ -98,19 +99,24 @@ def warnings(summary: Mapping[str, Any]) -> list[str]:
 def below_baseline(summary: Mapping[str, Any]) -> list[str]:
     """A share of a teacher that a simple baseline beats is no achievement."""
     metric, teacher = summary["metric"], first(summary["rows"], "teacher")
-    reached = [((r.get("metrics") or {}).get(metric), r["name"]) for r in summary["rows"] if r["role"] == "baseline"]
+    baselines: list[tuple[Any, str]] = [
+        ((r.get("metrics") or {}).get(metric), r["name"]) for r in summary["rows"] if r["role"] == "baseline"
+    ]
     ours = (teacher or {}).get("metrics", {}).get(metric)
-    value, name = max(((value, name) for value, name in reached if figures.known(value)), default=(None, ""))
-    if value is None or not figures.known(ours) or ours >= value:
+    reached = [(sign(metric) * value, name) for value, name in baselines if figures.known(value)]
+    if not reached or not figures.known(ours) or sign(metric) * ours >= max(reached)[0]:
         return []
-    numbers = f"{figures.metric_name(metric)} {figures.quality(ours)} against {figures.quality(value)}"
-    return [f"the teacher is below the baseline {name} ({numbers}): a share of it says little"]
+    best, name = max(reached)
+    numbers = f"{figures.metric_name(metric)} {figures.quality(ours)} against {figures.quality(sign(metric) * best)}"
+    below = "below" if sign(metric) > 0 else "worse than"
+    return [f"the teacher is {below} the baseline {name} ({numbers}): a share of it says little"]
 
 
 def pareto_chart(points: Sequence[Mapping[str, Any]], metric: str, bars: str) -> Chart | None:
     """Rows: ``label``, ``role``, ``bytes``, ``value``, ``low``, ``high``."""
     drawn = charts.pareto(points, metric)
-    caption = f"Up and to the left is better; the line joins the models that none beats in fewer bytes. {bars}"
+    better = "Up" if sign(metric) > 0 else "Down"
+    caption = f"{better} and to the left is better; the line joins the models that none beats in fewer bytes. {bars}"
     return Chart("Quality against size", caption, [("", drawn)]) if drawn else None
 
 

@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from recdistill.reporting import figures
+from recdistill.reporting import figures, units
 
 Row = Mapping[str, Any]
 DISTILLED = ("student", "compressed")
 P_ALONE = "p_alone_holm"  # what is shown and judged by; the raw one is in the files
+_SECOND = ("recall@10", "auc", "logloss", "rmse", "mae", "accuracy", "macro_f1")
 
 
 @dataclass(frozen=True)
@@ -74,9 +75,10 @@ def teacher_ratio(row: Row, teacher: Row | None) -> float | None:
 
 
 def main_metrics(metric: str, rows: Any) -> list[str]:
-    """The run's metric, and recall at the same k (else at 10) where it was measured."""
+    """The run's metric and a second one where it was measured: recall at the same k (else at 10); of a table, that
+    which tells most besides."""
     names = {name for row in rows for name in row.get("metrics") or {}}
-    wanted = [f"recall@{metric.partition('@')[2]}", "recall@10"]
+    wanted = (f"recall@{metric.partition('@')[2]}", *_SECOND)
     second = next((name for name in wanted if name in names and name != metric), None)
     return [metric] if second is None else [metric, second]
 
@@ -135,10 +137,10 @@ def latency_column() -> Column:
 
 
 def title(metric: str) -> str:
-    return figures.metric_name(metric).replace("@", "\n@")
+    return figures.metric_name(metric).replace("@", "\n@").replace(" ", "\n", 1)
 
 
-def _metric_column(name: str, shown: bool) -> Column:
+def _metric_column(name: str, shown: bool, terminal: bool = True) -> Column:
     def cell(row: Row) -> Cell:
         low, high = (row.get("ci") or {}).get(name) or (None, None)
         detail = f"[{figures.quality(low)}, {figures.quality(high)}]" if figures.known(low) else ""
@@ -149,14 +151,16 @@ def _metric_column(name: str, shown: bool) -> Column:
         interval = (row.get("ci") or {}).get(name)
         return values | ({f"{name}_low": interval[0], f"{name}_high": interval[1]} if interval else {})
 
-    return Column(name, title(name), cell if shown else None, raw)
+    return Column(name, title(name), cell if shown else None, raw, terminal=terminal)
 
 
 def summary_columns(summary: Mapping[str, Any]) -> tuple[Column, ...]:
     """The columns of one run."""
     rows = summary["rows"]
     shown = main_metrics(summary["metric"], rows)
-    measured = dict.fromkeys(name for row in rows for name in row.get("metrics") or {})
+    others = [name for name in dict.fromkeys(name for row in rows for name in row.get("metrics") or {})
+              if name not in shown]  # fmt: skip
+    on_page = units.tabular(summary)  # its metrics are few, and none is by k
     return (
         Column("name", "model", _name, field("name"), left=True),
         exact("role"),
@@ -164,10 +168,11 @@ def summary_columns(summary: Mapping[str, Any]) -> tuple[Column, ...]:
         parameters_column(),
         size_column(first(rows, "teacher")),
         *(_metric_column(name, True) for name in shown),
+        *(_metric_column(name, True, terminal=False) for name in others if on_page),
         kept_column(),
         Column("p_alone", "p vs\nalone", _p_alone, lambda row: {key: row.get(key) for key in ("p_alone", P_ALONE)}),
         latency_column(),
-        *(_metric_column(name, False) for name in measured if name not in shown),
+        *(_metric_column(name, False) for name in others if not on_page),
         Column("overlap", "overlap", None, _overlap),
         exact("train_seconds"),
         Column("trials", "trials", None, lambda row: {"trials": row.get("trials") or 1}),
@@ -194,15 +199,18 @@ def _overlap(row: Row) -> dict[str, Any]:
 
 def summary_table(summary: Mapping[str, Any]) -> Table:
     """The table of one run, from its ``summary.json``."""
-    metric, teacher = figures.metric_name(summary["metric"]), first(summary["rows"], "teacher")
-    caption = f"Test part, all items ranked, {summary.get('n_users', 0):,} users."
+    metric, teacher, columns = summary["metric"], first(summary["rows"], "teacher"), summary_columns(summary)
+    unit = units.unit(metric)
+    caption = units.tested_on(metric, summary)
+    caption += units.lower_is_better(column.key for column in columns if column.cell is not None)
     if teacher is not None:
-        value = figures.quality((teacher.get("metrics") or {}).get(summary["metric"]))
-        caption += f" % of teacher: {metric} by the teacher's {value}, same users and evaluator."
+        share = units.teacher_share(metric, (teacher.get("metrics") or {}).get(metric))
+        caption += f" % of teacher: {share}, same {unit}s and evaluator."
     if first(summary["rows"], "alone") is not None:
         tested = sum(row.get(P_ALONE) is not None for row in summary["rows"])
-        caption += f" p: paired t-test per user against the same student trained alone, Holm over {tested} rows."
-    return Table(summary_columns(summary), tuple(summary["rows"]), caption + _clock(summary))
+        lines = f"{tested} {'models' if units.tabular(summary) else 'rows'}"
+        caption += f" p: {units.paired_test(metric)} against the same student trained alone, Holm over {lines}."
+    return Table(columns, tuple(summary["rows"]), caption + _clock(summary))
 
 
 def _clock(summary: Mapping[str, Any]) -> str:
@@ -216,4 +224,5 @@ def _clock(summary: Mapping[str, Any]) -> str:
     said = [str(machine["cpu"])]
     said += [f"{threads} thread{'s' if threads > 1 else ''}"] if threads else []
     said += [f"{items} items"] if items else []
-    return f" Latency: one request on {', '.join(said)}."
+    request = "one row scored" if units.tabular(summary) else "one request"
+    return f" Latency: {request} on {', '.join(said)}."

@@ -1,70 +1,101 @@
-"""Statistics per user over several seeds: means, paired tests, the share of the teacher that is kept."""
+"""Statistics per user or row over several seeds: means, paired tests, the share of the teacher that is kept."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+
+from recdistill.config.metrics import share_terms
+from recdistill.reporting.units import unit
 
 if TYPE_CHECKING:
     import polars as pl
 
-PER_USER = "per_user.parquet"
 _NORMAL_95 = 1.959963984540054
 
 
-def mean_per_user(files: Sequence[Path], metric: str) -> pl.DataFrame | None:
-    """Each user's value averaged over those files (one a seed or fold) that have it: columns ``user`` and ``value``.
+class Tested(NamedTuple):
+    """Where the values of one model of one run lie, and which fold it was tested on; None where there are no folds."""
+
+    folder: Path
+    fold: int | None = None
+
+
+def values_file(metric: str) -> str:
+    """The file in a model's folder that has a metric by user or by row: ``per_user.parquet`` or ``per_row.parquet``."""
+    return f"per_{unit(metric)}.parquet"
+
+
+def read_values(run: Tested, metric: str) -> pl.DataFrame | None:
+    """Columns ``unit`` (a user, or the number of a row in the test part) and ``value``; None without the metric.
+
+    Row 3 of one fold is not row 3 of another: rows of folds carry the number of theirs.
+    """
+    import polars as pl
+
+    file, column = run.folder / values_file(metric), unit(metric)
+    if not file.is_file() or not {column, metric} <= set(pl.read_parquet_schema(file)):
+        return None
+    frame = pl.read_parquet(file, columns=[column, metric])
+    name = pl.col(column)
+    if column == "row" and run.fold is not None:
+        name = pl.lit(f"{run.fold}:") + name.cast(pl.String)
+    return frame.select(name.alias("unit"), pl.col(metric).cast(pl.Float64).alias("value"))
+
+
+def mean_values(runs: Sequence[Tested], metric: str) -> pl.DataFrame | None:
+    """Each user's or row's value averaged over those runs (one a seed or fold) that have it: ``unit`` and ``value``.
 
     ``None`` where a file is missing or lacks the metric: an average over some of the seeds would be
     paired with an average over others.
     """
     import polars as pl
 
-    if not files or not all(file.is_file() for file in files):
+    found = [read_values(run, metric) for run in runs]
+    frames = [frame for frame in found if frame is not None]
+    if not frames or len(frames) < len(found):
         return None
-    if not all({"user", metric} <= set(pl.read_parquet_schema(file)) for file in files):
-        return None
-    parts = [pl.read_parquet(file, columns=["user", metric]) for file in files]
-    values = [part.select("user", pl.col(metric).cast(pl.Float64).alias("value")) for part in parts]
-    return pl.concat(values).group_by("user").agg(pl.col("value").mean()).sort("user")
+    return pl.concat(frames).group_by("unit").agg(pl.col("value").mean()).sort("unit")
 
 
 def _paired(ours: pl.DataFrame, theirs: pl.DataFrame) -> tuple[Any, Any]:
-    both = ours.join(theirs, on="user", suffix="_other").drop_nulls()
+    both = ours.join(theirs, on="unit", suffix="_other").drop_nulls()
     return both["value"].to_numpy(), both["value_other"].to_numpy()
 
 
 def paired_by_seed(
-    ours: Sequence[Sequence[Path]], theirs: Sequence[Sequence[Path]], metric: str
+    ours: Sequence[Sequence[Tested]], theirs: Sequence[Sequence[Tested]], metric: str
 ) -> tuple[Any, Any] | None:
-    """Values ``[S, U]`` of two models, a seed a row, of the users that all seeds of both have; None without a pair.
+    """Values ``[S, U]`` of two models, a seed a row, of the users or rows that all seeds of both have; None without a
+    pair.
 
     Args:
-        ours, theirs: the files of each seed, of which there are several where there are folds.
+        ours, theirs: the runs of each seed, of which there are several where there are folds.
     """
-    found = [mean_per_user(files, metric) for files in (*ours, *theirs)]
+    found = [mean_values(runs, metric) for runs in (*ours, *theirs)]
     frames = [frame for frame in found if frame is not None]
     if len(frames) < len(found) or not ours or not theirs:
         return None
-    joined = frames[0].select("user")
+    joined = frames[0].select("unit")
     for number, frame in enumerate(frames):
-        joined = joined.join(frame.rename({"value": f"{number}"}), on="user", how="inner")
-    joined = joined.drop_nulls().sort("user")
+        joined = joined.join(frame.rename({"value": f"{number}"}), on="unit", how="inner")
+    joined = joined.drop_nulls().sort("unit")
     if joined.height < 2:
         return None
-    values = np.ascontiguousarray(joined.drop("user").to_numpy().T)
+    values = np.ascontiguousarray(joined.drop("unit").to_numpy().T)
     return values[: len(ours)], values[len(ours) :]
 
 
-def kept_share(ours: pl.DataFrame | None, teacher: pl.DataFrame | None) -> dict[str, float] | None:
-    """Ratio of the means over users; its 95 % interval (delta method) has users as the noise, not seeds."""
+def kept_share(ours: pl.DataFrame | None, teacher: pl.DataFrame | None, metric: str) -> dict[str, float] | None:
+    """How much of the teacher is kept (see :func:`~recdistill.config.metrics.share_terms`), a ratio of means over users
+    or rows; its 95 % interval (delta method) has these as the noise, not seeds."""
     if ours is None or teacher is None:
         return None
-    a, b = _paired(ours, teacher)
+    a, b = share_terms(*_paired(ours, teacher), metric)
     if len(a) < 2 or not b.mean() > 0:
         return None
     value = float(a.mean() / b.mean())

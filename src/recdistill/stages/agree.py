@@ -54,20 +54,22 @@ def distance(a: Any, b: Any) -> float | None:
     return 0.0 if same and type(a) is type(b) else None
 
 
-def users_agree(what: str, stored: Path, found: Path) -> Iterator[Check]:
-    """The values of each user in two Parquet files, users matched by their own ids; the worst value is named."""
-    theirs = pl.read_parquet(found).sort("user")
-    names = [name for name in theirs.columns if name != "user"]
+def units_agree(what: str, stored: Path, found: Path) -> Iterator[Check]:
+    """The values of each user, or of each row, in two Parquet files, matched by their ids, which are the first column;
+    the worst value is named."""
+    theirs = pl.read_parquet(found)
+    unit, *names = theirs.columns
+    theirs = theirs.sort(unit)
     try:
         more = set(pl.read_parquet_schema(stored)) - set(theirs.columns)
         yield from (Check(f"{what} column {name}", "there", "not of a run", False) for name in sorted(more))
-        ours = pl.read_parquet(stored, columns=theirs.columns).sort("user")
-        ours = ours.cast({"user": pl.String, **dict.fromkeys(names, pl.Float64())})
+        ours = pl.read_parquet(stored, columns=theirs.columns).sort(unit)
+        ours = ours.cast({unit: pl.String, **dict.fromkeys(names, pl.Float64())})
     except (OSError, pl.exceptions.PolarsError) as error:
-        yield Check(f"{what} values by user", str(error).splitlines()[0], f"{theirs.height} users", False)
+        yield Check(f"{what} values by {unit}", str(error).splitlines()[0], f"{theirs.height} {unit}s", False)
         return
-    if not ours["user"].equals(theirs["user"]):
-        yield Check(f"{what} users", f"{ours.height} users", f"{theirs.height} users", False)
+    if not ours[unit].equals(theirs[unit]):
+        yield Check(f"{what} {unit}s", f"{ours.height} {unit}s", f"{theirs.height} {unit}s", False)
         return
     gaps = {name: (ours[name] - theirs[name]).abs().fill_nan(math.inf).fill_null(math.inf) for name in names}
     worst = max(names, key=lambda name: _largest(gaps[name]))
@@ -75,7 +77,7 @@ def users_agree(what: str, stored: Path, found: Path) -> Iterator[Check]:
     if at is None or largest <= TOLERANCE:
         yield Check(f"{what} {len(names)} x {theirs.height:,} values", None, None, True, largest)
     else:
-        yield Check(f"{what} {worst} of user {ours['user'][at]}", ours[worst][at], theirs[worst][at], False, largest)
+        yield Check(f"{what} {worst} of {unit} {ours[unit][at]}", ours[worst][at], theirs[worst][at], False, largest)
 
 
 def _largest(gaps: pl.Series) -> float:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from recdistill.compression.base import Compressed, CompressionPass, materialised
-from recdistill.data.interactions import Interactions
 from recdistill.export.bundle import load_model, model_info, save_model
 from recdistill.export.packing import Codec
 from recdistill.models.build import instantiate
@@ -20,7 +19,7 @@ LATENT = "latent"  # the weights before rounding, from which the next pass or a 
 def compress(
     source: Path,
     node: dict[str, Any],
-    train: Interactions,
+    train: Any,
     folder: Path,
     finetune: FitSpec,
     launch: Callable[[FitSpec], None],
@@ -56,7 +55,7 @@ def finetune_data(source: Path) -> str:
     return str(model_info(source)["data"])
 
 
-def read_state(source: Path, train: Interactions) -> Compressed:
+def read_state(source: Path, train: Any) -> Compressed:
     """A model with the constraints of earlier passes."""
     info = model_info(source)
     codecs = {name: Codec(**codec) for name, codec in info["codecs"].items()}

@@ -2,67 +2,36 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from recdistill.data.csr import Csr
 from recdistill.data.features import UNKNOWN
-from recdistill.data.interactions import Dataset
+from recdistill.data.interactions import Data, Dataset
 from recdistill.errors import InputError
 from recdistill.evaluation.beyond import Catalogue, beyond
 from recdistill.evaluation.cost import latency
-from recdistill.evaluation.ranking import RankingResult, recommend
+from recdistill.evaluation.ranking import RankingResult
 from recdistill.evaluation.sampled import sampled_name
 from recdistill.evaluation.slices import slices
 from recdistill.export.bundle import WEIGHTS, count_parameters, load_model, model_info
-from recdistill.runs.atomic import atomic_path, read_json, write_json
 from recdistill.runs.store import Store
-from recdistill.tasks.ranking import Ranking, scorer
-
-RESULT = "result.safetensors"
-METRICS = "evaluation.json"
-PER_USER = "per_user.parquet"
-
-
-@dataclass(frozen=True)
-class Evaluated:
-    """One model's result.
-
-    Attributes:
-        folder: where it is stored.
-        means: metric name to average.
-        per_user: metric name to float64 ``[U]``.
-        top: int32 ``[U, K]``.
-        users: int64 ``[U]``.
-        info: tie rates, counts and warnings.
-        beyond: coverage, popularity, diversity of the lists; see :func:`recdistill.evaluation.beyond.beyond`.
-        slices: by user activity and item popularity; see :func:`recdistill.evaluation.slices.slices`.
-        sampled: sampled metrics, where they were asked for.
-    """
-
-    folder: Path
-    means: dict[str, float]
-    per_user: dict[str, Tensor]
-    top: Tensor
-    users: Tensor
-    info: dict[str, Any]
-    beyond: dict[str, Any]
-    slices: list[dict[str, Any]]
-    sampled: dict[str, float]
+from recdistill.stages.results import Evaluated, read_result, write_ranking, write_table
+from recdistill.tasks.base import Task
+from recdistill.tasks.ranking import Ranking
 
 
 def evaluate(
-    store: Store, model_folder: Path, data: Dataset, ks: list[int], name: str, part: str = "test", *,
-    metric: str | None = None, negatives: int | None = None,
+    store: Store, model_folder: Path, data: Data, ks: list[int], name: str, part: str = "test", *,
+    task: Task | None = None, metric: str | None = None, negatives: int | None = None,
 ) -> Evaluated:  # fmt: skip
-    """Ranks the full catalogue for every user of a part, or reads what was found before.
+    """Evaluates a model on all users or rows of a part, or reads what was found before.
 
     Args:
         part: "test", or "valid" where the test part must stay closed.
+        task: ranking by default.
         metric: what slices are measured by, and whose ``k`` is the length of the lists that are looked at beyond
             accuracy; NDCG at the first of ``ks`` by default.
         negatives: sampled items a user for sampled metrics; None for none.
@@ -76,30 +45,33 @@ def evaluate(
         raise InputError(
             f"there is no {part} part to evaluate on", where="data", why="the source or the split gives none"
         )
-    metric = metric or f"ndcg@{ks[0]}"
+    metric, task = metric or f"ndcg@{ks[0]}", task or Ranking()
     depends_on = {
-        "model": info["hash"], "net": info["net"], "data": data.fingerprint, "ks": ks, "part": part,
-        "metric": metric, "negatives": negatives,
+        "task": [task.name, vars(task)], "model": info["hash"], "net": info["net"], "data": data.fingerprint, "ks": ks,
+        "part": part, "metric": metric, "negatives": negatives,
     }  # fmt: skip
 
     def make(folder: Path) -> None:
-        model, task = load_model(model_folder, data.train), Ranking()
+        model = load_model(model_folder, data.train)
         result = task.evaluate(model, data, part, ks, name=name)
+        if not isinstance(result, RankingResult):
+            return write_table(folder, result)
+        assert isinstance(data, Dataset)
         more = look_closer(result, data, part, metric)
         if negatives is not None:
-            few = task.evaluate(model, data, part, ks, name=name, negatives=negatives).per_user
+            few = task.evaluate(model, data, part, ks, name=name, negatives=negatives).per_user  # type: ignore[call-arg]
             more["sampled"] = {sampled_name(key, negatives): float(values.mean()) for key, values in few.items()}
-        write_result(folder, result, data, more)
+        return write_ranking(folder, result, data, more)
 
     return read_result(store.obtain("evaluate", depends_on, make, f"evaluate {name}"))
 
 
-def require_same_data(model_folder: Path, data: Dataset) -> None:
+def require_same_data(model_folder: Path, data: Data) -> None:
     """Raises InputError for a model of another data set, even one with the same numbers of users and items."""
     require_made_for(data, model_info(model_folder)["data"], "the model was", model_folder)
 
 
-def require_made_for(data: Dataset, made_for: str, what: str, where: Path) -> None:
+def require_made_for(data: Data, made_for: str, what: str, where: Path) -> None:
     """Raises InputError where ``made_for``, the fingerprint that something carries, is not that of ``data``."""
     if made_for != data.fingerprint:
         raise InputError(
@@ -143,51 +115,19 @@ def catalogue_of(data: Dataset) -> tuple[Catalogue, dict[str, str]]:
     return catalogue, names
 
 
-def write_result(folder: Path, result: RankingResult, data: Dataset, more: dict[str, Any]) -> None:
-    """Writes the result; ``more`` goes into ``evaluation.json`` as it is."""
-    import polars as pl
-    from safetensors.torch import save_file
+def costs(
+    model_folder: Path, data: Data, *, task: Task | None = None, k: int = 10, repeats: int = 200
+) -> dict[str, Any]:
+    """What serving the model costs: numbers stored, bytes of its file, time of a request: a top-k of the whole
+    catalogue, or the score of a row.
 
-    tensors = {f"per_user/{name}": values.contiguous() for name, values in result.per_user.items()}
-    with atomic_path(folder / RESULT) as temporary:
-        save_file(tensors | {"top": result.top.contiguous(), "users": result.users.contiguous()}, temporary)
-    columns = {
-        "user": data.users[result.users.numpy()],
-        "n_relevant": result.n_relevant.numpy(),
-        "n_history": data.history.counts()[result.users].numpy(),
-    }
-    frame = pl.DataFrame(columns | {name: values.numpy() for name, values in result.per_user.items()})
-    with atomic_path(folder / PER_USER) as temporary:
-        frame.write_parquet(temporary)
-    info = {
-        "n_users": result.n_users, "n_cold": result.n_cold, "warnings": result.warnings,
-        "tie_rate": {str(k): rate for k, rate in result.tie_rate.items()},
-    }  # fmt: skip
-    write_json(folder / METRICS, {"means": result.means(), "info": info} | more)
-
-
-def read_result(folder: Path) -> Evaluated:
-    from safetensors.torch import load_file
-
-    tensors, metrics = load_file(folder / RESULT), read_json(folder / METRICS)
-    per_user = {name.removeprefix("per_user/"): t for name, t in tensors.items() if name.startswith("per_user/")}
-    return Evaluated(
-        folder, metrics["means"], per_user, tensors["top"], tensors["users"], metrics["info"],
-        metrics["beyond"], metrics["slices"], metrics.get("sampled", {}),
-    )  # fmt: skip
-
-
-def costs(model_folder: Path, data: Dataset, *, k: int = 10, repeats: int = 200) -> dict[str, Any]:
-    """What serving the model costs: numbers stored, bytes of its file, time for a top-k of the whole catalogue.
-
-    Times are on one thread, for one user and for 256 users at a time.
+    Times are on one thread, for one request and for 256 requests at a time.
     """
-    model = load_model(model_folder, data.train)
-    score, seen = scorer(model), data.train.csr
-    users = torch.randperm(data.train.n_users, generator=torch.Generator().manual_seed(0))
+    answer, pool = (task or Ranking()).request(load_model(model_folder, data.train), data, k)
+    pool = pool[torch.randperm(len(pool), generator=torch.Generator().manual_seed(0))]
     times = {
-        str(batch): latency(lambda u: recommend(score, u, seen, k), users, batch=batch, repeats=max(count, 20))
-        for batch, count in ((1, repeats), (min(256, data.train.n_users), repeats // 4))
+        str(batch): latency(answer, pool, batch=batch, repeats=max(count, 20))
+        for batch, count in ((1, repeats), (min(256, len(pool)), repeats // 4))
     }
     return {
         "parameters": count_parameters(model_folder),

@@ -8,20 +8,23 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from recdistill.compression.base import CompressionPass
 from recdistill.compression.quantize import Quantize
 from recdistill.config.importing import import_target
 from recdistill.config.plugins import plugin_modules
 from recdistill.config.suggest import did_you_mean
 from recdistill.data import store as data_store
-from recdistill.data.interactions import Dataset
+from recdistill.data.interactions import Data, Dataset
 from recdistill.data.prepare import prepare
 from recdistill.data.sources.base import PARTS
 from recdistill.distillers.base import Needs
 from recdistill.distillers.teacher import check_needs, compute_signals
 from recdistill.errors import InputError
+from recdistill.evaluation.metrics import direction
 from recdistill.export.bundle import load_model, model_info, save_model
-from recdistill.models.base import FactorModel
+from recdistill.models.base import FactorModel, SequenceModel
 from recdistill.models.build import instantiate
 from recdistill.models.item_init import content_of
 from recdistill.runs.store import Store
@@ -30,6 +33,7 @@ from recdistill.stages.compress import compress
 from recdistill.stages.evaluate import require_same_data
 from recdistill.stages.launch import launch, processes
 from recdistill.stages.training import TRAINING_PARTS, FitSpec
+from recdistill.tasks.base import Task
 from recdistill.tasks.ranking import Ranking
 
 log = logging.getLogger(__name__)
@@ -47,6 +51,7 @@ class Line:
     def __init__(self, cfg: dict[str, Any], folder: Path, max_steps: int = 0):
         self.cfg, self.folder, self.max_steps = cfg, folder, max_steps
         self.store = Store(Path(cfg["cache"]))
+        self.task: Task = instantiate(cfg["task"])
         self.require_sound()
 
     def require_sound(self) -> None:
@@ -57,12 +62,19 @@ class Line:
                 has not, or a pass can't be applied in its place.
         """
         processes(self.cfg["trainer"])
+        self.task.require_metric(self.cfg["evaluation"]["metric"])
+        for name, node in self.distillers.items():
+            self.task.require_distiller(instantiate(node), f"distiller.{name}")
         for name, node in dict(self.cfg.get("baselines") or {}).items():
             tune.combinations(node, f"baselines.{name}")
         for role in ("teacher", "student"):
             tune.stated(self.cfg[role], role)
-            model = import_target(self.cfg[role]["net"]["_target_"], f"{role}.net", plugin_modules())
-            if self.cfg["alpha"] and self.needs.embeddings and not issubclass(model, FactorModel):
+            model = target_of(self.cfg[role]["net"], f"{role}.net")
+            self.task.require_model(model, f"{role}.net")
+            if self.cfg[role].get("objective"):
+                objective = target_of(self.cfg[role]["objective"], f"{role}.objective")
+                self.task.require_objective(objective, f"{role}.objective")
+            if self.cfg["alpha"] and self.needs.embeddings and not issubclass(model, FactorModel | SequenceModel):
                 raise InputError(
                     f"the {role} {model.__name__} has no user and item vectors, which a distiller needs",
                     where="distiller", fix=f"leave out hint, or choose {role}=mf or {role}=lightgcn",
@@ -88,12 +100,12 @@ class Line:
         )
 
     @cached_property
-    def data(self) -> Dataset:
+    def data(self) -> Data:
         """The data without their test part: nothing that trains or computes signals can read it."""
         return self._load(TRAINING_PARTS)
 
     @cached_property
-    def data_with_test(self) -> Dataset:
+    def data_with_test(self) -> Data:
         """For evaluation alone.
 
         Raises:
@@ -107,10 +119,10 @@ class Line:
             )  # fmt: skip
         return data
 
-    def _load(self, parts: tuple[str, ...]) -> Dataset:
-        data = data_store.load_pairs(self.data_folder, parts)
+    def _load(self, parts: tuple[str, ...]) -> Data:
+        data = self.task.load(self.data_folder, parts)
         longest = max(self.cfg["evaluation"]["ks"])
-        if longest > data.train.n_items:
+        if isinstance(data, Dataset) and longest > data.train.n_items:
             raise InputError(
                 f"evaluation.ks asks for lists of {longest} items, the catalogue has {data.train.n_items}",
                 where="evaluation.ks", fix=f"keep k at or below {data.train.n_items}",
@@ -131,7 +143,8 @@ class Line:
         return {
             "data": self.data_folder.name, "precision": self.cfg["trainer"].get("precision", "32-true"),
             "max_steps": self.max_steps, "seed": self.cfg["seed"], "ks": self.cfg["evaluation"]["ks"],
-            "monitor": self.cfg["evaluation"]["metric"], **given_vectors(depends_on), **depends_on,
+            "monitor": self.cfg["evaluation"]["metric"], "task": self.cfg["task"], **given_vectors(depends_on),
+            **depends_on,
         }  # fmt: skip
 
     def spec(self, title: str, folder: Path, **more: Any) -> FitSpec:
@@ -141,7 +154,7 @@ class Line:
             title=title, data=str(self.data_folder), folder=str(folder), run=str(self.folder),
             seed=self.cfg["seed"], ks=self.cfg["evaluation"]["ks"], monitor=self.cfg["evaluation"]["metric"],
             trainer=self.cfg["trainer"], loggers=logger, max_steps=self.max_steps,
-            every_seconds=self.cfg["checkpoint"]["every_seconds"], **more,
+            every_seconds=self.cfg["checkpoint"]["every_seconds"], **{"task": self.cfg["task"], **more},
         )  # fmt: skip
 
     @cached_property
@@ -156,21 +169,36 @@ class Line:
         choices = tune.combinations(node, f"baselines.{name}")
         if len(choices) > 1 and len(self.data.valid) and not self.max_steps:
             return self._tune(name, node["tune"], choices)
-        return self._fit("teacher", name, {"role": "teacher", "node": choices[0]}, {"node": choices[0]})
+        spec = {"role": "teacher", "node": choices[0], "task": self.task_for(choices[0])}
+        return self._fit("teacher", name, spec, {"node": choices[0]})
+
+    def task_for(self, node: dict[str, Any]) -> dict[str, Any]:
+        """The task that a baseline trains for: that of the line or, where it ranks by users alone and the line by
+        histories, ranking.
+
+        Raises:
+            InputError: it serves neither.
+        """
+        model = target_of(node["net"], "baselines")
+        if self.task.name == "sequence" and Ranking.name in model.tasks:
+            return {"_target_": f"{Ranking.__module__}.{Ranking.__name__}"}
+        self.task.require_model(model, "baselines")
+        return dict(self.cfg["task"])
 
     def _tune(self, name: str, grid: dict[str, Any], choices: list[dict[str, Any]]) -> Path:
         ks, metric = self.cfg["evaluation"]["ks"], self.cfg["evaluation"]["metric"]
 
         def fit(node: dict[str, Any], folder: Path) -> None:
-            launch(self.spec(name, folder, role="teacher", node=node))
+            launch(self.spec(name, folder, role="teacher", node=node, task=self.task_for(node)))
 
         def score(folder: Path) -> float:
             model = load_model(folder, self.data.train)
-            return Ranking().evaluate(model, self.data, "valid", ks, name=name).means()[metric]
+            return float(self.task.evaluate(model, self.data, "valid", ks, name=name).means()[metric])
 
         def make(folder: Path) -> None:
             log.info("%s: tuning, %d trials", name, len(choices))
-            log.info("%s: %s", name, tune.write_trials(folder, grid, tune.search(folder, choices, fit, score), metric))
+            values = tune.search(folder, choices, fit, score, best=direction(metric))
+            log.info("%s: %s", name, tune.write_trials(folder, grid, values, metric))
 
         return self.store.obtain("tune", self._key({"choices": choices}), make, name)
 
@@ -195,16 +223,21 @@ class Line:
     def signals(self) -> Path | None:
         """The teacher's answers, computed once; None where the teacher is asked live."""
         require_same_data(self.teacher, self.data)
-        check_needs(load_model(self.teacher, self.data.train), self.data.train, self.needs)
+        queries = self.task.queries(self.task.prepare(self.data.train, torch.device("cpu")))
+        check_needs(load_model(self.teacher, self.data.train), self.needs, queries)
         if self.cfg["signals"] == "live":
             return None
         depends_on = {
-            "format": 2, "teacher": self.teacher.name, "data": self.data_folder.name, "needs": vars(self.needs),
+            "format": 3, "task": self.cfg["task"], "teacher": self.teacher.name, "data": self.data_folder.name,
+            "needs": vars(self.needs),
         }  # fmt: skip
 
         def make(folder: Path) -> None:
-            teacher, data = load_model(self.teacher, self.data.train), self.data
-            compute_signals(teacher, data.train, self.needs, folder, data=data.fingerprint)
+            train = self.task.prepare(self.data.train, torch.device("cpu"))
+            compute_signals(
+                load_model(self.teacher, self.data.train), train, self.needs, folder, data=self.data.fingerprint,
+                ask=self.task.view, queries=self.task.queries(train),
+            )  # fmt: skip
 
         return self.store.obtain("signals", depends_on, make, "signals")
 
@@ -279,6 +312,11 @@ class Line:
     def last(self) -> Path:
         """The end of the line: the compressed student, or the student."""
         return self.compressed[-1][1] if self.compressed else self.student
+
+
+def target_of(node: dict[str, Any], where: str) -> Any:
+    """The class that a config names."""
+    return import_target(node["_target_"], where, plugin_modules())
 
 
 def given_vectors(depends_on: dict[str, Any]) -> dict[str, Any]:

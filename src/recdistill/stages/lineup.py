@@ -15,7 +15,7 @@ from recdistill.errors import InputError
 from recdistill.evaluation.significance import Array
 from recdistill.reporting.finished import Run
 from recdistill.reporting.jobs import fold_of, of_the_recipe
-from recdistill.stages.evaluate import PER_USER
+from recdistill.stages.results import PER_USER
 
 END_OF_LINE = ("compressed", "student", "alone")
 Found = Sequence[tuple[Run, dict[str, Any]]]

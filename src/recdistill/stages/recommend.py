@@ -13,10 +13,12 @@ from recdistill.errors import InputError
 from recdistill.evaluation.ranking import recommend
 from recdistill.export.bundle import load_model
 from recdistill.runs.atomic import atomic_path
-from recdistill.tasks.ranking import scorer
+from recdistill.tasks.base import Task
 
 
-def write_recommendations(model_folder: Path, data: Dataset, settings: dict[str, Any], folder: Path) -> Path:
+def write_recommendations(
+    model_folder: Path, data: Dataset, settings: dict[str, Any], folder: Path, task: Task
+) -> Path:
     """Writes the k best items that each user does not have yet, best first; what is left out are the items of
     training, validation and what is known of cold users.
 
@@ -25,6 +27,7 @@ def write_recommendations(model_folder: Path, data: Dataset, settings: dict[str,
         data: the data set that it was trained on.
         settings: the config's ``recommend`` section.
         folder: of the run, for a relative or absent ``output``.
+        task: ranking or sequence.
 
     Returns:
         The file: Parquet or CSV by its ending, columns user, rank (from 1), item, score and, where the data have
@@ -39,7 +42,7 @@ def write_recommendations(model_folder: Path, data: Dataset, settings: dict[str,
             where="recommend.output", fix=f"recommend.output={output.with_suffix('.csv')}",
         )  # fmt: skip
     users = chosen_users(data, settings["users"])
-    score = scorer(load_model(model_folder, data.train), data)
+    score = task.scorer(load_model(model_folder, data.train), data)
     known = data.seen("test")
     k = min(settings["k"], data.train.n_items)
     frames = []

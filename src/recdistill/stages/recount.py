@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from recdistill.data.interactions import Dataset
+from recdistill.data.interactions import Data
 from recdistill.export.bundle import WEIGHTS, count_parameters, model_info
 from recdistill.reporting.finished import Run
 from recdistill.reporting.verify import Check
 from recdistill.runs.atomic import file_digest, read_json
-from recdistill.stages.agree import equal, figures_agree, users_agree
-from recdistill.stages.evaluate import PER_USER, Evaluated
+from recdistill.stages.agree import equal, figures_agree, units_agree
 from recdistill.stages.line import merged
+from recdistill.stages.results import PER_ROW, PER_USER, Evaluated
 from recdistill.stages.summary import adjust, label, models_folder, planned, quality, tried
 from recdistill.stages.tune import TRIALS, combinations
 
@@ -32,7 +32,7 @@ def plan_checks(run: Run, config: dict[str, Any]) -> Iterator[Check]:
     yield equal("rows and models", ", ".join(there), ", ".join(sorted(models_folder(name).name for name in roles)))
 
 
-def row_checks(run: Run, results: dict[str, Evaluated], config: dict[str, Any], data: Dataset) -> Iterator[Check]:
+def row_checks(run: Run, results: dict[str, Evaluated], config: dict[str, Any], data: Data) -> Iterator[Check]:
     """Every key and figure of each row that could be evaluated, and each user's values."""
     roles = dict(planned(config))
     rows = {row["name"]: row for row in run.summary["rows"] if row["name"] in results}
@@ -47,7 +47,9 @@ def row_checks(run: Run, results: dict[str, Evaluated], config: dict[str, Any], 
             ours.pop("p_alone_holm", None)
             stored = {key: row.get(key) for key in ours}
         yield from figures_agree(f"{name}:", stored, ours)
-        yield from users_agree(f"{name}:", run.inside(row, PER_USER), results[name].folder / PER_USER)
+        for file in (PER_USER, PER_ROW):
+            if (results[name].folder / file).exists():
+                yield from units_agree(f"{name}:", run.inside(row, file), results[name].folder / file)
         yield from _model_checks(folder, name, roles[name], config, data)
 
 
@@ -78,7 +80,7 @@ def _record(folder: Path, role: str, config: dict[str, Any]) -> tuple[Any, int]:
     return count, chosen if isinstance(chosen, int) and 0 <= chosen < count else 0
 
 
-def _model_checks(folder: Path, name: str, role: str, config: dict[str, Any], data: Dataset) -> Iterator[Check]:
+def _model_checks(folder: Path, name: str, role: str, config: dict[str, Any], data: Data) -> Iterator[Check]:
     """Whether the model is the one that the config names, of a tuned baseline the one that was chosen."""
     node = {"teacher": config["teacher"], "student": config["student"]}.get(role)
     if role == "alone":

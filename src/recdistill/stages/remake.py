@@ -13,7 +13,7 @@ from recdistill.config.plugins import plugin_modules
 from recdistill.config.yaml_safety import scan_file
 from recdistill.data import store as data_store
 from recdistill.data.hashing import hash_ids, hash_part
-from recdistill.data.interactions import Dataset
+from recdistill.data.interactions import Data, Dataset
 from recdistill.data.prepare import prepare
 from recdistill.errors import InputError
 from recdistill.models.build import instantiate
@@ -33,13 +33,15 @@ class Remade:
         origin: where it comes from, one sentence.
     """
 
-    dataset: Dataset
+    dataset: Data
     hashes: dict[str, str]
     origin: str
 
     @classmethod
-    def of(cls, dataset: Dataset, origin: str) -> Remade:
+    def of(cls, dataset: Data, origin: str) -> Remade:
         hashes = {name: hash_part(getattr(dataset, name)) for name in dataset.manifest["parts"]}
+        if not isinstance(dataset, Dataset):
+            return cls(dataset, hashes, origin)
         ids = dataset.users[: dataset.train.n_users], dataset.items[: dataset.train.n_items]
         return cls(dataset, hashes | {"catalogue": hash_ids(*ids)}, origin)
 
@@ -101,16 +103,10 @@ def remade_data(run: Run, node: dict[str, Any], caches: Sequence[str], known: di
         try:
             source, filters, split = (instantiate(node[name]) for name in ("source", "filters", "split"))
             dataset = prepare(source, filters, split)
-            known[key] = _ranked(dataset, f"data prepared anew from {source.where()}")
+            known[key] = Remade.of(dataset, f"data prepared anew from {source.where()}")
         except InputError as error:
             known[key] = _cached(run, caches, error)
     return known[key]
-
-
-def _ranked(dataset: Any, origin: str) -> Remade:
-    if not isinstance(dataset, Dataset):
-        raise InputError("these data have no users and items to rank", where="data", why=origin)
-    return Remade.of(dataset, origin)
 
 
 def _cached(run: Run, caches: Sequence[str], error: InputError) -> Remade:
@@ -121,7 +117,7 @@ def _cached(run: Run, caches: Sequence[str], error: InputError) -> Remade:
         with contextlib.suppress(ValueError, AttributeError, InputError):  # one that can't be read is none
             if read_json(file).get("fingerprint") == wanted:
                 origin = f"data from the cache {file.parent}, by hash; the source can't be read: {error.what}"
-                return _ranked(data_store.load(file.parent), origin)
+                return Remade.of(data_store.load(file.parent), origin)
     error.fix = "\n".join(
         text for text in (error.fix, "or say where the data are: verify.data=PATH, or a cache with them: cache=DIR")
         if text

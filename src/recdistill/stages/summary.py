@@ -19,15 +19,17 @@ import torch
 from recdistill import __version__
 from recdistill.config.secrets import redact
 from recdistill.config.words import COMMAND
-from recdistill.data.interactions import Dataset
+from recdistill.data.interactions import Data
 from recdistill.evaluation.cost import cpu_name
+from recdistill.evaluation.kept import kept
 from recdistill.evaluation.ranking import overlap_at_k
-from recdistill.evaluation.significance import bootstrap_mean, bootstrap_ratio, holm, paired_t
+from recdistill.evaluation.significance import bootstrap_mean, holm, paired_t
 from recdistill.export.bundle import model_info
 from recdistill.runs.atomic import digest
 from recdistill.runs.store import stamp
-from recdistill.stages.evaluate import PER_USER, Evaluated, costs, evaluate
+from recdistill.stages.evaluate import costs, evaluate
 from recdistill.stages.line import Line
+from recdistill.stages.results import PER_ROW, PER_USER, Evaluated
 from recdistill.stages.training import HISTORY
 from recdistill.stages.tune import TRIALS, edges, stated, trials
 
@@ -88,13 +90,14 @@ def summarise(line: Line, command: str, overrides: list[str], started: float) ->
     ks, metric = line.cfg["evaluation"]["ks"], line.cfg["evaluation"]["metric"]
     data = line.data_with_test  # says at once if there is none
     table = entries(line)
-    more = {"metric": metric, "negatives": line.cfg["evaluation"].get("sampled")}
+    more: dict[str, Any] = {"task": line.task, "metric": metric, "negatives": line.cfg["evaluation"].get("sampled")}
     results = {entry.name: evaluate(line.store, entry.folder, data, ks, entry.name, **more) for entry in table}
     shutil.rmtree(line.folder / "models", ignore_errors=True)  # of an earlier run into this folder
     rows = [row(entry, results, line, metric) for entry in table]
     adjust(rows)
     return {
         "format": FORMAT,
+        "task": line.task.name,
         "command": command,
         "run": line.folder.name,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -105,8 +108,8 @@ def summarise(line: Line, command: str, overrides: list[str], started: float) ->
         "data": {"name": data_name(line.cfg["data"]), "fingerprint": line.data.fingerprint, "report": line.data.report,
                  "manifest": line.data.manifest},
         "metric": metric,
-        "ks": ks,
-        "n_users": results["teacher"].info["n_users"],
+        "ks": ks if line.task.unit == "user" else [],
+        f"n_{line.task.unit}s": results["teacher"].info[f"n_{line.task.unit}s"],
         "rows": rows,
         "notes": notes(line.cfg, line.data, results["teacher"].info["n_cold"], line.folder),
     }  # fmt: skip
@@ -119,7 +122,7 @@ def row(entry: Entry, results: dict[str, Evaluated], line: Line, metric: str) ->
         "name": entry.name,
         "role": entry.role,
         "label": label(entry.folder, entry.role, line.cfg),
-        **costs(entry.folder, line.data),
+        **costs(entry.folder, line.data, task=line.task),
         **quality(entry.name, entry.role, results, line.cfg["evaluation"]["ks"], metric),
         "weights_hash": model_info(entry.folder)["hash"],
         "trials": entry.trials,
@@ -138,21 +141,15 @@ def adjust(rows: Sequence[dict[str, Any]]) -> None:
 def quality(name: str, role: str, results: dict[str, Evaluated], ks: list[int], metric: str) -> dict[str, Any]:
     """The part of a row that follows from the evaluations alone: ``recdistill verify`` finds it anew."""
     own, teacher, alone = results[name], results["teacher"], results["student alone"]
-    values, of_teacher = own.per_user[metric], teacher.per_user[metric]
-    kept = None
-    if role != "teacher" and float(of_teacher.mean()) > 0:
-        share, low, high = bootstrap_ratio(values, of_teacher)
-        kept = {"value": share, "low": low, "high": high}
-    longest = own.top.shape[1]
+    values, of_teacher = own.values[metric], teacher.values[metric]
+    share = None if role == "teacher" else kept(values, of_teacher, metric)
     return {
         "metrics": own.means,
         "ci": {metric: list(bootstrap_mean(values)[1:])},
-        "kept": kept,
-        "p_alone": None if role == "alone" else paired_t(values, alone.per_user[metric]),
+        "kept": None if share is None else dict(zip(("value", "low", "high"), share, strict=True)),
+        "p_alone": None if role == "alone" else paired_t(values, alone.values[metric]),
         "p_alone_holm": None,  # known with all rows
-        "overlap": None if role == "teacher" else {
-            str(k): float(overlap_at_k(own.top, teacher.top, k).mean()) for k in ks if k <= longest
-        },
+        "overlap": None if role == "teacher" else overlaps(own, teacher, ks),
         "tie_rate": own.info["tie_rate"],
         "n_cold_items": own.info["n_cold"],
         "beyond": own.beyond,
@@ -162,13 +159,21 @@ def quality(name: str, role: str, results: dict[str, Evaluated], ks: list[int], 
     }  # fmt: skip
 
 
+def overlaps(own: Evaluated, teacher: Evaluated, ks: list[int]) -> dict[str, float] | None:
+    """How much of the teacher's lists is in the model's, by length; None where nothing is ranked."""
+    if own.top is None or teacher.top is None:
+        return None
+    longest = own.top.shape[1]
+    return {str(k): float(overlap_at_k(own.top, teacher.top, k).mean()) for k in ks if k <= longest}
+
+
 def copy_model(entry: Entry, result: Evaluated, run: Path) -> Path:
     """Puts model, history and per-user values into the run folder, so that it stands without the cache."""
     target = run / models_folder(entry.name)
     target.mkdir(parents=True, exist_ok=True)
     for file in (
         *(entry.folder / name for name in ("model.safetensors", "model.json", HISTORY, TRIALS)),
-        result.folder / PER_USER,
+        *(result.folder / name for name in (PER_USER, PER_ROW)),
     ):
         if file.exists():
             shutil.copyfile(file, target / file.name)
@@ -190,7 +195,7 @@ def label(folder: Path, role: str, cfg: dict[str, Any]) -> str:
     return words + (", " + "+".join(cfg["distiller"]) if role == "student" else "")
 
 
-def notes(cfg: dict[str, Any], data: Dataset, n_cold: int, run: Path) -> list[str]:
+def notes(cfg: dict[str, Any], data: Data, n_cold: int, run: Path) -> list[str]:
     """What a reader of the table must know of the test part and of the tuning, by the models in the folder of a run;
     what was found is the headline's to say."""
     said = []
@@ -212,7 +217,7 @@ def data_name(node: dict[str, Any]) -> str:
     return Path(node["path"]).name if node.get("path") else str(node["source"]["_target_"].rsplit(".", 1)[-1])
 
 
-def provenance(cfg: dict[str, Any], data: Dataset) -> dict[str, Any]:
+def provenance(cfg: dict[str, Any], data: Data) -> dict[str, Any]:
     """What tells whether two results can be compared, and whether a second run is the same one.
 
     ``recipe_hash`` is equal in runs that differ by their seed, by the fold of a cross-validation, or by what has no say

@@ -13,13 +13,12 @@ import pytorch_lightning as pl
 import torch
 
 from recdistill.compression.base import Compressed, constrain, release
-from recdistill.data.interactions import Dataset
-from recdistill.data.store import load_pairs as load_data
+from recdistill.data.interactions import Data, Dataset, Interactions
 from recdistill.distillers.base import Distiller
 from recdistill.distillers.teacher import FrozenTeacher, LiveTeacher, StoredTeacher
 from recdistill.export.bundle import load_model, save_model
 from recdistill.export.packing import Codec
-from recdistill.models.base import ClosedFormModel, RankingModel
+from recdistill.models.base import ClosedFormModel, Model
 from recdistill.models.build import build, instantiate
 from recdistill.models.fit import Fit
 from recdistill.models.item_init import initialise_items
@@ -30,7 +29,9 @@ from recdistill.modules.supervised import StudentModule, SupervisedModule, Teach
 from recdistill.runs.atomic import write_json
 from recdistill.runs.stop import deferred, stop_error, stop_requested
 from recdistill.stages.evaluate import require_made_for, require_same_data
+from recdistill.tasks.base import Task
 from recdistill.tasks.batches import mix
+from recdistill.tasks.ranking import Ranking
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +61,7 @@ class FitSpec:
         codecs: constraints under which it is trained, see :mod:`recdistill.compression.base`.
         every_seconds: between checkpoints.
         max_steps: optimizer steps, after which it ends; 0 for all. To try a config out.
+        task: its config; ranking where there is none.
     """
 
     title: str
@@ -81,19 +83,27 @@ class FitSpec:
     codecs: dict[str, Any] = field(default_factory=dict)
     every_seconds: float = 30.0
     max_steps: int = 0
+    task: dict[str, Any] = field(default_factory=dict)
+
+
+def task_of(spec: FitSpec) -> Task:
+    task: Task = instantiate(spec.task) if spec.task else Ranking()
+    return task
 
 
 def fit(spec: FitSpec) -> None:
     """Trains the model and writes it to ``spec.folder`` (the first process does)."""
     quiet_lightning()
-    data = load_data(Path(spec.data), parts=TRAINING_PARTS)
-    state, clips_from = starting_point(spec, data)
+    task = task_of(spec)
+    data = task.load(Path(spec.data), TRAINING_PARTS)
+    state, clips_from = starting_point(spec, data, task)
     model = state.model
     if isinstance(model, ClosedFormModel):
+        assert isinstance(data.train, Interactions)
         model.fit(data.train)
         history: list[dict[str, float]] = []
     else:
-        module = make_module(spec, model, data)
+        module = make_module(spec, model, data, task)
         trainer = make_trainer(spec, validates=len(data.valid) > 0)
         try:
             run_trainer(trainer, module, Path(spec.folder))
@@ -109,13 +119,13 @@ def fit(spec: FitSpec) -> None:
     (Path(spec.folder) / LAST).unlink(missing_ok=True)
 
 
-def starting_point(spec: FitSpec, data: Dataset) -> tuple[Compressed, bool]:
+def starting_point(spec: FitSpec, data: Data, task: Task) -> tuple[Compressed, bool]:
     """A new model, or the one to be fine-tuned with the constraints it must keep."""
     if spec.init is None:
         torch.manual_seed(mix(spec.seed, 0x1417))
-        model = build(spec.node["net"], data.schema)
+        model = build(spec.node["net"], task.schema(data))
         if file := (spec.node.get("fit") or {}).get("item_init"):
-            initialise_items(model, file, data.items[: data.train.n_items], f"{spec.role}.fit.item_init")
+            initialise_items(model, file, catalogue(data), f"{spec.role}.fit.item_init")
         model.bind(data.train)
         return Compressed(model, spec.node["net"]), False
     from safetensors.torch import load_file
@@ -129,29 +139,36 @@ def starting_point(spec: FitSpec, data: Dataset) -> tuple[Compressed, bool]:
     return state, True
 
 
-def make_module(spec: FitSpec, model: RankingModel, data: Dataset) -> SupervisedModule:
+def catalogue(data: Data) -> Any:
+    """Original ids of the items that models know; of the column ``item`` of a table, where there is one."""
+    if isinstance(data, Dataset):
+        return data.items[: data.train.n_items]
+    return data.train.features.vocabularies.get("item", [])
+
+
+def make_module(spec: FitSpec, model: Model, data: Data, task: Task) -> SupervisedModule:
     objective = instantiate(spec.node["objective"])
     settings: Fit = instantiate(spec.node["fit"])
-    common: dict[str, Any] = {"seed": spec.seed, "ks": spec.ks, "max_steps": spec.max_steps}
+    common: dict[str, Any] = {"seed": spec.seed, "ks": spec.ks, "max_steps": spec.max_steps, "task": task}
     if spec.role == "teacher":
         return TeacherModule(model, objective, settings, data, **common)
     if not spec.distillers:
         return StudentModule(model, objective, settings, data, **common)
     distillers: dict[str, Distiller] = {name: instantiate(node) for name, node in spec.distillers.items()}
     return DistillationModule(
-        model, objective, settings, data, teacher=make_teacher(spec, data), distillers=distillers, alpha=spec.alpha,
-        **common,
+        model, objective, settings, data,
+        teacher=make_teacher(spec, data, task), distillers=distillers, alpha=spec.alpha, **common,
     )  # fmt: skip
 
 
-def make_teacher(spec: FitSpec, data: Dataset) -> FrozenTeacher:
+def make_teacher(spec: FitSpec, data: Data, task: Task) -> FrozenTeacher:
     if spec.signals is not None:
         stored = StoredTeacher(Path(spec.signals))
         require_made_for(data, stored.data, "the teacher's signals were", Path(spec.signals))
         return stored
     assert spec.teacher is not None
     require_same_data(Path(spec.teacher), data)
-    return LiveTeacher(load_model(Path(spec.teacher), data.train), data.train)
+    return LiveTeacher(load_model(Path(spec.teacher), data.train), None, task.view)
 
 
 def make_trainer(spec: FitSpec, validates: bool) -> pl.Trainer:

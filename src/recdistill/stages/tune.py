@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import logging
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from recdistill.config.check import check_nodes, require_valid
 from recdistill.config.plugins import plugin_modules
 from recdistill.config.suggest import listing, nearest_key
 from recdistill.errors import InputError
+from recdistill.evaluation.metrics import Direction, direction
 from recdistill.runs.atomic import read_json, write_json
 
 log = logging.getLogger(__name__)
@@ -77,8 +79,9 @@ def changed(node: Node, values: Node) -> Node:
 
 
 def search(
-    folder: Path, choices: list[Node], fit: Callable[[Node, Path], None], score: Callable[[Path], float]
-) -> list[float]:
+    folder: Path, choices: list[Node], fit: Callable[[Node, Path], None], score: Callable[[Path], float],
+    best: Direction = "max",
+) -> list[float]:  # fmt: skip
     """Fits all choices and leaves the best model in ``folder``, of equals the first; gives the score of each.
 
     Only the best so far is kept on disk, since a model may be large. What a killed search has finished is not done
@@ -86,7 +89,8 @@ def search(
 
     Args:
         fit: writes the model of a choice into a folder.
-        score: the validation metric of the model in a folder; higher is better.
+        score: the validation metric of the model in a folder.
+        best: whether its largest or its smallest value is best.
     """
     record = folder / TRIALS
     values: list[float] = read_json(record)["values"] if record.exists() else []
@@ -95,20 +99,27 @@ def search(
         fit(choices[number], trial)
         values.append(score(trial))
         write_json(record, {"values": values})
-        for worse in set(range(number + 1)) - {values.index(max(values))}:
+        for worse in set(range(number + 1)) - {best_of(values, best)}:
             shutil.rmtree(folder / f"trial_{worse}", ignore_errors=True)
-    best = folder / f"trial_{values.index(max(values))}"
-    if best.exists():
-        for file in list(best.iterdir()):
+    winner = folder / f"trial_{best_of(values, best)}"
+    if winner.exists():
+        for file in list(winner.iterdir()):
             file.replace(folder / file.name)
-        best.rmdir()
+        winner.rmdir()
     return values
+
+
+def best_of(values: list[float], best: Direction) -> int:
+    """The place of the best value, of equals the first; one that is not a number is never the best."""
+    sign = 1.0 if best == "max" else -1.0
+    ranked = [-math.inf if math.isnan(value) else sign * value for value in values]
+    return ranked.index(max(ranked))
 
 
 def write_trials(folder: Path, grid: Node, values: list[float], metric: str) -> str:
     """Says in ``trials.json`` what was tried and what came of it; gives the best in words."""
     tried = [dict(zip(grid, choice, strict=True)) for choice in itertools.product(*grid.values())]
-    chosen = values.index(max(values))
+    chosen = best_of(values, direction(metric))
     edge = at_edge(grid, tried[chosen])
     write_json(folder / TRIALS, {"metric": metric, "part": "valid", "chosen": chosen, "tried": tried, "values": values})
     words = ", ".join(f"{key}={value}" for key, value in tried[chosen].items())

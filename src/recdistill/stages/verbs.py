@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import sys
 import tempfile
 import time
@@ -109,17 +110,21 @@ def show_models(line: Line, models: dict[str, Path], part: str) -> int:
 
     data = line.data_with_test if part == "test" else line.data
     ks, metric = line.cfg["evaluation"]["ks"], line.cfg["evaluation"]["metric"]
-    shown = list(dict.fromkeys([metric, f"ndcg@{ks[0]}", f"ndcg@{ks[-1]}", f"recall@{ks[-1]}", f"coverage@{ks[-1]}"]))
-    table = Table(title=f"{part} part, full catalogue", title_justify="left")
+    ranks = line.task.unit == "user"
+    shown = [metric, *line.task.metrics_known]
+    if ranks:
+        shown = [metric, f"ndcg@{ks[0]}", f"ndcg@{ks[-1]}", f"recall@{ks[-1]}", f"coverage@{ks[-1]}"]
+    table = Table(title=f"{part} part, {'full catalogue' if ranks else 'all rows'}", title_justify="left")
     table.add_column("model")
-    for name in shown:
+    for name in dict.fromkeys(shown):
         table.add_column(name, justify="right")
-    means, more = {}, {"metric": metric, "negatives": line.cfg["evaluation"].get("sampled")}
+    means: dict[str, Any] = {}
+    more: dict[str, Any] = {"task": line.task, "metric": metric, "negatives": line.cfg["evaluation"].get("sampled")}
     for name, where in models.items():
         result = evaluate_model(line.store, where, data, ks, name, part, **more)
         weights = model_info(where)["hash"]
         means[name] = {"folder": str(where), "metrics": result.means, "weights_hash": weights, **result.info}
-        table.add_row(name, *(f"{result.means[key]:.4f}" for key in shown))
+        table.add_row(name, *(f"{result.means.get(key, math.nan):.4f}" for key in dict.fromkeys(shown)))
     Console().print(table)
     for name, where in models.items():
         log.info("%s: %s", name, where)
@@ -129,11 +134,15 @@ def show_models(line: Line, models: dict[str, Path], part: str) -> int:
 
 def recommend(cfg: DictConfig, folder: Path) -> int:
     """Writes top-k lists by the last model of the line, or the one that ``recommend.model`` names."""
+    from recdistill.data.interactions import Dataset
     from recdistill.stages.recommend import write_recommendations
 
     line = Line(plain(cfg), folder)
+    if not isinstance(line.data, Dataset):
+        raise InputError(f"{line.task.name} predicts rows, it ranks no items to recommend", where="task",
+                         fix="task=ranking or task=sequence")  # fmt: skip
     where = write_recommendations(
-        getattr(line, line.cfg["recommend"]["model"]), line.data, line.cfg["recommend"], folder
+        getattr(line, line.cfg["recommend"]["model"]), line.data, line.cfg["recommend"], folder, line.task
     )
     log.info("recommendations: %s", where)
     return 0

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from recdistill.errors import InputError
 from recdistill.evaluation.cost import pinned_threads
 from recdistill.export.bundle import WEIGHTS
+from recdistill.models.build import instantiate
 from recdistill.reporting.finished import GRID, Run, finished_runs
 from recdistill.reporting.grid import collect
 from recdistill.reporting.grid_report import grid_page, grid_table
@@ -25,11 +26,13 @@ from recdistill.reporting.write import PAGE, texts
 from recdistill.runs.atomic import file_digest, read_json
 from recdistill.runs.store import Store
 from recdistill.stages.agree import equal, figures_agree
-from recdistill.stages.evaluate import Evaluated, evaluate
+from recdistill.stages.evaluate import evaluate
 from recdistill.stages.grid import difference_p
 from recdistill.stages.recount import plan_checks, row_checks
 from recdistill.stages.remake import Remade, remade_config, remade_data
+from recdistill.stages.results import Evaluated
 from recdistill.stages.summary import FORMAT, config_hash, data_name, notes, planned, recipe_hash, versions
+from recdistill.tasks.base import Task
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -38,7 +41,8 @@ if TYPE_CHECKING:
 _LEFT_OUT = ("source", "source_fingerprint", "parts", "catalogue")
 _DATA = ("name", "fingerprint", "report", "manifest")
 _CHECKED = (
-    "format", "seed", "config_hash", "recipe_hash", "split_hash", "data", "metric", "ks", "n_users", "rows", "notes",
+    "format", "task", "seed", "config_hash", "recipe_hash", "split_hash", "data", "metric", "ks", "n_users", "n_rows",
+    "rows", "notes",
 )  # fmt: skip
 UNCHECKED = ("command", "run", "created", "seconds", "commit", "versions", "machine", "overrides")
 NOT_CHECKED = (
@@ -83,12 +87,14 @@ def verify(folders: Sequence[Path], cfg: dict[str, Any], console: Console) -> in
 
 def checks_of(run: Run, config: dict[str, Any], data: Remade, store: Store) -> Iterator[Check]:
     """Config, data, weights, then figures and values of users of each row, and the tables made from them."""
-    yield from _summary_checks(run.summary, config)
+    task: Task = instantiate(config["task"])
+    yield from _summary_checks(run.summary, config, task)
     yield from _data_checks(run.summary, data)
     yield from plan_checks(run, config)
     same_data = data.dataset.fingerprint == run.summary["data"].get("fingerprint")
     if not same_data:
         yield Check("figures of all rows", "of other data", "nothing", False)
+    dataset = task.adapt(data.dataset)
     results: dict[str, Evaluated] = {}
     roles = dict(planned(config))
     for row in (row for row in run.summary["rows"] if row["name"] in roles):
@@ -97,24 +103,27 @@ def checks_of(run: Run, config: dict[str, Any], data: Remade, store: Store) -> I
         if check.agrees and same_data:
             try:
                 results[row["name"]] = evaluate(
-                    store, run.inside(row), data.dataset, config["evaluation"]["ks"], row["name"],
+                    store, run.inside(row), dataset, config["evaluation"]["ks"], row["name"], task=task,
                     metric=config["evaluation"]["metric"], negatives=config["evaluation"].get("sampled"),
                 )  # fmt: skip
             except InputError as error:
                 yield Check(f"{row['name']}: {error.what}", "a model", "none", False)
     if results:
         info = next(iter(results.values())).info
-        yield equal("users", run.summary.get("n_users"), info["n_users"])
-        yield equal("notes", run.summary.get("notes"), notes(config, data.dataset, info["n_cold"], run.folder))
-    yield from row_checks(run, results, config, data.dataset)
+        units = f"{task.unit}s"
+        yield equal(units, run.summary.get(f"n_{units}"), info[f"n_{units}"])
+        yield equal("notes", run.summary.get("notes"), notes(config, dataset, info["n_cold"], run.folder))
+    yield from row_checks(run, results, config, dataset)
     yield from file_checks(run.folder, lambda: (summary_table(run.summary), run_page(run.summary, None)))
 
 
-def _summary_checks(summary: dict[str, Any], config: dict[str, Any]) -> Iterator[Check]:
+def _summary_checks(summary: dict[str, Any], config: dict[str, Any], task: Task) -> Iterator[Check]:
     """What follows from the config alone, and that nothing stands there that a run does not write."""
     yield equal("config hash", summary.get("config_hash"), config_hash(config))
     yield equal("recipe hash", summary.get("recipe_hash"), recipe_hash(config))
-    yield from (equal(key, summary.get(key), config["evaluation"][key]) for key in ("metric", "ks"))
+    yield equal("task", summary.get("task"), task.name)
+    yield equal("metric", summary.get("metric"), config["evaluation"]["metric"])
+    yield equal("ks", summary.get("ks"), config["evaluation"]["ks"] if task.unit == "user" else [])
     yield equal("seed", summary.get("seed"), config["seed"])
     yield equal("format", summary.get("format"), FORMAT)
     yield equal("data name", summary["data"].get("name"), data_name(config["data"]))

@@ -64,14 +64,14 @@ class RankingBatch:
     proposal: Proposal | None
 
 
-def _span(total: int, steps: int, step: int) -> tuple[int, int]:
+def span(total: int, steps: int, step: int) -> tuple[int, int]:
     """Where one step begins and ends."""
     return total * step // steps, total * (step + 1) // steps
 
 
-def _share(total: int, steps: int, step: int, rank: int, world: int) -> tuple[slice, float]:
+def share(total: int, steps: int, step: int, rank: int, world: int) -> tuple[slice, float]:
     """Where one process's part of one step lies, and its weight (see :class:`RankingBatch`)."""
-    first, last = _span(total, steps, step)
+    first, last = span(total, steps, step)
     size = last - first
     start, stop = size * rank // world, size * (rank + 1) // world
     if start == stop:
@@ -102,13 +102,13 @@ class RankingEpoch:
     proposal: Proposal | None = None
 
     def batch(self, step: int, rank: int = 0, world: int = 1) -> RankingBatch:
-        here, weight = _share(self.user.numel(), self.steps, step, rank, world)
-        there, query_weight = _share(self.query.numel(), self.steps, step, rank, world)
+        here, weight = share(self.user.numel(), self.steps, step, rank, world)
+        there, query_weight = share(self.query.numel(), self.steps, step, rank, world)
         return RankingBatch(
             user=self.user[here],
             item=self.item[here],
             negative=self.negative[here],
-            step_item=self.item[slice(*_span(self.item.numel(), self.steps, step))],
+            step_item=self.item[slice(*span(self.item.numel(), self.steps, step))],
             query=self.query[there],
             weight=weight,
             query_weight=query_weight,

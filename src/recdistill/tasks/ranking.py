@@ -8,24 +8,43 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from recdistill.data import store
 from recdistill.data.csr import Csr
-from recdistill.data.interactions import Dataset, Interactions
-from recdistill.evaluation.ranking import RankingResult, evaluable, rank_all
+from recdistill.data.interactions import Data, Dataset, Interactions, Schema
+from recdistill.data.sources.base import PARTS
+from recdistill.distillers.base import ModelView
+from recdistill.evaluation.metrics import RankingMetrics
+from recdistill.evaluation.ranking import FAMILIES, RankingResult, evaluable, rank_all, recommend
 from recdistill.evaluation.sampled import sampled
 from recdistill.models.base import FactorModel, RankingModel
-from recdistill.tasks.batches import RankingEpoch, ranking_epoch, user_epoch
+from recdistill.tasks.base import Task
+from recdistill.tasks.batches import RankingBatch, RankingEpoch, ranking_epoch, user_epoch
 from recdistill.tasks.objectives import Objective
 
 Scorer = Callable[[Tensor], Tensor]
 
 
-class Ranking:
-    """Owns what is particular to ranking: the batches of an epoch, and what evaluating means."""
+class Ranking(Task):
+    """Top-N ranking. A query is a user.
+
+    Args:
+        metric: what a checkpoint is chosen by.
+    """
 
     name = "ranking"
+    examples = ("lightgcn", "mf")
+    metrics_known = FAMILIES
 
-    def to_device(self, train: Interactions, device: torch.device) -> Interactions:
-        """The training part where the batches are cut."""
+    def __init__(self, metric: str = "ndcg@10"):
+        super().__init__(metric)
+
+    def adapt(self, data: Data, parts: tuple[str, ...] = PARTS) -> Dataset:  # noqa: ARG002
+        return store.require_pairs(data)
+
+    def schema(self, data: Dataset) -> Schema:
+        return data.schema
+
+    def prepare(self, train: Interactions, device: torch.device) -> Interactions:
         moved = replace(train, user=train.user.to(device), item=train.item.to(device))
         csr = train.csr
         moved.__dict__["csr"] = Csr(csr.indptr.to(device), csr.indices.to(device))
@@ -35,13 +54,21 @@ class Ranking:
         self, train: Interactions, objective: Objective, *,
         seed: int, epoch: int, batch_size: int, queries: int,
     ) -> RankingEpoch:  # fmt: skip
-        """The batches of one epoch; see :mod:`recdistill.tasks.batches`."""
         if objective.samples == "users":
             return user_epoch(train, seed=seed, epoch=epoch, batch_size=batch_size)
         return ranking_epoch(
             train, seed=seed, epoch=epoch, batch_size=batch_size,
             negatives=objective.negatives * objective.sampler.candidates, queries=queries, sampler=objective.sampler,
         )  # fmt: skip
+
+    def batch_view(self, model: RankingModel, batch: RankingBatch, train: Interactions) -> ModelView:
+        return ModelView(model, batch.query, train.csr)
+
+    def queries(self, train: Interactions) -> int:
+        return train.n_users
+
+    def view(self, model: RankingModel, train: Interactions, query: Tensor) -> ModelView:
+        return ModelView(model, query, train.csr)
 
     def evaluate(
         self, model: RankingModel, data: Dataset, part: str, ks: list[int], *, name: str = "model",
@@ -63,6 +90,16 @@ class Ranking:
             score, users=users, relevant=relevant.csr, seen=seen, ks=ks,
             n_items=data.train.n_items, name=name,
         )  # fmt: skip
+
+    def metrics(self, data: Dataset, ks: list[int]) -> RankingMetrics:
+        return RankingMetrics(data.train.n_items, ks)
+
+    def request(self, model: RankingModel, data: Dataset, k: int) -> tuple[Callable[[Tensor], object], Tensor]:
+        score, seen = scorer(model), data.train.csr
+        return lambda users: recommend(score, users, seen, k), torch.arange(data.train.n_users)
+
+    def scorer(self, model: RankingModel, data: Dataset) -> Scorer:
+        return scorer(model, data)
 
 
 def scorer(model: RankingModel, data: Dataset | None = None) -> Scorer:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from recdistill.distillers.base import ModelView
-from recdistill.models.base import RankingModel
-from recdistill.tasks.batches import RankingBatch
 from recdistill.tasks.sampling import Sampler, Uniform
 
 
@@ -17,25 +14,27 @@ class Objective:
     """A hard loss.
 
     Attributes:
+        tasks: names of the tasks that it is for.
         name: under which the term is logged.
-        samples: what one sample of an epoch is, an interaction or a user.
+        samples: what one sample of an epoch is: an interaction, a user, a sequence, or a row of a table.
         negatives: negatives that each interaction gets of its own.
         sampler: where they come from.
     """
 
+    tasks: ClassVar[tuple[str, ...]] = ("ranking",)
     name: str = "task"
-    samples: Literal["interactions", "users"] = "interactions"
+    samples: Literal["interactions", "users", "sequences", "rows"] = "interactions"
     negatives: int = 0
     sampler: Sampler = Uniform()
 
-    def __call__(self, model: RankingModel, batch: RankingBatch, view: ModelView, rng: torch.Generator) -> Tensor:
+    def __call__(self, model: Any, batch: Any, view: Any, rng: torch.Generator) -> Tensor:
         """Mean loss over the batch, a scalar.
 
         Args:
             model: the model in training.
-            batch: one step.
-            view: the model's answers for the users of ``batch.query``, shared with the distillers; those for
-                other users come from ``view.of(users)``.
+            batch: one step, as the task cuts it.
+            view: the model's answers for ``batch.query``, shared with the distillers; where queries are users, those
+                for other users come from ``view.of(users)``.
             rng: for random choices; equal on all processes of a step.
         """
         raise NotImplementedError

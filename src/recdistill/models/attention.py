@@ -1,0 +1,98 @@
+"""Blocks of Transformers over a history."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+
+from recdistill.errors import InputError
+
+Activation = Literal["relu", "gelu"]
+
+
+def check_heads(dim: int, heads: int) -> None:
+    """Refuse heads that the vectors can't be divided among.
+
+    Raises:
+        InputError: ``heads`` does not divide ``dim``.
+    """
+    if dim % heads:
+        fitting = next(n for n in range(heads, 0, -1) if dim % n == 0)
+        raise InputError(
+            f"vectors of length {dim} can't be divided among {heads} heads", where="net.heads",
+            fix=f"net.heads={fitting}, or net.dim={heads * max(1, round(dim / heads))}",
+        )  # fmt: skip
+
+
+class SelfAttention(nn.Module):
+    """softmax(Q Kᵀ / √(d/h)) V in each of ``h`` heads, side by side through a linear map.
+
+    Source: Vaswani et al., Attention is all you need, NeurIPS 2017, section 3.2.
+
+    Args:
+        dim: d, length of the vectors.
+        heads: h.
+        dropout: share of the attention weights that training drops.
+    """
+
+    def __init__(self, dim: int, heads: int, dropout: float):
+        super().__init__()
+        check_heads(dim, heads)
+        self.heads, self.dropout = heads, dropout
+        self.qkv, self.out = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor, visible: Tensor | None = None) -> Tensor:
+        """
+        Args:
+            x: ``[B, L, d]``.
+            visible: bool, broadcast to ``[B, h, L, L]``: which place sees which; None: itself and all before it.
+
+        Returns:
+            ``[B, L, d]``.
+        """
+        queries, keys, values = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # [B, h, L, d/h]
+        dropout = self.dropout if self.training else 0.0
+        seen = scaled_dot_product_attention(
+            queries, keys, values, attn_mask=visible, dropout_p=dropout, is_causal=visible is None
+        )
+        mixed: Tensor = self.out(seen.transpose(1, 2).flatten(2))
+        return mixed
+
+
+class TransformerBlock(nn.Module):
+    """Self-attention and a network at each place, both with dropout, residual connection and layer norm.
+
+    Args:
+        dim: length of the vectors.
+        heads: of the attention.
+        hidden: width of the network's hidden layer.
+        dropout: share that training drops, of the attention weights and of what either part gives.
+        activation: of the network.
+        pre_norm: x + g(LN(x)) instead of LN(x + g(x)).
+    """
+
+    def __init__(self, dim: int, heads: int, hidden: int, dropout: float, activation: Activation, pre_norm: bool):
+        super().__init__()
+        self.attention = SelfAttention(dim, heads, dropout)
+        self.widen, self.narrow = nn.Linear(dim, hidden), nn.Linear(hidden, dim)
+        self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(2))
+        self.dropout = nn.Dropout(dropout)
+        self.activation = nn.ReLU() if activation == "relu" else nn.GELU()
+        self.pre_norm = pre_norm
+
+    def forward(self, x: Tensor, visible: Tensor | None = None) -> Tensor:
+        """``[B, L, d]`` to the same; ``visible`` as in :class:`SelfAttention`."""
+        first, second = self.norms
+        if self.pre_norm:
+            x = x + self.dropout(self.attention(first(x), visible))
+            x = x + self.dropout(self._network(second(x)))
+        else:
+            x = first(x + self.dropout(self.attention(x, visible)))
+            x = second(x + self.dropout(self._network(x)))
+        return x
+
+    def _network(self, x: Tensor) -> Tensor:
+        narrowed: Tensor = self.narrow(self.activation(self.widen(x)))
+        return narrowed

@@ -1,0 +1,122 @@
+"""Vectors of codes: one table for several vocabularies, of which large ones can share rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import accumulate
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import embedding_bag
+
+from recdistill.data.csr import Csr
+from recdistill.data.features import UNKNOWN
+
+
+class CodeTable(nn.Module):
+    """A vector for each code of some vocabularies, all in one table, so that the columns of a batch are one look-up.
+
+    The vector of code 0, unknown, starts at zero, and stays there where no training row has it: a value that training
+    lacks adds nothing.
+
+    A vocabulary of more than ``max_rows`` codes gets so many rows. Its most frequent codes have rows of their own, the
+    others share a tenth of the rows. Which code has which row is stored in any case, so these are dealt out in turn,
+    by frequency: a hash would load the rows less evenly.
+
+    Args:
+        sizes: name of each vocabulary to its number of codes; at least one.
+        width: length of the vectors in the table.
+        dim: length of the vectors that it gives: if this is another, through a linear map.
+        max_rows: of a vocabulary, at least 2; None for a row per code.
+        init_std: standard deviation of the initial table.
+    """
+
+    first: Tensor
+    remap: Tensor | None
+
+    def __init__(
+        self,
+        sizes: Mapping[str, int],
+        width: int,
+        dim: int,
+        max_rows: int | None = None,
+        init_std: float = 0.01,
+    ):
+        super().__init__()
+        self.sizes = dict(sizes)
+        self.rows = {name: min(size, max_rows or size) for name, size in sizes.items()}
+        self.table = nn.Embedding(sum(self.rows.values()), width)
+        nn.init.normal_(self.table.weight, std=init_std)
+        with torch.no_grad():
+            self.table.weight[torch.tensor(_starts(self.rows)) + UNKNOWN] = 0.0
+        self.map = nn.Linear(width, dim, bias=False) if width != dim else None
+        starts = _starts(sizes)
+        self.place = dict(zip(sizes, starts, strict=True))
+        self.register_buffer("first", torch.tensor(starts), persistent=False)
+        remap = torch.zeros(sum(sizes.values()), dtype=torch.int32) if self.rows != self.sizes else None
+        self.register_buffer("remap", remap)
+        self.share_rows({})
+
+    @property
+    def sharing(self) -> list[str]:
+        """The vocabularies whose codes share rows."""
+        return [name for name, size in self.sizes.items() if size > self.rows[name]]
+
+    def share_rows(self, counts: Mapping[str, Tensor]) -> None:
+        """Say which code has which row.
+
+        Args:
+            counts: name to the number of training rows with each code, int64 ``[V]``; all are equal where it is left
+                out.
+        """
+        if self.remap is None:
+            return
+        parts = []
+        for start, (name, size) in zip(_starts(self.rows), self.sizes.items(), strict=True):
+            if name in self.sharing:
+                count = counts.get(name, torch.zeros(size, dtype=torch.int64))
+                parts.append(start + dealt_rows(count.to(self.remap.device), self.rows[name]))
+            else:
+                parts.append(start + torch.arange(size, device=self.remap.device))
+        self.remap.copy_(torch.cat(parts))
+
+    def columns(self, codes: Tensor) -> Tensor:
+        """Vectors ``[B, n, dim]`` of codes int64 ``[B, n]`` of the first n vocabularies."""
+        return self._mapped(self.table(self._row(codes + self.first[: codes.shape[1]])))
+
+    def vectors(self, name: str, codes: Tensor) -> Tensor:
+        """Vectors ``[..., dim]`` of codes int64 ``[...]`` of one vocabulary."""
+        return self._mapped(self.table(self._row(codes + self.place[name])))
+
+    def means(self, name: str, sets: Csr) -> Tensor:
+        """Mean vectors ``[B, dim]`` of sets of codes of one vocabulary, zero for an empty one."""
+        row = self._row(sets.indices + self.place[name])
+        return self._mapped(embedding_bag(row, self.table.weight, sets.indptr[:-1], mode="mean"))
+
+    def _row(self, code: Tensor) -> Tensor:
+        return code if self.remap is None else self.remap[code].long()
+
+    def _mapped(self, vectors: Tensor) -> Tensor:
+        return vectors if self.map is None else self.map(vectors)
+
+
+def dealt_rows(count: Tensor, n_rows: int) -> Tensor:
+    """The row in ``[0, n_rows)`` of each code, int64 ``[V]``; code 0 has row 0 to itself.
+
+    Args:
+        count: how frequent each code is, int64 ``[V]``; among equals the lower code comes first.
+        n_rows: at least 2; a tenth of them, at least one, is shared.
+    """
+    shared = max(1, n_rows // 10)
+    own = n_rows - shared
+    count = count.clone()
+    count[UNKNOWN] = torch.iinfo(torch.int64).max
+    rank = torch.arange(len(count), device=count.device)
+    row = torch.empty_like(rank)
+    row[count.argsort(descending=True, stable=True)] = torch.where(rank < own, rank, own + (rank - own) % shared)
+    return row
+
+
+def _starts(sizes: Mapping[str, int]) -> list[int]:
+    """Where each vocabulary begins when they stand one behind the other."""
+    return list(accumulate(sizes.values(), initial=0))[:-1]

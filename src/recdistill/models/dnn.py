@@ -1,0 +1,48 @@
+"""A perceptron over the vectors of all fields."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from recdistill.data.interactions import Schema
+from recdistill.data.rows import Rows
+from recdistill.models.blocks import Rate, Std, Width, Widths, hidden_layers, last_width
+from recdistill.models.fields import Dims, FieldEmbedding, FieldModel, MaxRows
+
+
+class DNN(FieldModel):
+    """z = w · MLP([e_1; …; e_F]) + b.
+
+    Source: Covington et al., Deep neural networks for YouTube recommendations, RecSys 2016, section 4; the deep part of
+    Wide & Deep.
+
+    Args:
+        schema: sizes of the fields.
+        dim: length of the vectors.
+        hidden: widths of the layers.
+        dropout: share of a layer's output that is dropped in training, 0 for none.
+        batch_norm: normalise before the activation.
+        dims: of single fields that have another length, by name.
+        max_rows: rows of the table for a field, the rest of whose values, the rare ones, share; None for no limit.
+        init_std: standard deviation of the initial vectors.
+    """
+
+    def __init__(
+        self,
+        schema: Schema,
+        dim: Width = 16,
+        hidden: Widths = (400, 400, 400),
+        dropout: Rate = 0.0,
+        batch_norm: bool = False,
+        dims: Dims | None = None,
+        max_rows: MaxRows | None = None,
+        init_std: Std = 0.01,
+    ):
+        super().__init__(schema)
+        self.fields = FieldEmbedding(schema.features, dim, dims, max_rows, init_std)
+        self.deep = hidden_layers(self.fields.width, hidden, dropout, batch_norm)
+        self.out = nn.Linear(last_width(self.fields.width, hidden), 1)
+
+    def forward(self, rows: Rows) -> Tensor:
+        logit: Tensor = self.start + self.out(self.deep(self.fields(rows).flatten(1))).squeeze(1)
+        return logit

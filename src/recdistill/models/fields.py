@@ -1,0 +1,195 @@
+"""Vectors of the fields of a table, which are the columns of its rows, and what models of fields have in common."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Annotated, ClassVar
+
+import torch
+from annotated_types import Ge
+from torch import Tensor, nn
+
+from recdistill.config.suggest import listing, nearest
+from recdistill.data.features import Features, Sizes
+from recdistill.data.interactions import Examples, Schema
+from recdistill.data.rows import Rows, columns
+from recdistill.errors import InputError
+from recdistill.models.base import TableModel
+from recdistill.models.blocks import Width
+from recdistill.models.code_table import CodeTable
+from recdistill.models.encoders import key
+
+Dims = Mapping[str, Width]
+MaxRows = Annotated[int, Ge(2)]
+
+
+class FieldEmbedding(nn.Module):
+    """A vector for each field of a row: of a categorical field that of its code, of a set the mean of those of its
+    members, zero for an empty one, of a number its value times a vector, of a vector its linear map.
+
+    Source: Song et al., AutoInt, CIKM 2019, section 4.3, for all kinds but the last.
+
+    Args:
+        sizes: of the fields, see :func:`recdistill.data.features.sizes_of`.
+        dim: length of the vectors.
+        dims: lengths of the vectors of single categorical or set-valued fields, which are then mapped to ``dim``.
+        max_rows: see :class:`~recdistill.models.code_table.CodeTable`.
+        init_std: standard deviation of the initial weights, those of the maps of ``dims`` aside: vectors of a code and
+            of a unit vector start at one scale.
+
+    Attributes:
+        names: of the fields, in the order of their vectors.
+
+    Raises:
+        InputError: there are no fields, or ``dims`` names one that is not there.
+    """
+
+    def __init__(
+        self,
+        sizes: Sizes,
+        dim: int,
+        dims: Dims | None = None,
+        max_rows: int | None = None,
+        init_std: float = 0.01,
+    ):
+        super().__init__()
+        coded = {**sizes.get("categorical", {}), **sizes.get("multi", {})}
+        _check(sizes, coded, dims or {})
+        dims = {name: width for name, width in (dims or {}).items() if width != dim}
+        single, self.sets, numbers, self.vectors = (
+            columns(sizes, kind) for kind in ("categorical", "multi", "numeric", "vector")
+        )
+        # The table of all fields of length ``dim`` comes first, with the columns in the order of the rows.
+        self.common = [place for place, name in enumerate(single) if name not in dims]
+        self.special = [place for place, name in enumerate(single) if name in dims]
+        self.singles = [single[place] for place in (*self.common, *self.special)]
+        together = [name for name in (*self.singles, *self.sets) if name not in dims]
+        groups = [(together, dim)] if together else []
+        groups += [([name], dims[name]) for name in (*self.singles, *self.sets) if name in dims]
+        self.tables = nn.ModuleList(
+            CodeTable({name: coded[name] for name in names}, width, dim, max_rows, init_std) for names, width in groups
+        )
+        self.table_of = {name: number for number, (names, _) in enumerate(groups) for name in names}
+        self.values = nn.Parameter(torch.empty(len(numbers), dim)) if numbers else None
+        self.maps = nn.ModuleDict(
+            {key("vector", name): nn.Linear(sizes["vector"][name], dim, bias=False) for name in self.vectors}
+        )
+        for weight in (*self.maps.parameters(), *([] if self.values is None else [self.values])):
+            nn.init.normal_(weight, std=init_std)
+        self.names = [*self.singles, *self.sets, *numbers, *self.vectors]
+        self.dim = dim
+
+    @property
+    def width(self) -> int:
+        """Length of the vectors of a row, one behind the other."""
+        return len(self.names) * self.dim
+
+    def forward(self, rows: Rows) -> Tensor:
+        """``[B, F, dim]``."""
+        parts = []
+        if self.common:
+            codes = rows.categorical if not self.special else rows.categorical[:, self.common]
+            parts.append(self.table(self.names[0]).columns(codes))
+        for place, name in zip(self.special, self.singles[len(self.common) :], strict=True):
+            parts.append(self.table(name).columns(rows.categorical[:, place : place + 1]))
+        parts += [self.table(name).means(name, rows.multi[name]).unsqueeze(1) for name in self.sets]
+        if self.values is not None:
+            parts.append(rows.numeric.unsqueeze(-1) * self.values)
+        parts += [self.maps[key("vector", name)](rows.vector[name]).unsqueeze(1) for name in self.vectors]
+        return torch.cat(parts, 1) if len(parts) > 1 else parts[0]
+
+    def table(self, name: str) -> CodeTable:
+        """The table with the vectors of a categorical or set-valued field."""
+        table = self.tables[self.table_of[name]]
+        assert isinstance(table, CodeTable)
+        return table
+
+    def count(self, train: Features) -> None:
+        """Choose which codes share rows by their frequency in the training rows."""
+        for table in self.tables:
+            assert isinstance(table, CodeTable)
+            counts = {}
+            for name in table.sharing:
+                codes = train.multi[name].indices if name in self.sets else train.categorical[name]
+                counts[name] = torch.bincount(codes, minlength=table.sizes[name])
+            table.share_rows(counts)
+
+
+class LinearTerm(nn.Module):
+    """First-order term b + Σ w_f: a weight for each code, the mean weight of a set, w · x of numbers and vectors. All
+    start at zero."""
+
+    def __init__(self, sizes: Sizes):
+        super().__init__()
+        self.weights = FieldEmbedding(sizes, dim=1, init_std=0.0)
+        self.bias = nn.Parameter(torch.zeros(()))
+
+    def forward(self, rows: Rows) -> Tensor:
+        """``[B]``."""
+        term: Tensor = self.weights(rows).sum((1, 2)) + self.bias
+        return term
+
+
+class FieldModel(TableModel):
+    """A model whose output is ``start`` plus what it learns.
+
+    Attributes:
+        start: a constant that is set from the training labels and kept with the weights, so that learning begins at
+            the mean rating or the mean rate of clicks, and not at 0.
+    """
+
+    tasks: ClassVar[tuple[str, ...]] = ("ctr", "rating")
+    start: Tensor
+
+    def __init__(self, schema: Schema):
+        super().__init__(schema)
+        self.register_buffer("start", torch.zeros(()))
+
+    def bind(self, train: Examples) -> None:
+        self.start.fill_(starting_point(train.label, clicks="ctr" in self.tasks))
+        for module in self.modules():
+            if isinstance(module, FieldEmbedding):
+                module.count(train.features)
+
+
+def starting_point(label: Tensor, clicks: bool) -> float:
+    """The log-odds of a click, where all labels are 0 or 1 and ``clicks`` allows for it; their mean otherwise.
+
+    One click and one other row are added to the counts, so that the odds are finite.
+    """
+    total, n = float(label.sum(dtype=torch.float64)), len(label)
+    if clicks and bool(((label == 0) | (label == 1)).all()):
+        return math.log((total + 1) / (n - total + 1))
+    return total / max(n, 1)
+
+
+def column_of(schema: Schema, name: str, where: str) -> int:
+    """Place of a categorical column.
+
+    Raises:
+        InputError: there is none of this name.
+    """
+    known = columns(schema.features, "categorical")
+    if name not in known:
+        raise InputError(f"the data have no categorical column '{name}'", where=where,
+                         why=f"there are {listing(known)}" if known else "there is none of this kind",
+                         fix=_fix(where, name, known))  # fmt: skip
+    return known.index(name)
+
+
+def _check(sizes: Sizes, coded: Mapping[str, int], dims: Dims) -> None:
+    if not any(sizes.values()):
+        raise InputError("there is no column to learn from", where="data",
+                         why="the rows have a label alone, or besides it text, which this model does not read",
+                         fix="name more columns as features in the data's config")  # fmt: skip
+    for name in dims:
+        if name not in coded:
+            raise InputError(f"'{name}' is no categorical or set-valued column", where=f"net.dims.{name}",
+                             why=f"there are {listing(coded)}" if coded else "there is none of this kind",
+                             fix=_fix("net.dims", name, coded))  # fmt: skip
+
+
+def _fix(where: str, name: str, known: Mapping[str, int] | list[str]) -> str:
+    near = nearest(name, known, 1) or list(known)[:1]
+    return f"did you mean {near[0]}?" if near else f"leave out {where}, or choose data with such a column"

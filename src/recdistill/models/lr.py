@@ -1,0 +1,27 @@
+"""Logistic regression: a weight for each value of each field."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from recdistill.data.interactions import Schema
+from recdistill.data.rows import Rows
+from recdistill.models.fields import FieldModel, LinearTerm
+
+
+class LR(FieldModel):
+    """z = b + w · x; for a rating, linear regression.
+
+    Source: Richardson et al., Predicting clicks: estimating the click-through rate for new ads, WWW 2007.
+
+    Args:
+        schema: sizes of the fields.
+    """
+
+    def __init__(self, schema: Schema):
+        super().__init__(schema)
+        self.linear = LinearTerm(schema.features)
+
+    def forward(self, rows: Rows) -> Tensor:
+        logit: Tensor = self.start + self.linear(rows)
+        return logit

@@ -1,0 +1,64 @@
+"""SASRec: a Transformer that reads a history from left to right."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from annotated_types import Ge, Gt, Interval
+from torch import Tensor, nn
+
+from recdistill.data.interactions import Schema
+from recdistill.models.attention import Activation, TransformerBlock
+from recdistill.models.encoders import table
+from recdistill.models.tied import TiedSequenceModel
+
+
+class SASRec(TiedSequenceModel):
+    """Score = h · e_i, where h is the vector at the last place, and e the vectors of the items.
+
+    A place starts as √d e_i + p with a vector p for its number, counted from the oldest item. A block is
+    x + Dropout(g(LN(x))) twice, with g causal self-attention, then a network of width d; a last layer norm gives h.
+
+    Source: Kang and McAuley, Self-attentive sequential recommendation, ICDM 2018, section III; √d and the last layer
+    norm are of the authors' code. Unlike there, the attention ends in the linear map of Vaswani et al.
+
+    Args:
+        schema: sizes of the data.
+        dim: d, length of the vectors.
+        layers: number of blocks.
+        heads: of the attention; they must divide ``dim``.
+        dropout: share that training drops, of the attention weights, of what the parts of a block give and of
+            what the first block gets.
+        activation: of the network.
+        init_std: standard deviation of the initial vectors of items and places.
+
+    Raises:
+        InputError: ``heads`` does not divide ``dim``.
+    """
+
+    def __init__(
+        self,
+        schema: Schema,
+        dim: Annotated[int, Ge(1)] = 64,
+        layers: Annotated[int, Ge(1)] = 2,
+        heads: Annotated[int, Ge(1)] = 1,
+        dropout: Annotated[float, Interval(ge=0, lt=1)] = 0.2,
+        activation: Activation = "relu",
+        init_std: Annotated[float, Gt(0)] = 0.02,
+    ):
+        super().__init__(schema, dim, init_std)
+        self.scale = dim**0.5
+        self.position = table(schema.max_length, dim, init_std)
+        self.dropout = nn.Dropout(dropout)
+        self.blocks = nn.ModuleList(
+            TransformerBlock(dim, heads, dim, dropout, activation, pre_norm=True) for _ in range(layers)
+        )
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(self, history: Tensor) -> Tensor:
+        # Padding stands behind all items: what is causal can't see it.
+        x = self.dropout(self.scale * self.look_up(history) + self.position.weight[: history.shape[1]])
+        for block in self.blocks:
+            x = block(x)
+        normed: Tensor = self.norm(x)
+        return normed

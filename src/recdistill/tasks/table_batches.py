@@ -1,0 +1,116 @@
+"""Batches of the rows of a table, and a model's answers for them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, Self
+
+import torch
+from torch import Tensor
+
+from recdistill.data.rows import Rows
+from recdistill.models.base import TableModel
+from recdistill.tasks.batches import generator, mix, share
+
+Output = Literal["click", "value", "classes"]
+"""What a model's output is: the logit of a click, a number, or the logits of classes."""
+
+
+@dataclass(frozen=True)
+class TablePart:
+    """The training part of a table, on one device.
+
+    Attributes:
+        rows: the features.
+        label: float32 ``[N]``, or int64 of classes.
+    """
+
+    rows: Rows
+    label: Tensor
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+
+@dataclass(frozen=True)
+class TableBatch:
+    """One step on a table, or one process's share of it.
+
+    Attributes:
+        rows: ``B`` rows.
+        label: ``[B]``.
+        query: int64 ``[B]``, their numbers in the training part: all rows of a step are distilled.
+        weight, query_weight, seed: see :class:`~recdistill.tasks.base.Batch`.
+    """
+
+    rows: Rows
+    label: Tensor
+    query: Tensor
+    weight: float
+    query_weight: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class TableEpoch:
+    """One pass over the rows.
+
+    Attributes:
+        part: the training part.
+        order: int64 ``[N]``, its rows shuffled.
+        steps: number of batches; their sizes differ by one at most.
+        seed: of this epoch.
+    """
+
+    part: TablePart
+    order: Tensor
+    steps: int
+    seed: int
+
+    def batch(self, step: int, rank: int = 0, world: int = 1) -> TableBatch:
+        here, weight = share(self.order.numel(), self.steps, step, rank, world)
+        query = self.order[here]
+        return TableBatch(
+            self.part.rows.take(query), self.part.label[query], query, weight, weight, mix(self.seed, step)
+        )
+
+
+def table_epoch(part: TablePart, *, seed: int, epoch: int, batch_size: int) -> TableEpoch:
+    """Shuffles the rows; ``batch_size`` is per step over all processes."""
+    rng = generator(part.label.device, seed, epoch)
+    steps = max(1, math.ceil(len(part) / batch_size))
+    order = torch.randperm(len(part), generator=rng, device=rng.device)
+    return TableEpoch(part, order, steps, mix(seed, epoch, 1))
+
+
+class TableView:
+    """A model's answers for some rows, computed once.
+
+    Attributes:
+        users: int64 ``[Q]``, the numbers of the rows.
+        regression: whether the scores are means of a number and not logits.
+    """
+
+    def __init__(self, model: TableModel, rows: Rows, users: Tensor, kind: Output, part: TablePart | None = None):
+        self.model, self.rows, self.users, self.kind, self.part = model, rows, users, kind, part
+        self.regression = kind == "value"
+        self._output: Tensor | None = None
+
+    def of(self, users: Tensor) -> Self:
+        """The view for other rows of the training part."""
+        assert self.part is not None
+        return type(self)(self.model, self.part.rows.take(users), users, self.kind, self.part)
+
+    def output(self) -> Tensor:
+        """What the model gives, float32: ``[Q]``, or ``[Q, C]`` of classes."""
+        if self._output is None:
+            self._output = self.model(self.rows).float()
+        return self._output
+
+    def scores(self) -> Tensor:
+        """``[Q, C]``: logits of the classes; of a click those of "no" and "yes", 0 and z; the number itself."""
+        output = self.output()
+        if self.kind == "click":
+            return torch.stack([torch.zeros_like(output), output], -1)
+        return output.unsqueeze(-1) if output.dim() == 1 else output
