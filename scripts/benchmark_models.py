@@ -151,13 +151,15 @@ def keep(place: Place, name: str, compute: Callable[[], dict[str, Any]]) -> None
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", choices=[*GROUPS, "speed", []], help="none: only the page, of what there is")
+    parser.add_argument("parts", nargs="*", help="ranking, als, sequence, ctr, speed; none: only the page again")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of the data sets")
     parser.add_argument("--peers", type=Path, default=Path("/tmp/peers"), help="folder of environments and answers")
     parser.add_argument("--only", default="", help="rows whose name contains this")
     parser.add_argument("--long", action="store_true", help="also what takes half an hour or more")
     parser.add_argument("--output", type=Path, default=Path(f"docs/results/{datetime.date.today()}-models.md"))
     options = parser.parse_args()
+    if unknown := set(options.parts) - {*GROUPS, "speed"}:
+        parser.error(f"unknown part {sorted(unknown)[0]!r}")
     place = Place(options.data.resolve(), options.peers.resolve())
     torch.set_num_threads(1)
     quiet_lightning()

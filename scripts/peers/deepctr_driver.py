@@ -5,9 +5,9 @@
     PEERS/deepctr/bin/pip install --no-deps deepctr-torch
     PEERS/deepctr/bin/python scripts/peers/deepctr_driver.py GIVEN.npz SPEC.json OUT
 
-Called by ``scripts/benchmark_models.py``, which makes both files. ``SPEC.json`` holds ``model`` (DeepFM or DCN), ``seed``,
-``dim``, ``epochs``, ``batch_size``, ``lr`` and ``settings`` (the model's own arguments). Written are ``OUT.npy``, float64
-``[rows]``, and ``OUT.json``, the CPU seconds of each epoch and the versions.
+Called by ``scripts/benchmark_models.py``, which makes both files. ``SPEC.json`` holds ``model`` (DeepFM or DCN),
+``seed``, ``dim``, ``epochs``, ``batch_size``, ``lr`` and ``settings`` (the model's own arguments). Written are
+``OUT.npy``, float64 ``[rows]``, and ``OUT.json``, the CPU seconds of each epoch and the versions.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Clock(Callback):
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002
         self.start = time.process_time()
 
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         self.seconds.append(time.process_time() - self.start)
         print(f"epoch {epoch + 1}: {self.seconds[-1]:.2f} s, {logs}", file=sys.stderr, flush=True)
 

@@ -117,8 +117,13 @@ def run_driver(peer: str, arguments: list[Path], root: Path) -> None:
     """
     python, driver = root / peer / "bin" / "python", HERE / f"{peer}_driver.py"
     if not python.exists():
-        lines = driver.read_text(encoding="utf-8").splitlines()
-        make = [line.strip().replace("PEERS", str(root)) for line in lines if line.startswith("    PEERS/") or "venv" in line]
-        sys.exit(f"{python} is not there. To make it:\n\n  " + "\n  ".join(make[:-1]) + "\n")
+        sys.exit(f"{python} is not there. To make it:\n\n" + how_to_make(driver).replace("PEERS", str(root)))
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     subprocess.run([python, "-W", "ignore", driver, *arguments], check=True, env=environment)
+
+
+def how_to_make(driver: Path) -> str:
+    """The commands in the driver's docstring, but for the last, which runs it."""
+    _, docstring, _ = driver.read_text(encoding="utf-8").split('"""', 2)
+    commands = [line for line in docstring.splitlines() if line.startswith("    ")]
+    return "\n".join(commands[:-1])

@@ -1,4 +1,4 @@
-"""Fits the alternating least squares of ``implicit`` 0.7 on exported pairs and writes its scores of the whole catalogue.
+"""Fits the alternating least squares of ``implicit`` 0.7 on exported pairs and writes its scores of the catalogue.
 
     python3 -m venv PEERS/implicit
     PEERS/implicit/bin/pip install -c constraints.txt implicit
@@ -6,7 +6,7 @@
 
 Called by ``scripts/benchmark_models.py``, which makes both files. ``SPEC.json`` holds ``seed`` and ``settings``, the
 arguments of ``AlternatingLeastSquares``. Written are ``OUT.npy``, float32 ``[n_users, n_items]``, and ``OUT.json``, the
-seconds of each sweep and the versions.
+CPU seconds of each sweep and the versions.
 """
 
 from __future__ import annotations

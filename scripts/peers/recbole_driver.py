@@ -33,12 +33,13 @@ for alias, kind in REMOVED.items():
 if not hasattr(scipy.sparse.dok_matrix, "_update"):
     scipy.sparse.dok_matrix._update = lambda self, entries: self._dict.update(entries)
 
-from recbole.config import Config
-from recbole.data import create_dataset
-from recbole.data.utils import create_samplers, get_dataloader
-from recbole.utils import get_model, get_trainer, init_seed
+from recbole.config import Config  # noqa: E402
+from recbole.data import create_dataset  # noqa: E402
+from recbole.data.utils import create_samplers, get_dataloader  # noqa: E402
+from recbole.model.abstract_recommender import AbstractRecommender  # noqa: E402
+from recbole.utils import get_model, get_trainer, init_seed  # noqa: E402
 
-CHUNK = 1024  # users that are scored at once
+CHUNK = 256  # users that are scored at once
 
 
 def write_atomic(given: dict[str, np.ndarray], folder: Path) -> None:
@@ -98,9 +99,18 @@ def score(model: torch.nn.Module, dataset: Any, given: dict[str, np.ndarray], se
         asked = {"user_id": users[here]}
         if sequence:
             asked |= histories(given, items, here, int(dataset.config["MAX_ITEM_LIST_LENGTH"]))
-        found = model.full_sort_predict(asked).view(here.stop - here.start, -1)
-        scores[here] = found[:, items].numpy()
+        scores[here] = of_catalogue(model, asked, items)
     return scores
+
+
+def of_catalogue(model: torch.nn.Module, asked: dict[str, torch.Tensor], items: torch.Tensor) -> np.ndarray:
+    """Scores ``[B, n_items]``; of a model that knows pairs alone its logits, whose sigmoid could tie."""
+    users = asked["user_id"]
+    if type(model).full_sort_predict is AbstractRecommender.full_sort_predict:
+        found = model(users.repeat_interleave(len(items)), items.repeat(len(users))).view(len(users), -1)
+    else:
+        found = model.full_sort_predict(asked).view(len(users), -1)[:, items]
+    return found.numpy()
 
 
 def histories(given: dict[str, np.ndarray], items: torch.Tensor, here: slice, longest: int) -> dict[str, torch.Tensor]:

@@ -1,13 +1,14 @@
 """Trains SASRec of RecTools 0.19 on exported histories and writes its scores of the whole catalogue.
 
     python3 -m venv PEERS/rectools
-    PEERS/rectools/bin/pip install -c constraints.txt torch && PEERS/rectools/bin/pip install "rectools[torch]" torch==2.13.0
+    PEERS/rectools/bin/pip install -c constraints.txt torch
+    PEERS/rectools/bin/pip install "rectools[torch]" torch==2.13.0
     PEERS/rectools/bin/python scripts/peers/rectools_driver.py GIVEN.npz SPEC.json OUT
 
-Called by ``scripts/benchmark_models.py``, which makes both files. ``SPEC.json`` holds ``seed``, ``epochs`` and ``settings``,
-the arguments of ``SASRecModel``. It trains on the windows that the histories were cut into, each as a session of its own,
-so that both see the same targets. Written are ``OUT.npy``, float32 ``[n_users, n_items]``, and ``OUT.json``, the CPU seconds of
-each epoch and the versions.
+Called by ``scripts/benchmark_models.py``, which makes both files. ``SPEC.json`` holds ``seed``, ``epochs`` and
+``settings``, the arguments of ``SASRecModel``. It trains on the windows that the histories were cut into, each as a
+session of its own, so that both see the same targets. Written are ``OUT.npy``, float32 ``[n_users, n_items]``, and
+``OUT.json``, the CPU seconds of each epoch and the versions.
 """
 
 from __future__ import annotations

@@ -24,6 +24,8 @@ from contract_kit import (
     train_model,
 )
 
+from table_kit import serving
+
 from recdistill.config.gate import leaves
 from recdistill.export.bundle import load_model, save_model
 from recdistill.models.base import ClosedFormModel, FactorModel, RankingModel, vector_size
@@ -41,7 +43,7 @@ def learned(option: str) -> RankingModel:
     return fitted(node("model", option))
 
 
-@every("model")
+@pytest.mark.parametrize("option", serving("model", "ranking"))
 class TestModel:
     def test_composes_and_binds(self, option: str) -> None:
         check_header("model", option)
@@ -119,7 +121,7 @@ def check_trainable(where: str, section: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("group", "option"), [(group, option) for group in ("teacher", "student") for option in files(group)]
+    ("group", "option"), [(group, option) for group in ("teacher", "student") for option in serving(group, "ranking")]
 )
 class TestRole:
     def test_composes_and_binds(self, group: str, option: str) -> None:
@@ -142,7 +144,7 @@ def test_baseline(option: str) -> None:
             check_trainable(f"baselines={option}", choice)
 
 
-@every("objective")
+@pytest.mark.parametrize("option", serving("objective", "ranking"))
 class TestObjective:
     def test_composes_and_binds(self, option: str) -> None:
         check_header("objective", option)

@@ -243,7 +243,7 @@ def test_a_table_has_no_pairs(tmp_path: Path) -> None:
 
 
 def test_schema_is_that_of_training() -> None:
-    assert prepared(frame(ROWS), GivenSplit()).schema.fields == {"site": 3}  # missing or unknown, a, b
+    assert prepared(frame(ROWS), GivenSplit()).schema.features["categorical"] == {"site": 3}  # missing or unknown, a, b
 
 
 def test_duplicates_stay_unless_they_are_an_error() -> None:
@@ -275,3 +275,15 @@ def test_another_row_gives_another_fingerprint() -> None:
         row[at] = value
         prints.add(prepared(frame([tuple(row), *ROWS[1:]]), GivenSplit()).fingerprint)
     assert len(prints) == 7
+
+
+def test_labels_of_more_than_two_kinds_are_counted() -> None:
+    images = pl.Series("image", [[float(n), 0.0] for n in range(6)], dtype=pl.Array(pl.Float32, 2))
+    part = pl.Series("part", [0, 0, 0, 0, 1, 1], dtype=pl.Int8)
+    events = pl.DataFrame([pl.Series("value", [0.0, 1.0, 2.0, 2.0, 0.0, 0.0]), part, images])
+    dataset = prepare(Memory(events, {"image": "vector"}), Filters(), GivenSplit())
+    assert [list(counts.items())[:2] for counts in dataset.report["parts"].values()] == [
+        [("rows", 4), ("labels", 3)], [("rows", 2), ("labels", 1)], [("rows", 0), ("labels", 0)],
+    ]  # fmt: skip
+    assert "all labels of the valid part are alike: nothing can be told apart there" in dataset.report["warnings"]
+    assert not any("of the train part are alike" in warning for warning in dataset.report["warnings"])

@@ -32,11 +32,13 @@ def spread(model: nn.Module) -> None:
     model.double().eval()
 
 
-def transformer_layer(block: TransformerBlock, dim: int, heads: int, activation: str) -> nn.TransformerEncoderLayer:
+def transformer_layer(
+    block: TransformerBlock, dim: int, heads: int, activation: str, pre_norm: bool
+) -> nn.TransformerEncoderLayer:
     """torch's own layer with the weights of a block."""
     hidden = block.widen.out_features
     layer = nn.TransformerEncoderLayer(
-        dim, heads, hidden, dropout=0.1, activation=activation, batch_first=True, norm_first=block.pre_norm
+        dim, heads, hidden, dropout=0.1, activation=activation, batch_first=True, norm_first=pre_norm
     ).double()
     first, second = block.norms
     pairs: list[tuple[nn.Module, nn.Module]] = [
@@ -77,7 +79,7 @@ def test_block_is_that_of_torch(heads: int, activation: str, pre_norm: bool) -> 
     block = TransformerBlock(8, heads, 12, 0.1, activation, pre_norm)  # type: ignore[arg-type]
     spread(block)
     x, known = torch.randn(3, LONGEST, 8, dtype=torch.float64), HISTORY < N
-    theirs = transformer_layer(block, 8, heads, activation)
+    theirs = transformer_layer(block, 8, heads, activation, pre_norm)
     later = torch.ones(LONGEST, LONGEST, dtype=torch.bool).triu(1)
     torch.testing.assert_close(block(x), theirs(x, src_mask=later))
     ours = block(x, known[:, None, None])
@@ -87,7 +89,7 @@ def test_block_is_that_of_torch(heads: int, activation: str, pre_norm: bool) -> 
 def test_sasrec() -> None:
     model = SASRec(SCHEMA, dim=8, layers=2, heads=2)
     spread(model)
-    blocks = [transformer_layer(block, 8, 2, "relu") for block in model.blocks]  # type: ignore[arg-type]
+    blocks = [transformer_layer(block, 8, 2, "relu", pre_norm=True) for block in model.blocks]  # type: ignore[arg-type]
     for row, length in enumerate(LENGTHS):
         x = torch.stack([model.item.weight[HISTORY[row, at]] * math.sqrt(8) + model.position.weight[at]
                          for at in range(length)]).unsqueeze(0)  # fmt: skip
@@ -104,7 +106,7 @@ def filled_in(model: BERT4Rec, row: list[int]) -> Tensor:
     x = torch.stack(items) + model.position.weight[: len(row)]
     x = layer_norm(x, (8,), model.norm.weight, model.norm.bias).unsqueeze(0)
     for block in model.blocks:
-        x = transformer_layer(block, 8, 2, "gelu")(x)  # type: ignore[arg-type]
+        x = transformer_layer(block, 8, 2, "gelu", pre_norm=False)(x)  # type: ignore[arg-type]
     hidden = gelu(x[0] @ model.transform.weight.T + model.transform.bias)
     return layer_norm(hidden, (8,), model.transform_norm.weight, model.transform_norm.bias)
 
@@ -164,7 +166,8 @@ def test_gru4rec_is_a_loop_over_items(hidden: int, layers: int) -> None:
                 update = (from_x[1] + from_h[1]).sigmoid()
                 proposed = (from_x[2] + reset * from_h[2]).tanh()
                 states[layer] = x = update * states[layer] + (1 - update) * proposed
-        expected = x if hidden == 8 else model.project.weight @ x
+        expected = model.project(x)
+        assert isinstance(model.project, nn.Identity) == (hidden == 8)
         torch.testing.assert_close(model.query(HISTORY)[row], expected)
 
 
@@ -198,7 +201,7 @@ def test_nextitnet(separable: bool) -> None:
     for row, length in enumerate(LENGTHS):
         x = model.item.weight[HISTORY[row, :length]].unsqueeze(0)
         for block in model.blocks:
-            first, norm, _, second, again, *_ = block.layers  # type: ignore[union-attr,misc]
+            first, norm, _, second, again, *_ = block.layers  # type: ignore[misc]
             hidden = layer_norm(first(x), (4,), norm.weight, norm.bias).clamp(min=0)
             x = x + layer_norm(second(hidden), (4,), again.weight, again.bias).clamp(min=0)
         expected = model.out.weight @ x[0, -1].clamp(min=0) + model.out.bias

@@ -115,7 +115,9 @@ def test_windows_reach_every_event_but_the_first(sizes: list[int], max_length: i
         targets = [start + i + 1 for start, places in mine for i in range(places)]
         assert set(targets) == set(range(1, size))
         assert all(1 <= places <= max_length for _, places in mine)
-        assert len(mine) == (0 if size < 2 else 1 + max(0, -(-(size - 1 - max_length) // stride)))  # no more than needed
+        assert len(mine) == (
+            0 if size < 2 else 1 + max(0, -(-(size - 1 - max_length) // stride))
+        )  # no more than needed
         if len(mine) > 1:
             assert all(places == max_length for _, places in mine)
             assert mine[-1][0] + max_length == size - 1

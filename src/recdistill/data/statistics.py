@@ -153,9 +153,9 @@ def _split_warnings(report: dict[str, Any], replaced: bool) -> list[str]:
     split, found = report["split"]["name"], []
     if report["leaks_time"] and split == GlobalTemporal.__name__:
         found.append("data.filters.repeats=last leaks time: a later repeat takes an earlier event out of training")
-    elif report["leaks_time"]:
+    elif report["leaks_time"] and report.get("time_unit"):
         found.append(f"{split} leaks time: models are trained on events later than those they are tested on")
-    if report["leaks_time"] is None:
+    if report["leaks_time"] is None and report.get("time_unit"):
         found.append("the split was given: whether it leaks time is not known")
     if replaced:
         found.append(f"the source brings a split of its own, which {split} replaces")

@@ -34,7 +34,7 @@ class GRU4Rec(TiedSequenceModel):
         hidden: Annotated[int, Ge(1)] = 128,
         layers: Annotated[int, Ge(1)] = 1,
         dropout: Annotated[float, Interval(ge=0, lt=1)] = 0.2,
-        init_std: Annotated[float, Gt(0)] = 0.05,
+        init_std: Annotated[float, Gt(0)] = 0.15,
     ):
         super().__init__(schema, dim, init_std)
         self.gru = nn.GRU(dim, hidden, layers, batch_first=True, dropout=dropout if layers > 1 else 0.0)

@@ -12,6 +12,7 @@ Row = Mapping[str, Any]
 DISTILLED = ("student", "compressed")
 P_ALONE = "p_alone_holm"  # what is shown and judged by; the raw one is in the files
 _SECOND = ("recall@10", "auc", "logloss", "rmse", "mae", "accuracy", "macro_f1")
+_CSV_ONLY = ("ne", "ece_mass")  # a multiple of the log loss, and ECE in other bins
 
 
 @dataclass(frozen=True)
@@ -160,7 +161,8 @@ def summary_columns(summary: Mapping[str, Any]) -> tuple[Column, ...]:
     shown = main_metrics(summary["metric"], rows)
     others = [name for name in dict.fromkeys(name for row in rows for name in row.get("metrics") or {})
               if name not in shown]  # fmt: skip
-    on_page = units.tabular(summary)  # its metrics are few, and none is by k
+    # Those of a table are few, and none is by k.
+    on_page = [name for name in others if units.tabular(summary) and name not in _CSV_ONLY]
     return (
         Column("name", "model", _name, field("name"), left=True),
         exact("role"),
@@ -168,11 +170,11 @@ def summary_columns(summary: Mapping[str, Any]) -> tuple[Column, ...]:
         parameters_column(),
         size_column(first(rows, "teacher")),
         *(_metric_column(name, True) for name in shown),
-        *(_metric_column(name, True, terminal=False) for name in others if on_page),
+        *(_metric_column(name, True, terminal=False) for name in on_page),
         kept_column(),
         Column("p_alone", "p vs\nalone", _p_alone, lambda row: {key: row.get(key) for key in ("p_alone", P_ALONE)}),
         latency_column(),
-        *(_metric_column(name, False) for name in others if not on_page),
+        *(_metric_column(name, False) for name in others if name not in on_page),
         Column("overlap", "overlap", None, _overlap),
         exact("train_seconds"),
         Column("trials", "trials", None, lambda row: {"trials": row.get("trials") or 1}),

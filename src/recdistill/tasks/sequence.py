@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Annotated
 
 import torch
@@ -12,7 +11,8 @@ from annotated_types import Ge
 from torch import Tensor
 
 from recdistill.data import store
-from recdistill.data.interactions import Dataset, Interactions, Schema
+from recdistill.data.interactions import Data, Dataset, Interactions, Schema
+from recdistill.data.sources.base import PARTS
 from recdistill.errors import InputError
 from recdistill.evaluation.metrics import RankingMetrics
 from recdistill.evaluation.ranking import FAMILIES, RankingResult, evaluable, rank_all, recommend
@@ -60,8 +60,8 @@ class Sequence(Task):
                 where="task.stride", fix=f"task.stride={max_length}, or task.stride=null",
             )  # fmt: skip
 
-    def load(self, folder: Path, parts: tuple[str, ...]) -> Dataset:
-        return store.load_pairs(folder, parts)
+    def adapt(self, data: Data, parts: tuple[str, ...] = PARTS) -> Dataset:  # noqa: ARG002
+        return store.require_pairs(data)
 
     def schema(self, data: Dataset) -> Schema:
         return replace(data.schema, max_length=self.max_length)

@@ -60,7 +60,7 @@ class SequenceView(ModelView):
         if not self.net.causal:
             raise InputError(
                 f"{type(self.net).__name__} sees both sides of a place, so that it would be told the next item",
-                where="objective", fix="choose the loss for it: objective=sequence_cloze",
+                where="objective", fix="objective@student.objective=sequence_cloze; of a teacher likewise",
             )  # fmt: skip
         if self._hidden is None:
             assert self.batch is not None

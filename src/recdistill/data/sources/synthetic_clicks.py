@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from annotated_types import Ge, Interval
 
-from recdistill.data.sources.base import Kind, RawLog, Source, hash_arguments
+from recdistill.data.sources.base import RESERVED, Kind, RawLog, Source, hash_arguments
 from recdistill.data.sources.labelled import table
 from recdistill.errors import InputError
 
@@ -59,9 +59,19 @@ class SyntheticClicks(Source):
         self.dim, self.linear, self.interaction = dim, linear, interaction
         self.rate, self.popularity = rate, popularity
         self.group, self.seed = group, seed
-        if taken := [name for name in self.sizes if name in _NUMERIC]:
+        if taken := [name for name in self.sizes if name in (*_NUMERIC, *RESERVED)]:
             raise InputError(
-                f"a field can't be called '{taken[0]}'", where="data.source.sizes", why="a number is", fix="rename it"
+                f"a field can't be called '{taken[0]}'",
+                where="data.source.sizes",
+                why=f"these names are taken: {', '.join((*_NUMERIC, *RESERVED))}",
+                fix="give it another name",
+            )
+        if group is not None and group not in self.sizes:
+            raise InputError(
+                f"there is no field '{group}'",
+                where="data.source.group",
+                why=f"the fields are {', '.join(self.sizes) or 'none'}",
+                fix=f"data.source.group={next(iter(self.sizes), 'null')}",
             )
 
     def fingerprint(self) -> str:
@@ -119,13 +129,14 @@ def _long_tail(size: int, exponent: float, count: int, rng: np.random.Generator)
 
 def _scaled(values: Floats, deviation: float) -> Floats:
     """Values of mean 0 and the given standard deviation; all 0 where they are all alike."""
-    spread = values.std()
-    return (values - values.mean()) * (deviation / spread if spread else 0.0)
+    spread = float(values.std())
+    scaled: Floats = (values - values.mean()) * (deviation / spread if spread else 0.0)
+    return scaled
 
 
 def _sigmoid(logit: Floats) -> Floats:
-    probability: Floats = np.exp(-np.logaddexp(0, -logit))
-    return probability
+    chance: Floats = np.exp(-np.logaddexp(0, -logit))
+    return chance
 
 
 def _intercept(logit: Floats, rate: float) -> float:

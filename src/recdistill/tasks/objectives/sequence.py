@@ -46,8 +46,7 @@ class OverSequences(Objective):
 class SequenceSoftmax(OverSequences):
     """Cross-entropy of the next item against the whole catalogue.
 
-    Source: Hidasi et al., Session-based recommendations with recurrent neural networks, ICLR 2016, name it; with it
-    SASRec is at least as good as BERT4Rec, Klenitskiy and Vasilev, Turning dross into gold loss, RecSys 2023.
+    Source: Klenitskiy and Vasilev, Turning dross into gold loss: Is BERT4Rec really better than SASRec?, RecSys 2023.
     """
 
     name = "sequence_softmax"
@@ -63,8 +62,8 @@ class SequenceCloze(Objective):
     Every place is masked with some probability, and one of a sequence at least. In some sequences the last place alone
     is, as when the model is asked what comes next.
 
-    Source: Sun et al., BERT4Rec, CIKM 2019, section 3.6; of sequences with the last place masked their code makes one
-    in eleven. With several processes each mean is over the places that its share masks, however many these are.
+    Source: Sun et al., BERT4Rec, CIKM 2019. With several processes each mean is over the places that its share masks,
+    however many these are.
 
     Args:
         probability: that a place is masked.
@@ -87,7 +86,7 @@ class SequenceCloze(Objective):
         if token is None:
             raise InputError(
                 f"{type(model).__name__} knows no masked items, which sequence_cloze asks for",
-                where="objective", fix="choose another loss, such as objective=sequence_softmax, or model bert4rec",
+                where="objective", fix="objective@student.objective=sequence_softmax (teacher likewise), or student=bert4rec",
             )  # fmt: skip
         whole = joined(batch, view.n_items, model.schema.max_length)
         chosen = self.masked(whole < view.n_items, rng)
@@ -114,6 +113,11 @@ def joined(batch: SequenceBatch, n_items: int, max_length: int) -> Tensor:
     return torch.where(behind[:, -1:] < n_items, behind, whole[:, :-1])
 
 
+def precise(scores: Tensor) -> Tensor:
+    """In single precision, or double where they are."""
+    return scores.to(torch.promote_types(scores.dtype, torch.float32))
+
+
 def catalogue_cross_entropy(query: Tensor, items: Tensor, target: Tensor) -> Tensor:
     """Mean of log Σ_j e^{q · v_j} - q · v_target over the queries ``[P, d]``, items ``[n_items, d]``, targets ``[P]``.
 
@@ -121,7 +125,7 @@ def catalogue_cross_entropy(query: Tensor, items: Tensor, target: Tensor) -> Ten
     """
     place = torch.arange(len(query), device=query.device)
     normaliser: Tensor = _MeanLogNormaliser.apply(query, items)  # type: ignore[no-untyped-call]
-    return normaliser - pair_scores(query, items, place, target).float().mean()
+    return normaliser - precise(pair_scores(query, items, place, target)).mean()
 
 
 class _MeanLogNormaliser(torch.autograd.Function):
@@ -146,7 +150,8 @@ class _MeanLogNormaliser(torch.autograd.Function):
                 total += (largest + mass.log()).sum()
                 to_query.append((powers @ table) / mass)
                 to_items.addmm_(powers.T, part / mass)
-        ctx.save_for_backward(torch.cat(to_query).to(query.dtype), to_items.to(items.dtype))
+        ctx.save_for_backward(torch.cat(to_query), to_items)
+        ctx.dtypes = query.dtype, items.dtype
         return total / len(query)
 
     @staticmethod
@@ -154,4 +159,5 @@ class _MeanLogNormaliser(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
         to_query, to_items = ctx.saved_tensors
         share = grad / len(to_query)
-        return to_query * share.to(to_query.dtype), to_items * share.to(to_items.dtype)
+        query, items = ctx.dtypes
+        return (to_query * share).to(query), (to_items * share).to(items)

@@ -12,6 +12,7 @@ from recdistill.models.base import SequenceModel
 from recdistill.models.tied import TiedSequenceModel
 from recdistill.tasks import augment
 from recdistill.tasks.objectives.base import Objective
+from recdistill.tasks.objectives.sequence import precise
 from recdistill.tasks.sequence_batches import SequenceBatch
 from recdistill.tasks.sequence_view import SequenceView
 
@@ -88,7 +89,7 @@ def last(model: SequenceModel, history: Tensor) -> Tensor:
 def nt_xent(first: Tensor, second: Tensor, temperature: float) -> Tensor:
     """Mean over the rows a of both ``[n, d]`` of -log(e^(a · b / τ) / Σ_c e^(a · c / τ)): b is the partner of a in the
     other tensor, c all rows of both but a itself."""
-    rows = torch.cat([first, second]).float()
+    rows = precise(torch.cat([first, second]))
     similarity = rows @ rows.T / temperature
     similarity.fill_diagonal_(-torch.inf)
     partner = torch.arange(len(rows), device=rows.device).roll(len(first))

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from recdistill.errors import InputError
 from recdistill.models.dot import dot_scores, pair_scores
 from recdistill.tasks.objectives.contrastive import sampled_softmax
-from recdistill.tasks.objectives.sequence import OverSequences
+from recdistill.tasks.objectives.sequence import OverSequences, precise
 from recdistill.tasks.sampling import Sampler, Uniform
 from recdistill.tasks.sequence_batches import SequenceBatch
 from recdistill.tasks.sequence_view import SequenceView
@@ -46,8 +46,8 @@ class SequenceSampledSoftmax(OverSequences):
         assert batch.proposal is not None
         item = batch.proposal.draw(self.negatives, rng)
         place = torch.arange(len(query), device=query.device)
-        positive = pair_scores(query, view.items(), place, target).float()
-        negative = (query @ F.embedding(item, view.items()).T).float()
+        positive = precise(pair_scores(query, view.items(), place, target))
+        negative = precise(query @ F.embedding(item, view.items()).T)
         if self.correction:
             negative = negative - batch.proposal.log_q(item) - math.log(self.negatives)
         return sampled_softmax(positive, negative.masked_fill(item == target.unsqueeze(1), -torch.inf))
@@ -84,7 +84,7 @@ class SequenceBCE(OverSequences):
              rng: torch.Generator) -> Tensor:  # fmt: skip
         item = self.draw(target, user, batch, view.n_items, rng)
         place = torch.arange(len(query), device=query.device)
-        scores = dot_scores(query, view.items(), place, torch.cat([target.unsqueeze(1), item], 1)).float()
+        scores = precise(dot_scores(query, view.items(), place, torch.cat([target.unsqueeze(1), item], 1)))
         return gbce(scores[:, 0], scores[:, 1:], self.exponent(view.n_items))
 
 
