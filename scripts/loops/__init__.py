@@ -49,7 +49,7 @@ def _fit(batch_size: int) -> tuple[str, ...]:
 LOOPS = (
     Loop("BPR, ML-1M", (*ML1M, *BPR, *_fit(2048)), ranking.mf, 2, 5, "bpr-ml-1m"),
     Loop("LightGCN, ML-100K", (*ML100K, *LIGHTGCN, *_fit(2048)), ranking.lightgcn, 2, 5, "lightgcn-ml-100k"),
-    Loop("NeuMF, ML-1M", (*ML1M, *NEUMF, *_fit(2048)), ranking.neumf, 1, 3, "neumf-ml-1m"),
+    Loop("NeuMF, ML-1M", (*ML1M, *NEUMF, *_fit(2048)), ranking.neumf, 1, 2, "neumf-ml-1m"),
     Loop("SASRec, ML-100K", (*SEQUENCE, *SASREC, *_fit(64)), sequence.sasrec, 2, 5, "sasrec-ml-100k"),
     Loop("GRU4Rec, ML-100K", (*SEQUENCE, *GRU4REC, *_fit(52)), sequence.gru4rec, 2, 5, "gru4rec-ml-100k"),
     Loop("DeepFM, Frappe", (*FRAPPE, "teacher=deepfm", *WIDTHS, *_fit(1024)), tables.deepfm, 3, 5, "deepfm-frappe"),

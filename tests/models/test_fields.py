@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from recdistill.data.csr import Csr
@@ -101,6 +101,7 @@ def test_first_order_term() -> None:
 # Rows that are shared.
 
 
+@example(list(range(60)), 30)
 @given(st.lists(st.integers(0, 20), min_size=4, max_size=60), st.integers(2, 30))
 def test_frequent_codes_keep_rows_of_their_own(counts: list[int], n_rows: int) -> None:
     n_rows = min(n_rows, len(counts) - 1)

@@ -7,9 +7,11 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from recdistill.config.suggest import listing
 from recdistill.data.csr import Csr
+from recdistill.data.features import Sizes
 from recdistill.data.interactions import Schema
-from recdistill.data.rows import Rows, columns
+from recdistill.data.rows import Rows
 from recdistill.errors import InputError
 from recdistill.models.blocks import Dice, Rate, Std, Width, Widths, hidden_layers, last_width
 from recdistill.models.fields import Dims, FieldEmbedding, FieldModel, MaxRows, column_of
@@ -86,16 +88,15 @@ class DIN(FieldModel):
         return torch.zeros_like(target).index_add(0, row, (weight * past).to(target.dtype))
 
 
-def _without_history(schema: Schema, target: str, history: str) -> dict[str, dict[str, int]]:
+def _without_history(schema: Schema, target: str, history: str) -> Sizes:
     """The fields besides the history, which is pooled by its own rule."""
     sets = schema.features.get("multi", {})
-    place = column_of(schema, target, "net.target")
     if history not in sets:
-        found = columns(schema.features, "multi")
         raise InputError(f"the data have no set-valued column '{history}'", where="net.history",
-                         why="din needs interactions with a history" + (f"; there are {found}" if found else ""),
+                         why="din needs interactions with a history" + (f"; there are {listing(sets)}" if sets else ""),
                          fix="task.history=20, for the last 20 items of the user")  # fmt: skip
-    size = schema.features["categorical"][columns(schema.features, "categorical")[place]]
+    column_of(schema, target, "net.target")
+    size = schema.features["categorical"][target]
     if sets[history] != size:
         raise InputError(f"'{history}' and '{target}' have different vocabularies", where="net.history",
                          why=f"they have {sets[history]:,} and {size:,} codes; din needs interactions with a history",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cached_property
 from typing import Annotated
 
 import torch
@@ -50,10 +51,11 @@ class Proposal:
         owner = user.unsqueeze(1).expand(-1, count)
         unit = torch.randint(2**62, owner.shape, generator=rng, device=user.device) % self.free[owner]
         first = self.seen.indptr[owner]
-        behind = torch.searchsorted(self._keys(), owner * (self.total + 1) + unit, right=True)
+        behind = torch.searchsorted(self._keys, owner * (self.total + 1) + unit, right=True)
         unit = torch.where(self.everything[owner], unit, unit + self.seen_upto[behind] - self.seen_upto[first])
         return unit if self.weight is None else torch.searchsorted(self.upto, unit, right=True)
 
+    @cached_property
     def _keys(self) -> Tensor:
         """For each seen item the unseen weight before it, ascending within and over users: ``[nnz]``."""
         indptr, item = self.seen.indptr, self.seen.indices
