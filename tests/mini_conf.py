@@ -30,7 +30,7 @@ DEFAULTS: list[Any] = [
 FILES = {
     "data/synthetic.yaml": "# A made-up data set\n_target_: miniparts.Data\npath: null\nrows: 100\n",
     "data/csv.yaml": "# A CSV file of yours\n_target_: miniparts.Data\npath: ???\nrows: 1\n",
-    "task/ranking.yaml": "# Order the catalogue\nname: ranking\n",
+    "task/ranking.yaml": "# Order the catalogue\n_target_: recdistill.tasks.ranking.Ranking\nmetric: ndcg@10\n",
     "teacher/lightgcn.yaml": "# A graph model\nnet:\n  _target_: miniparts.Net\n  dim: 64\n",
     "student/mf.yaml": "# Matrix factorisation\nnet:\n  _target_: miniparts.Net\n  dim: 8\n",
     "distiller/soft_label.yaml": "# Soft labels\nsoft_label:\n  _target_: miniparts.Kd\n  weight: 1.0\n",

@@ -27,10 +27,11 @@ too: times are CPU seconds, and ratios are between turns next to each other.
 The same training part, sizes, optimizer, learning rate, batch, number of epochs and evaluator; nothing is validated,
 the weights after the last epoch count. `scripts/peers/cases.py` has all settings. NDCG@10 is over the full catalogue,
 the gap with its 95 % interval by bootstrap over users and seeds; "below" is an interval that lies below 0. For AUC the
-gap of the means must not be below -0.002. Values are means over seeds, ± the standard deviation.
+gap of the means must not be below -0.002. Values are means over seeds, ± the standard deviation. Numbers are those that
+a model stores, ours/theirs.
 
-| model, data | metric | peer | epochs | seeds | ours | theirs | gap | verdict |
-|:--|:--|:--|--:|--:|--:|--:|--:|:--|
+| model, data | metric | peer | numbers | epochs | seeds | ours | theirs | gap | verdict |
+|:--|:--|:--|--:|--:|--:|--:|--:|--:|:--|
 """
 
 SPEED = """
@@ -60,7 +61,8 @@ def page(rows: Path, cases: Sequence[Case], loops: Sequence[Loop]) -> str:
 def quality(case: Case, row: dict[str, Any] | None) -> str:
     """A line of the first table."""
     metric = "AUC" if case.group == "ctr" else "NDCG@10"
-    start = f"| {case.name} | {metric} | {case.peer} | {case.epochs} |"
+    numbers = "/".join(f"{n:,}" for n in row["parameters"]) if row else "–"
+    start = f"| {case.name} | {metric} | {case.peer} | {numbers} | {case.epochs} |"
     if row is None:
         return f"{start} – | – | – | – | not run |\n"
     gap = f"{row['gap']:+.4f}" + (f" [{row['low']:+.4f}, {row['high']:+.4f}]" if "low" in row else "")

@@ -165,3 +165,14 @@ def test_a_hundred_thousand_rows_take_seconds_at_most(tmp_path: Path) -> None:
     log = LibFM(str(tmp_path / "rows.libfm")).read()
     assert time.perf_counter() - start < 10  # a fraction of a second on an idle machine
     assert log.events.height == 100_000
+
+
+def test_the_only_folder_below_with_the_files_is_read(tmp_path: Path) -> None:
+    inner = tmp_path / "nfm"
+    inner.mkdir()
+    (tmp_path / "README.txt").write_text("about the data")
+    for name in ("train", "valid", "test"):
+        (inner / f"{name}.libfm").write_text("1 0:1 5:1\n-1 1:1 6:1\n")
+    own, above = LibFM(str(inner)), LibFM(str(tmp_path))
+    assert above.fingerprint() == own.fingerprint()
+    assert above.read().events.equals(own.read().events)

@@ -62,13 +62,13 @@ def test_the_page_shows_what_was_missed_and_what_was_not_run(script, tmp_path):
     cases, loops, page = script("peers.cases").CASES, script("loops").LOOPS, script("peers.page").page
     row = {
         "ours": [0.10, 0.12], "theirs": [0.2, 0.2], "gap": -0.09, "low": -0.11, "high": -0.07, "verdict": "below",
-        "seconds": 3.0, "versions": {"recbole": "1.2.1"}, "parameters": 5,
+        "seconds": 3.0, "versions": {"recbole": "1.2.1"}, "parameters": [5000, 6],
     }  # fmt: skip
     (tmp_path / f"{cases[0].slug}.json").write_text(json.dumps(row))
     speed = {"ours": 2.0, "minimal": 1.0, "ratio": 2.0, "turns": 3}
     (tmp_path / f"speed-{loops[0].slug}.json").write_text(json.dumps(speed))
     lines = page(tmp_path, cases, loops).splitlines()
-    assert f"| {cases[0].name} | NDCG@10 | recbole | {cases[0].epochs} | 2 | 0.1100 ± 0.0141 |" in next(
+    assert f"| {cases[0].name} | NDCG@10 | recbole | 5,000/6 | {cases[0].epochs} | 2 | 0.1100 ± 0.0141 |" in next(
         line for line in lines if line.endswith("| below |")
     )
     assert sum(line.endswith("| not run |") for line in lines) == len(cases) + len(loops) - 2

@@ -41,8 +41,11 @@ def make_run(folder: Path, seed: int = 1, recipe: str = "r", overrides: tuple[st
         (folder / place).mkdir(parents=True)
         own = values(at, seed)
         metrics = {"ndcg@10": own, "recall@20": own * 2, "rmse": own * 100}
-        frame = pl.DataFrame({"user": USERS, "n_relevant": [3] * N, **metrics})
-        frame.sample(fraction=1.0, shuffle=True, seed=seed).write_parquet(folder / place / "per_user.parquet")
+        of_users = {"user": USERS, "n_relevant": [3] * N} | {key: metrics[key] for key in ("ndcg@10", "recall@20")}
+        of_rows = {"row": [str(row) for row in range(N)], "rmse": metrics["rmse"]}
+        for file, columns in (("per_user.parquet", of_users), ("per_row.parquet", of_rows)):
+            frame = pl.DataFrame(columns).sample(fraction=1.0, shuffle=True, seed=seed)
+            frame.write_parquet(folder / place / file)
         rows.append({
             "name": name, "role": role, "label": "MF d=8", "folder": str(place),
             "weights_hash": f"{recipe}{name}{seed}",
@@ -152,6 +155,40 @@ def test_of_an_error_less_is_better(capsys: pytest.CaptureFixture[str]) -> None:
     found = compared("one", "compare.metric=rmse")
     assert [line["verdict"] for line in found["lines"]] == ["reference", "better (1 seed)", "better (1 seed)"]
     assert f"{100 * values(0, 1).mean():.4f} [" in capsys.readouterr().out
+    assert any("whether other rows would show" in note for note in found["notes"])
+
+
+def test_rows_of_folds_are_other_rows() -> None:
+    """Row 3 of one fold and row 3 of another are two: values are no means over folds, and p is over all of them."""
+    for fold in (1, 2):
+        manifest = {"source_fingerprint": "s", "filters": {}, "split": {"name": "kfold", "fold": fold}}
+        make_run(Path(f"f{fold}"), data={"name": "toy", "fingerprint": f"d{fold}", "manifest": manifest})
+    shuffled = pl.read_parquet("f2/models/quantize/per_row.parquet")
+    shuffled.with_columns(rmse=pl.col("rmse").reverse()).write_parquet("f2/models/quantize/per_row.parquet")
+    found = compared("f1", "f2", "compare.metric=rmse")
+    assert (found["n_users"], found["folds"]) == (2 * N, [1, 2])
+    ours, theirs = (
+        np.concatenate([
+            pl.read_parquet(f"f{fold}/models/{name}/per_row.parquet").sort("row")["rmse"].to_numpy() for fold in (1, 2)
+        ])
+        for name in ("quantize", "teacher")
+    )  # fmt: skip
+    quantize = next(line for line in found["lines"] if line["name"] == "quantize")
+    assert quantize["p_users"] == pytest.approx(stats.ttest_rel(ours, theirs).pvalue)
+
+
+def test_what_is_one_number_of_a_table_or_not_there(capsys: pytest.CaptureFixture[str]) -> None:
+    run = make_run(Path("one"), n_rows=N)
+    summary = json.loads((run / "summary.json").read_text())
+    for row in summary["rows"]:
+        row["metrics"]["ece"] = 0.1
+    (run / "summary.json").write_text(json.dumps(summary))
+    assert main(["compare", "one", "compare.metric=ece"]) == 2
+    said = capsys.readouterr().err
+    assert "no ece by row" in said
+    assert "ece is one number for all rows" in said
+    assert main(["compare", "one", "compare.metric=gauc"]) == 2
+    assert "no gauc by user" in capsys.readouterr().err
 
 
 def test_what_must_not_be_compared(capsys: pytest.CaptureFixture[str]) -> None:

@@ -45,7 +45,10 @@ class Model(nn.Module):
     def item_table(self) -> Tensor | None:
         """The weights that are the items' vectors, ``[n_items, d]``, a view of them; None without such a table."""
         table = getattr(self, "item", None)
-        return table.weight[: self.schema.n_items] if isinstance(table, nn.Embedding) else None
+        if not isinstance(table, nn.Embedding):
+            return None
+        rows: Tensor = table.weight[: self.schema.n_items]
+        return rows
 
 
 class RankingModel(Model):

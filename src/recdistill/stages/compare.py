@@ -14,6 +14,7 @@ from recdistill.evaluation.significance import bootstrap_difference, bootstrap_m
 from recdistill.reporting.compare import FILES, ONE_SEED, SIGNIFICANT, print_comparison, write_comparison
 from recdistill.reporting.finished import Run, finished_runs
 from recdistill.reporting.jobs import fold_of
+from recdistill.reporting.units import unit
 from recdistill.stages.grid import difference_p
 from recdistill.stages.lineup import Compared, lines_of, recipes_of, reference_of
 from recdistill.stages.summary import command_line
@@ -48,7 +49,7 @@ def compare(folders: Sequence[Path], cfg: dict[str, Any], console: Console) -> i
         "folds": sorted({fold for fold in lines[0].folds if fold is not None}),
         "against": reference + 1,
         "lines": tested(lines, reference, metric),
-        "notes": [*notes, *twins, *same, *seed_notes(lines)],
+        "notes": [*notes, *twins, *same, *seed_notes(lines, unit(metric))],
     }
     write_comparison(target, comparison)
     print_comparison(comparison, console, target)
@@ -180,11 +181,11 @@ def _against(line: Compared, reference: Compared) -> dict[str, Any]:
     }
 
 
-def seed_notes(lines: Sequence[Compared]) -> list[str]:
-    """What the seeds leave open."""
+def seed_notes(lines: Sequence[Compared], of: str) -> list[str]:
+    """What the seeds leave open; ``of`` is what tests are over, "user" or "row"."""
     counts = [len(line.values) for line in lines]
     if max(counts) == 1:
-        return ["one seed a line: p tells whether other users would show the same, not whether other seeds would"]
+        return [f"one seed a line: p tells whether other {of}s would show the same, not whether other seeds would"]
     if single := [line.name for line in lines if len(line.values) == 1]:
         return [f"one seed only, taken to vary as the line it is compared with: {', '.join(dict.fromkeys(single))}"]
     return []

@@ -1,4 +1,4 @@
-"""The lines of a comparison: a model over the seeds and folds of its recipe, with its values by user."""
+"""The lines of a comparison: a model over the seeds and folds of its recipe, with its values by user or row."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from recdistill.config.metrics import BY_USER
 from recdistill.config.suggest import did_you_mean, listing, nearest
 from recdistill.errors import InputError
 from recdistill.evaluation.significance import Array
 from recdistill.reporting.finished import Run
 from recdistill.reporting.jobs import fold_of, of_the_recipe
-from recdistill.stages.results import PER_USER
+from recdistill.reporting.units import tabular, unit
+from recdistill.reporting.users import values_file
+from recdistill.stages.results import PER_ROW, PER_USER
 
 END_OF_LINE = ("compressed", "student", "alone")
 Found = Sequence[tuple[Run, dict[str, Any]]]
@@ -58,7 +61,8 @@ class Compared:
     Attributes:
         found: run and row of each seed and fold.
         detail: of its recipe.
-        values: the metric by seed and user, ``[S, U]``; over folds, a user's mean over those where it is tested.
+        values: the metric by seed and user or row of a table, ``[S, U]``; over folds, a user's mean over those where it
+            is tested.
         means: the metric of each run.
     """
 
@@ -130,7 +134,7 @@ def lines_of(recipes: Sequence[Recipe], wanted: Any, metric: str) -> tuple[list[
     """The lines of the table, and a note where one stands for several with the same weights.
 
     Raises:
-        InputError: no row has a wanted name, or users or metric are missing.
+        InputError: no row has a wanted name, or users, rows or metric are missing.
     """
     lines: dict[Any, Compared] = {}
     notes = []
@@ -199,7 +203,7 @@ def _names(recipe: Recipe, recipes: Sequence[Recipe], wanted: Any) -> list[str]:
 def _load(
     found: Found, metric: str, users: tuple[Path, pl.Series] | None
 ) -> tuple[Array, Array, tuple[Path, pl.Series]]:
-    """Values ``[S, U]`` and the means of the runs; users in the order of their ids, those that were seen before."""
+    """Values ``[S, U]`` and the means of the runs; users or rows in the order of their ids, those seen before."""
     of_seed: dict[Any, list[pl.DataFrame]] = {}
     folders: dict[Any, Path] = {}
     means = []
@@ -214,50 +218,62 @@ def _load(
         if len(frames) > 1:
             frame = pl.concat(frames).group_by("user").agg(pl.col("value").mean()).sort("user")
         users = users or (folders[seed], frame["user"])
-        _require_same_users(users, (folders[seed], frame["user"]))
+        _require_same_users(users, (folders[seed], frame["user"]), f"{unit(metric)}s")
         values.append(frame["value"].to_numpy())
     assert users is not None
     return np.stack(values), np.array(means), users
 
 
-def _require_same_users(first: tuple[Path, pl.Series], second: tuple[Path, pl.Series]) -> None:
+def _require_same_users(first: tuple[Path, pl.Series], second: tuple[Path, pl.Series], units: str) -> None:
     if first[1].equals(second[1]):
         return
     ours, theirs = set(first[1]), set(second[1])
     raise InputError(
-        "the runs were evaluated on different users", where=f"{first[0]} and {second[0]}",
-        why=f"{len(ours - theirs):,} users are only in the first, {len(theirs - ours):,} only in the second",
+        f"the runs were evaluated on different {units}", where=f"{first[0]} and {second[0]}",
+        why=f"{len(ours - theirs):,} {units} are only in the first, {len(theirs - ours):,} only in the second",
         fix="compare runs that were evaluated on the same test part",
     )  # fmt: skip
 
 
 def read_values(run: Run, row: dict[str, Any], metric: str) -> pl.DataFrame:
-    """Columns ``user`` and ``value``, ordered by user.
+    """Columns ``user`` (of a metric by row, the number of the row) and ``value``, ordered by the former.
+
+    Row 3 of one fold is not row 3 of another: rows of folds carry the number of theirs.
 
     Raises:
         InputError: the file is missing or damaged, or lacks the metric.
     """
-    file = run.inside(row, PER_USER)
+    of, fold = unit(metric), fold_of(run.summary)
     try:
-        columns = set(pl.read_parquet_schema(file))
-        if metric not in columns:
-            raise _no_metric(metric, sorted(columns & set(row["metrics"])), run, row)
-        frame = pl.read_parquet(file, columns=["user", metric])
+        if metric not in (known := _with_values(run, row, metric)):
+            raise _no_metric(metric, known, run, row)
+        frame = pl.read_parquet(run.inside(row, values_file(metric)), columns=[of, metric])
     except (OSError, pl.exceptions.PolarsError) as error:
         raise InputError(
-            "the values of the users cannot be read", where=str(file), why=str(error).splitlines()[0],
+            f"the values of the {of}s cannot be read", where=str(run.inside(row)), why=str(error).splitlines()[0],
             fix="make the run again",
         ) from error  # fmt: skip
-    return frame.select("user", pl.col(metric).cast(pl.Float64).alias("value")).sort("user")
+    name = pl.col(of).cast(pl.String)
+    if of == "row" and fold is not None:
+        name = pl.lit(f"{fold}:") + name
+    return frame.select(name.alias("user"), pl.col(metric).cast(pl.Float64).alias("value")).sort("user")
+
+
+def _with_values(run: Run, row: dict[str, Any], metric: str) -> list[str]:
+    """The metrics that a row has values of, by user or row."""
+    there = [file for file in (PER_USER, PER_ROW) if (run.folder / str(row.get("folder")) / file).exists()]
+    files = [run.inside(row, file) for file in there or [values_file(metric)]]
+    return sorted({name for file in files for name in pl.read_parquet_schema(file)} & set(row["metrics"]))
 
 
 def _no_metric(metric: str, known: list[str], run: Run, row: dict[str, Any]) -> InputError:
+    of = "row" if tabular(run.summary) and metric not in BY_USER else "user"
     why = f"there are: {listing(known)}"
     if metric in row["metrics"]:
-        why = f"{metric} is one number for all users, so no test can be made; {why}"
+        why = f"{metric} is one number for all {of}s, so no test can be made; {why}"
     near = nearest(metric, known, 1)
     return InputError(
-        f"{run.name} has no {metric} by user", where="compare.metric", why=why,
+        f"{run.name} has no {metric} by {of}", where="compare.metric", why=why,
         fix=f"compare.metric={near[0]}" if near else None,
     )  # fmt: skip
 

@@ -39,13 +39,24 @@ def overrides() -> list[str]:
     return [o for o in HydraConfig.get().overrides.task if not o.startswith("run.name=")]
 
 
+def opened(cfg: dict[str, Any], folder: Path, max_steps: int = 0) -> Line:
+    """The line of a config, whose data can be measured as it asks for: said before anything is trained.
+
+    Raises:
+        InputError: they can't, or a part of the line is at odds with another.
+    """
+    line = Line(cfg, folder, max_steps)
+    line.task.require_evaluation(line.data, cfg["evaluation"]["metric"], cfg["evaluation"].get("sampled"))
+    return line
+
+
 def run(cfg: DictConfig, folder: Path) -> int:
     """The whole line, then the table and the page."""
     from recdistill.reporting.write import print_summary, write_reports
     from recdistill.stages.summary import command_line, summarise
 
     started = time.monotonic()
-    line = Line(plain(cfg), folder)
+    line = opened(plain(cfg), folder)
     summary = summarise(line, command_line(), overrides(), started)
     write_reports(folder, summary)
     write_json(folder / SUMMARY, summary)
@@ -67,21 +78,21 @@ def data(cfg: DictConfig, folder: Path) -> int:
 
 def train(cfg: DictConfig, folder: Path) -> int:
     """Trains the teacher, and tunes the baselines, and shows how they do on the validation part."""
-    line = Line(plain(cfg), folder)
+    line = opened(plain(cfg), folder)
     baselines = {name: line.baseline(name) for name in line.cfg.get("baselines") or {}}
     return show_models(line, {"teacher": line.teacher, **baselines}, "valid")
 
 
 def distill(cfg: DictConfig, folder: Path) -> int:
     """Distils the student and shows it beside the teacher and the student alone, on the validation part."""
-    line = Line(plain(cfg), folder)
+    line = opened(plain(cfg), folder)
     models = {"teacher": line.teacher, "student alone": line.alone, "student distilled": line.student}
     return show_models(line, models, "valid")
 
 
 def compress(cfg: DictConfig, folder: Path) -> int:
     """Compresses the student and shows it after each pass, on the validation part."""
-    line = Line(plain(cfg), folder)
+    line = opened(plain(cfg), folder)
     if not line.cfg.get("compression"):
         raise InputError("no compression is chosen", where="compression", fix="compression=[low_rank,quantize]")
     return show_models(line, {"student": line.student, **dict(line.compressed)}, "valid")
@@ -91,7 +102,7 @@ def evaluate(cfg: DictConfig, folder: Path) -> int:
     """Evaluates every model of the line on the test part."""
     from recdistill.stages.summary import entries
 
-    line = Line(plain(cfg), folder)
+    line = opened(plain(cfg), folder)
     _ = line.data_with_test  # says at once if there is none
     return show_models(line, {entry.name: entry.folder for entry in entries(line)}, "test")
 
@@ -137,7 +148,7 @@ def recommend(cfg: DictConfig, folder: Path) -> int:
     from recdistill.data.interactions import Dataset
     from recdistill.stages.recommend import write_recommendations
 
-    line = Line(plain(cfg), folder)
+    line = opened(plain(cfg), folder)
     if not isinstance(line.data, Dataset):
         raise InputError(f"{line.task.name} predicts rows, it ranks no items to recommend", where="task",
                          fix="task=ranking or task=sequence")  # fmt: skip
@@ -205,7 +216,7 @@ def check(cfg: DictConfig, folder: Path) -> int:  # noqa: ARG001
     from recdistill.stages.summary import entries
 
     with tempfile.TemporaryDirectory(prefix="recdistill-check-") as temporary:
-        line = Line({**plain(cfg), "cache": temporary, "logger": None}, Path(temporary), max_steps=1)
+        line = opened({**plain(cfg), "cache": temporary, "logger": None}, Path(temporary), max_steps=1)
         for entry in entries(line):
             print(f"{entry.name:24} {count_parameters(entry.folder):12,} parameters")
     print("one step of every stage worked; nothing was written")

@@ -193,6 +193,14 @@ class Task:
     def require_distiller(self, distiller: Distiller, where: str) -> None:
         """Raises InputError for a soft loss that asks for what no model of the task has."""
 
+    def require_evaluation(self, data: Any, metric: str, negatives: int | None) -> None:
+        """Raises InputError where these data, as :meth:`adapt` gave them, can't be measured as is asked for.
+
+        Args:
+            metric: ``evaluation.metric``.
+            negatives: ``evaluation.sampled``.
+        """
+
     def require_metric(self, metric: str) -> None:
         """Raises InputError for a metric of another task."""
         if metric.partition("@")[0] not in self.metrics_known:

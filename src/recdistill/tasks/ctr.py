@@ -42,6 +42,11 @@ class Ctr(TableTask):
 
     def adapt(self, data: Data, parts: tuple[str, ...] = PARTS) -> TableDataset:
         data = super().adapt(data, parts)
+        if len(labels := data.train.label.unique()) < 2:
+            raise InputError(
+                f"every label of the training part is {labels[0]:g}: there is nothing to tell apart", where="data",
+                fix="another data.split, or another task.threshold",
+            )  # fmt: skip
         return with_logarithms(data) if self.logarithms else data
 
     def of_pairs(self, data: Dataset) -> TableDataset:

@@ -111,12 +111,20 @@ class Sequence(Task):
     def metrics(self, data: Dataset, ks: list[int]) -> RankingMetrics:
         return RankingMetrics(data.train.n_items, ks)
 
-    def request(self, model: SequenceModel, data: Dataset, k: int) -> tuple[Callable[[Tensor], object], Tensor]:
-        score, seen = sequence_scorer(model, Timeline.of(data.train)), data.train.csr
+    def request(
+        self, model: SequenceModel | RankingModel, data: Dataset, k: int
+    ) -> tuple[Callable[[Tensor], object], Tensor]:
+        if isinstance(model, RankingModel):
+            score = scorer(model)
+        else:
+            score = sequence_scorer(model, Timeline.of(data.train))
+        seen = data.train.csr
         return lambda users: recommend(score, users, seen, k), torch.arange(data.train.n_users)
 
-    def scorer(self, model: SequenceModel, data: Dataset) -> Scorer:
+    def scorer(self, model: SequenceModel | RankingModel, data: Dataset) -> Scorer:
         """Scores for who is served now: after training, validation and what is known of cold users."""
+        if isinstance(model, RankingModel):
+            return scorer(model, data)
         return sequence_scorer(model, histories(data, "test"))
 
 

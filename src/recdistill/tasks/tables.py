@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from recdistill.config.metrics import BY_USER
 from recdistill.data.interactions import Data, Dataset, Examples, Schema, TableDataset
 from recdistill.data.rows import Rows
 from recdistill.data.sources.base import PARTS
@@ -106,7 +107,9 @@ class TableTask(Task):
             return result
         metrics: Any = self.metrics(data, ks, name)
         result.add_to(metrics)
-        found = {key: float(value) for key, value in metrics.compute().items()}
+        found = {
+            key: float(value) for key, value in metrics.compute().items() if key not in BY_USER or groups is not None
+        }
         return replace(result, found=found, warnings=list(metrics.warnings))
 
     def metrics(self, data: TableDataset, ks: list[int], name: str = "model") -> Metric:
@@ -115,6 +118,18 @@ class TableTask(Task):
     def request(self, model: TableModel, data: TableDataset, k: int) -> tuple[Callable[[Tensor], object], Tensor]:  # noqa: ARG002
         rows = Rows.of(data.train.features, len(data.train))
         return lambda some: model(rows.take(some)), torch.arange(len(data.train))
+
+    def require_evaluation(self, data: TableDataset, metric: str, negatives: int | None) -> None:
+        if negatives is not None:
+            raise InputError(
+                f"sampled metrics are of lists of items, which {self.name} has not", where="evaluation.sampled",
+                fix="evaluation.sampled=null",
+            )  # fmt: skip
+        if metric in BY_USER and self.groups(data.train) is None:
+            raise InputError(
+                f"{metric} is an average over users, and nothing says whose a row is", where="evaluation.metric",
+                fix=f"name the column of users: data.group=...; or evaluation.metric={self.metrics_known[0]}",
+            )  # fmt: skip
 
     def require_distiller(self, distiller: Distiller, where: str) -> None:
         needs = distiller.needs()

@@ -50,6 +50,16 @@ def the_file(path: Path, kinds: Collection[str]) -> Path:
     return existing_file(found[0] if len(found) == 1 else path, or_folder=True)
 
 
+def folder_with(folder: Path, names: Iterable[str]) -> Path:
+    """The folder that holds some files: the one that is given or, where it holds none of them, the only one in it that
+    does."""
+    names = list(names)
+    if not folder.is_dir() or any((folder / name).exists() for name in names):
+        return folder
+    below = [child for child in folder.iterdir() if child.is_dir() and any((child / name).exists() for name in names)]
+    return below[0] if len(below) == 1 else folder
+
+
 def offer_below(folder: Path, names: Iterable[str]) -> None:
     """Raise InputError where a folder holds none of some files, and a folder in it does."""
     names = list(names)

@@ -9,6 +9,7 @@ import polars as pl
 
 from recdistill.data.sources.base import Kind, RawLog, Source, hash_arguments, hash_files
 from recdistill.data.sources.files import check_encoding, lines
+from recdistill.data.sources.folders import folder_with
 from recdistill.data.sources.labelled import binary, part_files, stack, table
 from recdistill.errors import InputError
 
@@ -24,7 +25,7 @@ class LibFM(Source):
     its values are 1, numeric if it is always the same index. Else a row is one multi-valued feature ``features``.
 
     Args:
-        path: a folder, or one file with all rows.
+        path: a folder, the folder that it alone is in, or one file with all rows.
         train, valid, test: file names in the folder. ``valid`` and ``test`` may be None: that part is then empty.
         fields: a name for each place; None names them ``field_0`` and on.
         group: field that tells whose row it is, for AUC by user; None without.
@@ -42,7 +43,7 @@ class LibFM(Source):
         group: str | None = None,
         valid_as_train: bool = False,
     ):
-        self.path = Path(path).expanduser()
+        self.path = folder_with(Path(path).expanduser(), filter(None, (train, valid, test)))
         self.names = {"train": train, "valid": valid, "test": test}
         self.fields = None if fields is None else list(fields)
         self.group = group
