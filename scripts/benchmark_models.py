@@ -38,7 +38,7 @@ from recdistill.config.locate import find_sources
 from recdistill.evaluation.ctr import auc
 from recdistill.evaluation.ranking import evaluable, rank_all
 from recdistill.evaluation.significance import bootstrap_difference
-from recdistill.export.bundle import count_parameters, load_model
+from recdistill.export.bundle import load_model
 from recdistill.stages.line import Line
 from recdistill.stages.training import quiet_lightning
 
@@ -86,13 +86,14 @@ def compare(case: Case, place: Place) -> dict[str, Any]:
 
 
 def one_seed(case: Case, place: Place, seed: int) -> tuple[np.ndarray, np.ndarray, int, Answer]:
-    """The metric of ours and theirs, by user where it is a mean over users, the size of ours, and what the peer gave."""
+    """The metric of ours and theirs, by user where it is a mean over users; the size of ours; what the peer gave."""
     line = line_of(case.overrides, place, seed)
     data: Any = line.data_with_test
     given = export(case, data, line)
     answer = ask(case.peer, {**case.theirs, "seed": seed}, given, place.peers, f"{case.slug}-{seed}")
-    size = count_parameters(line.teacher)
-    result = line.task.evaluate(load_model(line.teacher, data.train), data, "test", [10], name=case.name)
+    model = load_model(line.teacher, data.train)
+    size = sum(tensor.numel() for tensor in model.state_dict().values())
+    result = line.task.evaluate(model, data, "test", [10], name=case.name)
     if case.group == "ctr":
         return np.array([result.means()["auc"]]), np.array([auc(answer.scores, data.test.label)]), size, answer
     theirs = rank_all(
@@ -147,7 +148,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", help="ranking, als, sequence, ctr, speed; none: only the page again")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of the data sets")
-    parser.add_argument("--peers", type=Path, default=Path(tempfile.gettempdir(), "peers"), help="folder of environments and answers")
+    somewhere = Path(tempfile.gettempdir(), "peers")
+    parser.add_argument("--peers", type=Path, default=somewhere, help="folder of environments and answers")
     parser.add_argument("--only", default="", help="rows whose name contains this")
     parser.add_argument("--long", action="store_true", help="also what takes half an hour or more")
     parser.add_argument("--output", type=Path, default=Path(f"docs/results/{datetime.date.today()}-models.md"))

@@ -31,8 +31,10 @@ def quick(command: str) -> list[str]:
     verb = words[1]
     if verb == "ls":
         return words
-    words += ["teacher=mf", "teacher.net.dim=16", "teacher.fit.epochs=2", "student.fit.epochs=2"]
-    own_data = any(word.startswith(("data=", "experiment=")) for word in words)
+    words += ["teacher.fit.epochs=2", "student.fit.epochs=2"]
+    if not any(word.startswith("task=") and word != "task=ranking" for word in words):
+        words += ["teacher=mf", "teacher.net.dim=16"]
+    own_data = any(word.startswith(("data=", "experiment=", "task=ctr")) for word in words)
     if not own_data:
         words += ["data.source.n_users=150", "data.source.n_items=120", "data.source.niches=16"]
     if any("rrd" in word for word in words) and "-m" not in words:

@@ -51,7 +51,8 @@ class Block(nn.Module):
         b, length, dim = x.shape
         parts = self.qkv(self.first(x)).view(b, length, 3, self.heads, dim // self.heads).permute(2, 0, 3, 1, 4)
         rate = self.rate if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(*parts.unbind(0), is_causal=True, dropout_p=rate)
+        query, key, value = parts.unbind(0)
+        mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True, dropout_p=rate)
         x = x + self.dropout(self.out(mixed.transpose(1, 2).reshape(b, length, dim)))
         return x + self.network(self.second(x))
 

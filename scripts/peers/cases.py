@@ -128,7 +128,7 @@ CASES = (
     Case(
         "SASRec, ML-100K", "sequence", SEQUENCE, "rectools",
         {"epochs": 40, "settings": {**SASREC_SIZES, "session_max_len": 50, "batch_size": 64}}, SASREC, 40, 64,
-        seeds=1, minutes=5,
+        seeds=2, minutes=4,
     ),
     Case(
         "GRU4Rec, ML-100K", "sequence", SEQUENCE, "recbole",

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from recdistill.data.rows import Rows
 from recdistill.tasks.timeline import Timeline
 from recdistill.tasks.windows import Sequences
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).resolve().parent
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,8 @@ def run_driver(peer: str, arguments: list[Path], root: Path) -> None:
     if not python.exists():
         sys.exit(f"{python} is not there. To make it:\n\n" + how_to_make(driver).replace("PEERS", str(root)))
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    subprocess.run([python, "-W", "ignore", driver, *arguments], check=True, env=environment)
+    with tempfile.TemporaryDirectory() as folder:  # some leave logs where they are started
+        subprocess.run([python, "-W", "ignore", driver, *arguments], check=True, env=environment, cwd=folder)
 
 
 def how_to_make(driver: Path) -> str:

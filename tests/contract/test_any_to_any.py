@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from contract_kit import board, node
-from table_kit import TASKS, data_of, serving, task_of
+from task_kit import TASKS, data_of, serving, task_of
 
 from recdistill.distillers.response import SoftLabel
 from recdistill.distillers.teacher import LiveTeacher

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
-from contract_kit import ITEMS, USERS, board, every, fitted, is_personal, node, recovery
+from contract_kit import ITEMS, USERS, board, fitted, is_personal, node, recovery
+from task_kit import serving
 
 from recdistill.data.csr import Csr
 
 
-@every("model")
+@pytest.mark.parametrize("option", serving("model", "ranking"))
 def test_finds_the_blocks_of_users_that_training_lacked(option: str) -> None:
     model = fitted(node("model", option))
     history = board().train.csr
@@ -20,7 +22,7 @@ def test_finds_the_blocks_of_users_that_training_lacked(option: str) -> None:
     assert recovery(scores) > 0.9 or not is_personal(model)
 
 
-@every("model")
+@pytest.mark.parametrize("option", serving("model", "ranking"))
 def test_takes_a_user_of_whom_nothing_is_known(option: str) -> None:
     model = fitted(node("model", option))
     nothing = torch.empty(0, dtype=torch.int64)

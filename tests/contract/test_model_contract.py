@@ -23,8 +23,7 @@ from contract_kit import (
     recovery,
     train_model,
 )
-
-from table_kit import serving
+from task_kit import serving
 
 from recdistill.config.gate import leaves
 from recdistill.export.bundle import load_model, save_model

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import example, given
@@ -18,6 +20,7 @@ from recdistill.models.code_table import CodeTable, dealt_rows
 from recdistill.models.encoders import key
 from recdistill.models.fields import FieldEmbedding, LinearTerm, column_of, starting_point
 from recdistill.models.fm import FM
+from recdistill.models.item_init import initialise_items
 from table_kit import SIZES, doubled, rows_of, schema_of, shaken, table
 
 
@@ -225,3 +228,20 @@ def test_a_wrong_name_is_answered_with_the_nearest() -> None:
         column_of(Schema(features=SIZES), "itm", "net.item")
     with pytest.raises(InputError, match="none of this kind"):
         column_of(Schema(features={"numeric": {"age": 1}}), "item", "net.item")
+
+
+def test_items_start_from_given_vectors(tmp_path: Path) -> None:
+    """The rows of the column ``item`` are set, and no others, whichever other columns stand in the same table."""
+    sizes = {"categorical": {"city": 3, "item": 4, "user": 5}}
+    model = FM(Schema(features=sizes), dim=2)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    vectors = np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]], dtype=np.float32)
+    np.save(tmp_path / "vectors.npy", vectors)
+    (tmp_path / "vectors.ids").write_text("c\na\nb\n")
+    initialise_items(model, str(tmp_path / "vectors.npy"), np.array(["a", "b", "c"]), "teacher.fit.item_init")
+    codes = torch.tensor([[0, code, 0] for code in range(4)])
+    table = next(m for m in model.modules() if isinstance(m, CodeTable) and m.table.embedding_dim == 2)
+    item = table.columns(codes)[:, 1]
+    assert item[1:].tolist() == [[3.0, 4.0], [5.0, 6.0], [1.0, 2.0]]
+    changed = sum(int((before[name] != tensor).sum()) for name, tensor in model.state_dict().items())
+    assert changed == vectors.size

@@ -145,7 +145,7 @@ class SequenceModel(Model):
     def query(self, history: Tensor) -> Tensor:
         """The vector ``[B, d]`` of each history as a whole; that of an empty one is all zeros."""
         length = (history < self.schema.n_items).sum(1)
-        last = self(history)[torch.arange(len(history), device=history.device), (length - 1).clamp(min=0)]
+        last: Tensor = self(history)[torch.arange(len(history), device=history.device), (length - 1).clamp(min=0)]
         return last * (length > 0).unsqueeze(1)
 
     def item_matrix(self) -> Tensor:

@@ -80,6 +80,14 @@ class CodeTable(nn.Module):
                 parts.append(start + torch.arange(size, device=self.remap.device))
         self.remap.copy_(torch.cat(parts))
 
+    def own_rows(self, name: str) -> Tensor | None:
+        """The rows of all codes but 0 of one vocabulary, ``[V - 1, width]``, a view; None where codes share rows."""
+        if name in self.sharing:
+            return None
+        start = dict(zip(self.rows, _starts(self.rows), strict=True))[name]
+        rows: Tensor = self.table.weight[start + 1 : start + self.sizes[name]]
+        return rows
+
     def columns(self, codes: Tensor) -> Tensor:
         """Vectors ``[B, n, dim]`` of codes int64 ``[B, n]`` of the first n vocabularies."""
         return self._mapped(self.table(self._row(codes + self.first[: codes.shape[1]])))

@@ -146,6 +146,13 @@ class FieldModel(TableModel):
         super().__init__(schema)
         self.register_buffer("start", torch.zeros(()))
 
+    def item_table(self) -> Tensor | None:
+        """That of the column ``item``, whose codes from 1 on are the items; the widest where it has several."""
+        tables = [module for module in self.modules() if isinstance(module, CodeTable) and "item" in module.sizes]
+        tables = [table for table in tables if table.table.embedding_dim > 1]
+        widest = max(tables, key=lambda table: table.table.embedding_dim, default=None)
+        return None if widest is None else widest.own_rows("item")
+
     def bind(self, train: Examples) -> None:
         self.start.fill_(starting_point(train.label, clicks="ctr" in self.tasks))
         for module in self.modules():

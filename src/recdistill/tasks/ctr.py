@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import torch
 from annotated_types import Ge
 from torch import Tensor
 
@@ -42,7 +43,7 @@ class Ctr(TableTask):
 
     def adapt(self, data: Data, parts: tuple[str, ...] = PARTS) -> TableDataset:
         data = super().adapt(data, parts)
-        if len(labels := data.train.label.unique()) < 2:
+        if len(labels := torch.unique(data.train.label)) < 2:
             raise InputError(
                 f"every label of the training part is {labels[0]:g}: there is nothing to tell apart", where="data",
                 fix="another data.split, or another task.threshold",

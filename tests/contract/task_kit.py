@@ -1,16 +1,18 @@
-"""Small data with a known right answer for sequences and tables, and the training loop of the framework in a few lines."""
+"""Small data with a known right answer for sequences and tables, and the framework's training loop in a few lines."""
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from contract_kit import files, node
+from contract_kit import SOURCES, files, node
+from omegaconf import OmegaConf
 from torch import Tensor
 
+from recdistill.config.compose import compose_config, hydra_session, resolve
 from recdistill.config.importing import import_target
 from recdistill.config.plugins import plugin_modules
 from recdistill.data.csr import Csr
@@ -25,24 +27,30 @@ TASKS = ("ranking", "sequence", "ctr", "rating", "classification")
 
 
 def target(group: str, option: str) -> Any:
-    """The class of a model's option, or of the ``net`` of a teacher or student."""
-    section = node(group, option)
-    return import_target((section if group == "model" else section["net"])["_target_"], group, plugin_modules())
+    """The class that a YAML names; looked up in the files, since composing all of them takes a while."""
+    section = OmegaConf.load(files(group)[option])
+    if "_target_" in section:
+        return import_target(section["_target_"], group, plugin_modules())
+    for default in section.get("defaults", []):
+        if isinstance(default, str) and default != "_self_":
+            return target(group, default)
+        if not isinstance(default, str) and "/model@net" in default:
+            return target("model", default["/model@net"])
+    return import_target(node(group, option)["net"]["_target_"], group, plugin_modules())
 
 
 @cache
 def serving(group: str, task: str) -> list[str]:
     """The options of a group whose model, or hard loss, serves a task."""
-    if group == "objective":
-        classes = {name: import_target(node(group, name)["_target_"], group, plugin_modules()) for name in files(group)}
-        return [name for name, found in classes.items() if task in found.tasks]
     return [option for option in files(group) if option != "none" and task in target(group, option).tasks]
 
 
 @cache
 def task_of(name: str) -> Task:
     """The task of that name, small enough for the data here."""
-    section = {**node("task", name), **({"max_length": 12} if name == "sequence" else {})}
+    with hydra_session(SOURCES):
+        chosen = resolve(compose_config([f"task={name}", "data=synthetic"]))["task"]
+    section = {**chosen, **({"max_length": 12} if name == "sequence" else {})}
     if name == "ctr":
         section |= {"history": 5}
     task: Task = instantiate(section)
@@ -87,7 +95,8 @@ N_ROWS, PIXELS = 1200, 64
 def table(name: str) -> TableDataset:
     """Rows whose label follows from user, item, number, tags and history; of classes, from the brightest quarter."""
     torch.manual_seed(3)
-    parts = {part: _images(N_ROWS) if name == "classification" else _rows(name, N_ROWS) for part in ("train", "valid", "test")}
+    make = _images if name == "classification" else partial(_rows, name)
+    parts = {part: make(N_ROWS) for part in ("train", "valid", "test")}
     return TableDataset(**parts, report={}, manifest={"parts": {}}, fingerprint=f"table {name}")
 
 
