@@ -21,14 +21,12 @@ IMAGES = ("data=mnist", "data.path=digits")
 FIT = ("{role}.fit.epochs=3", "{role}.fit.batch_size=32", "{role}.fit.lr=0.01", "{role}.fit.validate_every=1")
 LINES: dict[str, tuple[str, ...]] = {
     "sequence": (
-        *LOG, "task.max_length=8", "teacher=sasrec", "teacher.net.dim=8", "teacher.net.layers=1", "teacher.net.dropout=0",
-        "student=gru4rec",
-        "student.net.dim=4", "student.net.hidden=4", "evaluation.ks=[5,10]",
+        *LOG, "task.max_length=8", "teacher=sasrec", "teacher.net.dim=8", "teacher.net.layers=1",
+        "teacher.net.dropout=0", "student=gru4rec", "student.net.dim=4", "student.net.hidden=4", "evaluation.ks=[5,10]",
     ),
     "ctr": (
-        *CLICKS, "teacher=dcnv2", "teacher.net.dim=4", "teacher.net.cross_layers=1", "teacher.net.hidden=[8]", "teacher.net.dropout=0",
-        "teacher.net.batch_norm=false",
-        "student=fm", "student.net.dim=4",
+        *CLICKS, "teacher=dcnv2", "teacher.net.dim=4", "teacher.net.cross_layers=1", "teacher.net.hidden=[8]",
+        "teacher.net.dropout=0", "teacher.net.batch_norm=false", "student=fm", "student.net.dim=4",
     ),
     "rating": (*LOG, "teacher=biased_mf", "teacher.net.dim=6", "student=biased_mf", "student.net.dim=2"),
     "classification": (*IMAGES, "teacher=mlp", "teacher.net.hidden=[24]", "student=mlp", "student.net.hidden=[16]"),

@@ -18,9 +18,14 @@ from safetensors.torch import load_file
 from stage_kit import history, models, weights
 from task_kit import LINES, METRIC, UNIT, command, words_of, write_digits
 
-from recdistill.data import store
+from recdistill.compression.base import tables
 from recdistill.data.interactions import Dataset
+from recdistill.distillers.teacher import LiveTeacher, StoredTeacher
+from recdistill.export.bundle import load_model
+from recdistill.models.base import Model
 from recdistill.modules import checkpoints
+from recdistill.stages.line import Line
+from recdistill.stages.remake import remade_config
 
 TASKS = tuple(LINES)
 PASSES = ("compression=[prune,quantize]",)
@@ -168,6 +173,42 @@ def test_two_processes_are_one(task: str, there: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("task", TASKS)
+def test_compressed_models_are_fine_tuned(task: str, there: Path, tmp_path: Path) -> None:
+    """Under the teacher; zeros stay zero."""
+    words = ("run.name=tuned", f"run.root={tmp_path}", *PASSES, FINETUNE)
+    assert command("compress", words_of(task, *words)) == 0
+    found = json.loads((tmp_path / "tuned/metrics.json").read_text())["models"]
+    tuned, plain = Path(found["prune"]["folder"]), there / "outputs" / task / "models/prune"
+    assert weights(tuned) != weights(plain)
+    assert history(tuned)[0]["train/soft_label"] > 0
+    zeros = [{name: int((tensor == 0).sum()) for name, tensor in tables(load_of(folder, there, task)).items()}
+             for folder in (tuned, plain)]  # fmt: skip
+    assert zeros[0] == zeros[1]
+
+
+def load_of(folder: Path, there: Path, task: str) -> Model:
+    return load_model(folder, Line(remade_config(there / "outputs" / task), there).data.train)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_stored_answers_are_the_live_ones(task: str, there: Path) -> None:
+    """Query by query, for all rows of the training part or all windows of histories, in any order."""
+    line = Line(remade_config(there / "outputs" / task), there)
+    train = line.task.prepare(line.data.train, torch.device("cpu"))
+    n = line.task.queries(train)
+    assert n == (len(line.data.train) if task != "sequence" else len(train))
+    assert line.signals is not None
+    live = LiveTeacher(load_model(line.teacher, line.data.train), train, line.task.view)
+    stored = StoredTeacher(line.signals)
+    for query in torch.randperm(n).split(37):
+        ours, theirs = stored.view(query).scores(), live.view(query).scores()
+        assert ours.shape == theirs.shape
+        assert torch.allclose(ours, theirs, atol=1e-5)
+        if task == "sequence":
+            assert torch.allclose(stored.view(query).user_vectors(), live.view(query).user_vectors(), atol=1e-6)
+
+
+@pytest.mark.parametrize("task", TASKS)
 def test_live_signals_teach_the_same(task: str, there: Path, tmp_path: Path) -> None:
     for stage in ("data", "teacher"):
         shutil.copytree(there / "outputs/cache" / stage, tmp_path / "cache" / stage)
@@ -184,8 +225,7 @@ def test_recommending_by_histories_writes_the_users_own_ids(there: Path, tmp_pat
     words = words_of("sequence", "recommend.k=3", "recommend.model=student", "run.name=r", f"run.root={tmp_path}")
     assert command("recommend", words) == 0
     lists = pl.read_csv(tmp_path / "r/recommendations.csv")
-    (folder,) = (there / "outputs/cache/data").glob("*/dataset.json")
-    data = store.load(folder.parent, ("train", "valid"))
+    data = Line(remade_config(there / "outputs/sequence"), there).data
     assert isinstance(data, Dataset)
     assert lists["user"].to_list() == [user for user in data.users for _ in range(3)]
     assert lists["rank"].to_list() == [1, 2, 3] * len(data.users)

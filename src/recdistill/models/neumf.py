@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from recdistill.data.csr import Csr
 from recdistill.data.interactions import Interactions, Schema
 from recdistill.models.base import RankingModel
+from recdistill.models.dot import own_scores
 from recdistill.models.neighbours import from_neighbours
 
 CHUNK = 1 << 22  # numbers in a hidden layer that are held at a time: 16 MB of float32
@@ -55,8 +56,9 @@ class NeuMF(RankingModel):
         self.of_user = nn.Linear(widths[0], widths[0])
         self.of_item = nn.Linear(widths[0], widths[0], bias=False)
         self.later = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
-        # h, for the product, which starts as a dot product, and for the network.
-        self.out = nn.Parameter(torch.stack([torch.ones(dim), torch.full((dim,), dim**-0.5)]))
+        # h, for the product and for the network, as a linear layer of both starts. From a dot product on, with ones,
+        # the product overfits before the network has learned anything.
+        self.out = nn.Parameter(torch.empty(2, dim).uniform_(-((2 * dim) ** -0.5), (2 * dim) ** -0.5))
 
     def bind(self, train: Interactions) -> None:
         device = self.out.device
@@ -79,7 +81,7 @@ class NeuMF(RankingModel):
         if items is not None:
             item, item_deep = self.item(items), self.item_deep(items)  # [K, ·] or [B, K, ·]
         query, deep, item_deep = user * self.out[0], self.of_user(user_deep), self.of_item(item_deep)
-        product = query @ item.T if item.dim() == 2 else (item @ query.unsqueeze(-1)).squeeze(-1)
+        product = query @ item.T if item.dim() == 2 else own_scores(query, item)
         return product + self._deep(deep, item_deep)
 
     def _deep(self, user: Tensor, item: Tensor) -> Tensor:

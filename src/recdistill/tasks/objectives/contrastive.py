@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from recdistill.distillers.base import ModelView
 from recdistill.errors import InputError
 from recdistill.models.base import FactorModel
+from recdistill.models.dot import own_scores
 from recdistill.tasks.batches import RankingBatch
 from recdistill.tasks.objectives.sampled import Sampled, Scored
 from recdistill.tasks.sampling import Sampler
@@ -115,7 +116,7 @@ class CCL(Sampled):
                 where="objective", fix="choose another objective, such as objective@student.objective=bpr",
             )  # fmt: skip
         user, rows = F.normalize(view.user_vectors(), dim=-1), F.normalize(view.item_vectors(items), dim=-1)
-        return user @ rows.T if items.dim() == 1 else (rows @ user.unsqueeze(-1)).squeeze(-1)
+        return user @ rows.T if items.dim() == 1 else own_scores(user, rows)
 
     def loss(self, scored: Scored, batch: RankingBatch) -> Tensor:  # noqa: ARG002
         return ccl(scored.positive, scored.negative, self.margin, self.weight)
