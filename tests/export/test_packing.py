@@ -161,3 +161,14 @@ def test_other_precisions_are_stored_as_float32() -> None:
     table = torch.randn(3, 4).double()
     for codec in CODECS:
         assert unpack(pack(table, codec), codec, (3, 4)).dtype == torch.float32
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_kernels_of_a_convolution_are_stored_like_their_rows(codec: Codec) -> None:
+    kernels = random_table(6, 27, 3, 0.2).view(6, 3, 3, 3)
+    stored, flat = pack(kernels, codec), pack(kernels.flatten(1), codec)
+    back = unpack(stored, codec, (6, 3, 3, 3))
+    assert torch.equal(back.flatten(1), unpack(flat, codec, (6, 27)))
+    assert all(torch.equal(stored[name].flatten(), flat[name].flatten()) for name in flat)
+    clip = best_clip(kernels, 4)
+    assert torch.equal(clip, best_clip(kernels.flatten(1), 4))

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from recdistill.export.packing import Codec, quantize_rows
+from recdistill.export.packing import Codec, by_row, quantize_rows
 from recdistill.models.base import FactorModel, Model
 from recdistill.models.fit import Fit
 from recdistill.models.mf import MF
@@ -74,9 +74,9 @@ class CompressionPass:
 
 
 def tables(model: nn.Module) -> dict[str, Tensor]:
-    """The tensors that passes work on: two-dimensional weights, by their name in the state dict."""
+    """The tensors that passes work on: weights of two dimensions or more, by their name in the state dict."""
     state = model.state_dict()
-    return {name: table for name, table in state.items() if table.dim() == 2 and table.is_floating_point()}
+    return {name: table for name, table in state.items() if table.dim() >= 2 and table.is_floating_point()}
 
 
 def materialised(model: Model, net: dict[str, Any]) -> Compressed:
@@ -123,7 +123,7 @@ class _Rounded(nn.Module):
     def forward(self, weight: Tensor) -> Tensor:
         with torch.no_grad():
             codes, scale = quantize_rows(weight, self.bits, self.clip)
-            rounded = codes * scale[:, None]
+            rounded = codes * by_row(scale, codes)
         # An exact zero is added, so that the forward pass is on the grid to the last bit.
         return rounded + (weight - weight.detach())
 

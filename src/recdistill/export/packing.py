@@ -40,18 +40,23 @@ def quantize_rows(weight: Tensor, bits: int, clip: Tensor | None = None) -> tupl
     """Codes and scales of symmetric quantization by row.
 
     Args:
-        weight: float ``[n, d]``.
+        weight: float ``[n, d]``, or ``[n, ...]`` such as the kernels of a convolution: a row is all of one.
         bits: 8 or 4; codes are in ±(2^(bits-1) - 1).
         clip: share of each row's largest value that is still represented, ``[n]``; all of it by default.
 
     Returns:
-        Integer-valued float codes ``[n, d]`` and float scales ``[n]``, which a bfloat16 holds exactly.
+        Integer-valued float codes of the shape of the weight and float scales ``[n]``, which a bfloat16 holds exactly.
     """
     top = 2 ** (bits - 1) - 1
-    largest = weight.detach().abs().amax(1)
+    largest = weight.detach().abs().flatten(1).amax(1)
     scale = (largest if clip is None else largest * clip) / top
     scale = scale.bfloat16().float().clamp(min=torch.finfo(torch.bfloat16).tiny)
-    return (weight / scale[:, None]).round().clamp(-top, top), scale
+    return (weight / by_row(scale, weight)).round().clamp(-top, top), scale
+
+
+def by_row(scale: Tensor, weight: Tensor) -> Tensor:
+    """Scales ``[n]`` in a shape that multiplies the rows of ``[n, ...]``."""
+    return scale.view(-1, *[1] * (weight.dim() - 1))
 
 
 def best_clip(weight: Tensor, bits: int, candidates: int = 12) -> Tensor:
@@ -60,7 +65,7 @@ def best_clip(weight: Tensor, bits: int, candidates: int = 12) -> Tensor:
     least = torch.full_like(best, torch.inf)
     for share in torch.linspace(1.0, 0.5, candidates).tolist():
         codes, scale = quantize_rows(weight, bits, torch.full_like(best, share))
-        error = (codes * scale[:, None] - weight).square().sum(1)
+        error = (codes * by_row(scale, weight) - weight).square().flatten(1).sum(1)
         better = error < least
         best, least = torch.where(better, share, best), torch.where(better, error, least)
     return best
@@ -103,7 +108,7 @@ def unpack(stored: dict[str, Tensor], codec: Codec, shape: tuple[int, ...]) -> T
         full = values.float().reshape(shape)
     else:
         full = torch.zeros(count).masked_scatter_(kept, values.float().flatten()).reshape(shape)
-    return full if codec.bits == 32 else full * stored["scale"].view(torch.bfloat16).float()[:, None]
+    return full if codec.bits == 32 else full * by_row(stored["scale"].view(torch.bfloat16).float(), full)
 
 
 _STORED: dict[Bits, torch.dtype] = {32: torch.float32, 8: torch.int8, 4: torch.uint8}
