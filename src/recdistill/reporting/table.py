@@ -225,6 +225,6 @@ def _clock(summary: Mapping[str, Any]) -> str:
     items = ((summary.get("data") or {}).get("report") or {}).get("items")
     said = [str(machine["cpu"])]
     said += [f"{threads} thread{'s' if threads > 1 else ''}"] if threads else []
-    said += [f"{items} items"] if items else []
+    said += [f"{items} items"] if items and not units.tabular(summary) else []
     request = "one row scored" if units.tabular(summary) else "one request"
     return f" Latency: {request} on {', '.join(said)}."

@@ -143,7 +143,7 @@ def catalogue(data: Data) -> Any:
     """Original ids of the items that models know; of the column ``item`` of a table, where there is one."""
     if isinstance(data, Dataset):
         return data.items[: data.train.n_items]
-    return data.train.features.vocabularies.get("item", [])
+    return data.train.features.vocabularies.get("item", [""])[1:]  # code 0 is no item
 
 
 def make_module(spec: FitSpec, model: Model, data: Data, task: Task) -> SupervisedModule:
