@@ -29,9 +29,6 @@ from recdistill.stages.remake import remade_config
 
 TASKS = tuple(LINES)
 PASSES = ("compression=[prune,quantize]",)
-UNTUNABLE = pytest.param(
-    "ctr", marks=pytest.mark.xfail(strict=True, reason="a parameter that is called values can't be constrained")
-)
 FINETUNE = "compression.prune.finetune={_target_: recdistill.models.fit.Fit, epochs: 1, batch_size: 64, lr: 0.01}"
 
 
@@ -177,7 +174,7 @@ def test_two_processes_are_one(task: str, there: Path, tmp_path: Path) -> None:
     assert min(abs(found - value) for value in by_epoch) < 1e-5
 
 
-@pytest.mark.parametrize("task", [task if task != "ctr" else UNTUNABLE for task in TASKS])
+@pytest.mark.parametrize("task", TASKS)
 def test_compressed_models_are_fine_tuned(task: str, there: Path, tmp_path: Path) -> None:
     """Under the teacher; zeros stay zero."""
     words = ("run.name=tuned", f"run.root={tmp_path}", *PASSES, FINETUNE)

@@ -14,6 +14,7 @@ from torch import Tensor
 from recdistill.data.features import Features
 from recdistill.data.interactions import Dataset, Examples, Interactions, TableDataset
 from recdistill.errors import InputError
+from recdistill.tasks.ctr import Ctr
 from recdistill.tasks.examples import HISTORY, as_table, with_logarithms
 
 Event = tuple[int, int, float, int]  # user, item, value, time
@@ -140,3 +141,12 @@ def test_logarithms_keep_sign_and_missing_and_have_the_moments_of_training() -> 
     assert table.test.features.numeric["x"][0] == pytest.approx(np.log(101.0))
     for features in (table.train.features, table.test.features):
         assert features.moments["x"] == pytest.approx((np.nanmean(expected), np.nanstd(expected)))
+
+
+def test_a_validation_part_of_one_class_is_refused_for_auc() -> None:
+    rows = Features({"a": torch.tensor([1, 2])}, vocabularies={"a": np.array(["", "x", "y"], dtype=object)})
+    both, one = (Examples(torch.tensor(labels), rows) for labels in ([0.0, 1.0], [1.0, 1.0]))
+    data = TableDataset(both, one, both, report={}, manifest={}, fingerprint="two rows")
+    Ctr().require_evaluation(data, "logloss", None)
+    with pytest.raises(InputError, match="auc has no value on the validation part"):
+        Ctr().require_evaluation(data, "auc", None)

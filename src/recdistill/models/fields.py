@@ -71,11 +71,11 @@ class FieldEmbedding(nn.Module):
             CodeTable({name: coded[name] for name in names}, width, dim, max_rows, init_std) for names, width in groups
         )
         self.table_of = {name: number for number, (names, _) in enumerate(groups) for name in names}
-        self.values = nn.Parameter(torch.empty(len(numbers), dim)) if numbers else None
+        self.number_vectors = nn.Parameter(torch.empty(len(numbers), dim)) if numbers else None
         self.maps = nn.ModuleDict(
             {key("vector", name): nn.Linear(sizes["vector"][name], dim, bias=False) for name in self.vectors}
         )
-        for weight in (*self.maps.parameters(), *([] if self.values is None else [self.values])):
+        for weight in (*self.maps.parameters(), *([] if self.number_vectors is None else [self.number_vectors])):
             nn.init.normal_(weight, std=init_std)
         self.names = [*self.singles, *self.sets, *numbers, *self.vectors]
         self.dim = dim
@@ -94,8 +94,8 @@ class FieldEmbedding(nn.Module):
         for place, name in zip(self.special, self.singles[len(self.common) :], strict=True):
             parts.append(self.table(name).columns(rows.categorical[:, place : place + 1]))
         parts += [self.table(name).means(name, rows.multi[name]).unsqueeze(1) for name in self.sets]
-        if self.values is not None:
-            parts.append(rows.numeric.unsqueeze(-1) * self.values)
+        if self.number_vectors is not None:
+            parts.append(rows.numeric.unsqueeze(-1) * self.number_vectors)
         parts += [self.maps[key("vector", name)](rows.vector[name]).unsqueeze(1) for name in self.vectors]
         return torch.cat(parts, 1) if len(parts) > 1 else parts[0]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,11 @@ def evaluate(
     def make(folder: Path) -> None:
         model = load_model(model_folder, data.train)
         result = task.evaluate(model, data, part, ks, name=name)
+        if math.isnan(result.means().get(metric, 0.0)):
+            raise InputError(
+                f"{metric} has no value on the {part} part", where="evaluation.metric",
+                why="all its labels are alike, or those of every user", fix="another data.split, or another metric",
+            )  # fmt: skip
         if not isinstance(result, RankingResult):
             return write_table(folder, result)
         assert isinstance(data, Dataset)

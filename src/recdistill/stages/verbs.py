@@ -122,20 +122,22 @@ def show_models(line: Line, models: dict[str, Path], part: str) -> int:
     data = line.data_with_test if part == "test" else line.data
     ks, metric = line.cfg["evaluation"]["ks"], line.cfg["evaluation"]["metric"]
     ranks = line.task.unit == "user"
+    more: dict[str, Any] = {"task": line.task, "metric": metric, "negatives": line.cfg["evaluation"].get("sampled")}
+    results = {name: evaluate_model(line.store, at, data, ks, name, part, **more) for name, at in models.items()}
     shown = [metric, *line.task.metrics_known]
     if ranks:
         shown = [metric, f"ndcg@{ks[0]}", f"ndcg@{ks[-1]}", f"recall@{ks[-1]}", f"coverage@{ks[-1]}"]
+    shown = [key for key in dict.fromkeys(shown) if any(key in result.means for result in results.values())]
     table = Table(title=f"{part} part, {'full catalogue' if ranks else 'all rows'}", title_justify="left")
     table.add_column("model")
-    for name in dict.fromkeys(shown):
-        table.add_column(name, justify="right")
+    for key in shown:
+        table.add_column(key, justify="right")
     means: dict[str, Any] = {}
-    more: dict[str, Any] = {"task": line.task, "metric": metric, "negatives": line.cfg["evaluation"].get("sampled")}
-    for name, where in models.items():
-        result = evaluate_model(line.store, where, data, ks, name, part, **more)
+    for name, result in results.items():
+        where = models[name]
         weights = model_info(where)["hash"]
         means[name] = {"folder": str(where), "metrics": result.means, "weights_hash": weights, **result.info}
-        table.add_row(name, *(f"{result.means.get(key, math.nan):.4f}" for key in dict.fromkeys(shown)))
+        table.add_row(name, *(f"{result.means.get(key, math.nan):.4f}" for key in shown))
     Console().print(table)
     for name, where in models.items():
         log.info("%s: %s", name, where)

@@ -50,6 +50,14 @@ class Ctr(TableTask):
             )  # fmt: skip
         return with_logarithms(data) if self.logarithms else data
 
+    def require_evaluation(self, data: TableDataset, metric: str, negatives: int | None) -> None:
+        super().require_evaluation(data, metric, negatives)
+        if metric != "logloss" and len(data.valid) and len(torch.unique(data.valid.label)) < 2:
+            raise InputError(
+                f"{metric} has no value on the validation part: all its labels are alike", where="evaluation.metric",
+                fix="another data.split, or evaluation.metric=logloss",
+            )  # fmt: skip
+
     def of_pairs(self, data: Dataset) -> TableDataset:
         return as_table(data, self.threshold, self.history)
 
