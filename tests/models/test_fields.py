@@ -38,8 +38,8 @@ def by_hand(fields: FieldEmbedding, train_rows: int = 40) -> torch.Tensor:
                 members = [row_of(fields, name, int(code)) for code in features.multi[name].indices[start:end]]
                 vectors.append(torch.stack(members).mean(0) if members else torch.zeros(fields.dim).double())
             elif name in numbers:
-                assert fields.values is not None
-                vectors.append(features.numeric[name][row].double() * fields.values[numbers.index(name)])
+                assert fields.number_vectors is not None
+                vectors.append(features.numeric[name][row].double() * fields.number_vectors[numbers.index(name)])
             else:
                 vectors.append(fields.maps[key("vector", name)].weight @ features.vector[name][row].double())
         out.append(torch.stack(vectors))
