@@ -12,6 +12,7 @@ from torch import Tensor
 from recdistill.export.packing import (
     Bits,
     Codec,
+    as_rows,
     best_clip,
     codec_json,
     pack,
@@ -65,7 +66,7 @@ def test_round_trip(
     if clip is None:
         error = (first - table).abs()
         assert bool((error <= scale[:, None] * 0.5000001 + 1e-37).all())
-        largest = table.abs().amax(1) if rows else torch.zeros(0)
+        largest = as_rows(table).abs().amax(1) if rows else torch.zeros(0)
         assert bool((scale <= largest / TOP[codec.bits] * (1 + 2**-8) + 2e-38).all())
 
 
@@ -89,12 +90,12 @@ def test_the_best_clip_is_never_worse_than_none(bits: Bits, rows: int, columns: 
     table = random_table(rows, columns, seed, 0.2)
     clip = best_clip(table, bits, tries)
     errors = []
-    for share in (clip, torch.ones(rows)):
+    for share in (clip, torch.ones_like(clip)):
         codes, scale = quantize_rows(table, bits, share)
-        errors.append((codes * scale[:, None] - table).square().sum(1))
+        errors.append(as_rows(codes * scale[:, None] - table).square().sum(1))
     assert bool((errors[0] <= errors[1]).all())
     assert bool(((clip >= 0.5) & (clip <= 1)).all())
-    assert torch.equal(best_clip(table, bits, 1), torch.ones(rows))
+    assert torch.equal(best_clip(table, bits, 1), torch.ones(rows if columns > 1 else 1))
 
 
 def test_clipping_an_outlier_pays() -> None:
@@ -161,6 +162,15 @@ def test_other_precisions_are_stored_as_float32() -> None:
     table = torch.randn(3, 4).double()
     for codec in CODECS:
         assert unpack(pack(table, codec), codec, (3, 4)).dtype == torch.float32
+
+
+def test_single_numbers_share_a_scale() -> None:
+    """A scale for each would take twice the bytes of what it scales."""
+    weights = torch.linspace(-3, 3, 101)[:, None]
+    stored = pack(weights, Codec(8))
+    assert sum(tensor.nbytes for tensor in stored.values()) == 101 + 2
+    back = unpack(stored, Codec(8), (101, 1))
+    assert float((back - weights).abs().max()) <= 3 / 127 / 2 * 1.01
 
 
 @pytest.mark.parametrize("codec", CODECS)

@@ -44,7 +44,7 @@ def test_a_view_answers_for_histories(kind: type[Weighted], train: Sequences) ->
         assert view.pair_scores(torch.tensor([place]), torch.tensor([9])).item() == pytest.approx(
             float(scores[9]), rel=1e-5
         )
-        seen = set(train.part.item[train.part.user == line.users(torch.tensor([row]))].tolist())
+        seen = set(line.item[start : row + 1].tolist())  # and not what comes later, which is to be told
         best = [i for i in scores.argsort(descending=True).tolist() if i not in seen][:4]
         assert view.top_items(4)[0][place].tolist() == best
     assert torch.equal(view.item_vectors(torch.tensor([5])), item[[5]].float())

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from recdistill.distillers.base import Distiller, ListView, Needs, View, on_list
+from recdistill.errors import InputError
 
 
 def soft_label_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
@@ -42,6 +43,40 @@ def ce_kl_loss(student: Tensor, teacher: Tensor, temperature: float, mix: float)
     log_p = F.log_softmax(teacher / temperature, -1)
     entropy = -(log_p.exp() * log_p).sum(-1).mean()
     return soft_label_loss(student, teacher, temperature) + mix * temperature**2 * entropy
+
+
+def combined_loss(p: Tensor, q: Tensor, alpha: float) -> Tensor:
+    """alpha · CE(p, q) + (1 - alpha) · KL(p ‖ q) of probabilities, mean over rows of ``[Q, C]``, in nats.
+
+    What :func:`ce_kl_loss` is of logits, as teaching articles write it. Where q is 0 and p is not, it is infinite.
+
+    Args:
+        p: the teacher's probabilities.
+        q: the student's.
+        alpha: share of the cross-entropy.
+
+    Raises:
+        InputError: a row has a negative value, or does not sum to 1 within 1e-6.
+    """
+    for name, rows in (("p", p), ("q", q)):
+        _require_probabilities(name, rows)
+    cross_entropy, entropy = -torch.xlogy(p, q).sum(-1), -torch.xlogy(p, p).sum(-1)
+    return (cross_entropy - (1 - alpha) * entropy).mean()
+
+
+def _require_probabilities(name: str, rows: Tensor) -> None:
+    rows = rows.detach().double().reshape(-1, rows.shape[-1])
+    sums = rows.sum(-1)
+    # Written so that NaN is refused too.
+    wrong = ~((rows >= 0).all(-1) & ((sums - 1).abs() <= 1e-6))
+    if wrong.any():
+        row = int(wrong.nonzero()[0])
+        negative = bool((rows[row] < 0).any())
+        raise InputError(
+            f"row {row} of {name} is no distribution: it "
+            + ("has a negative value" if negative else f"sums to {sums[row]:.6g}, not to 1"),
+            where=name, fix="divide each row by its sum, or give logits to ce_kl_loss",
+        )  # fmt: skip
 
 
 def listed_mse(student: Tensor, teacher: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ values that are not zero, which pays from a sparsity of 1 / bits on.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -40,32 +41,43 @@ def quantize_rows(weight: Tensor, bits: int, clip: Tensor | None = None) -> tupl
     """Codes and scales of symmetric quantization by row.
 
     Args:
-        weight: float ``[n, d]``, or ``[n, ...]`` such as the kernels of a convolution: a row is all of one.
+        weight: float ``[n, d]``, or ``[n, ...]`` such as the kernels of a convolution: a row is all of one. Where that
+            is a single number, all are one row: a scale for each would be larger than what it scales.
         bits: 8 or 4; codes are in ±(2^(bits-1) - 1).
         clip: share of each row's largest value that is still represented, ``[n]``; all of it by default.
 
     Returns:
-        Integer-valued float codes of the shape of the weight and float scales ``[n]``, which a bfloat16 holds exactly.
+        Integer-valued float codes of the weight's shape and float scales ``[rows]``, which a bfloat16 holds exactly.
     """
     top = 2 ** (bits - 1) - 1
-    largest = weight.detach().abs().flatten(1).amax(1)
+    largest = as_rows(weight.detach()).abs().amax(1)
     scale = (largest if clip is None else largest * clip) / top
     scale = scale.bfloat16().float().clamp(min=torch.finfo(torch.bfloat16).tiny)
     return (weight / by_row(scale, weight)).round().clamp(-top, top), scale
 
 
+def as_rows(weight: Tensor) -> Tensor:
+    """``[n, ...]`` as ``[rows, d]``."""
+    return weight.flatten(1) if count_rows(weight.shape) == len(weight) else weight.reshape(1, -1)
+
+
+def count_rows(shape: Sequence[int]) -> int:
+    """How many rows, each with a scale, a weight of this shape has."""
+    return 1 if math.prod(shape[1:]) == 1 and shape[0] else shape[0]
+
+
 def by_row(scale: Tensor, weight: Tensor) -> Tensor:
-    """Scales ``[n]`` in a shape that multiplies the rows of ``[n, ...]``."""
+    """Scales ``[rows]`` in a shape that multiplies the rows of ``[n, ...]``."""
     return scale.view(-1, *[1] * (weight.dim() - 1))
 
 
 def best_clip(weight: Tensor, bits: int, candidates: int = 12) -> Tensor:
     """The clip of each row with the least squared error among ``candidates`` between .5 and 1: ``[n]``."""
-    best = torch.ones(len(weight), device=weight.device)
+    best = torch.ones(count_rows(weight.shape), device=weight.device)
     least = torch.full_like(best, torch.inf)
     for share in torch.linspace(1.0, 0.5, candidates).tolist():
         codes, scale = quantize_rows(weight, bits, torch.full_like(best, share))
-        error = (codes * by_row(scale, weight) - weight).square().flatten(1).sum(1)
+        error = as_rows(codes * by_row(scale, weight) - weight).square().sum(1)
         better = error < least
         best, least = torch.where(better, share, best), torch.where(better, error, least)
     return best
@@ -99,7 +111,7 @@ def unpack(stored: dict[str, Tensor], codec: Codec, shape: tuple[int, ...]) -> T
     if codec.sparse:
         expect(stored, "kept", torch.uint8, -(-count // 8))
     if codec.bits != 32:
-        expect(stored, "scale", torch.int16, shape[0])
+        expect(stored, "scale", torch.int16, count_rows(shape))
     kept = unpack_bits(stored["kept"], count) if codec.sparse else None
     n_values = int(kept.sum()) if kept is not None else count
     expect(stored, "values", _STORED[codec.bits], -(-n_values // 2) if codec.bits == 4 else n_values)

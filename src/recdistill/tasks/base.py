@@ -83,12 +83,14 @@ class Task:
         examples: models that serve it, for messages.
         metrics_known: families of metrics, the names before ``@``, that it computes.
         unit: what is evaluated one by one, "user" or "row".
+        plain_objective: the usual hard loss, for messages.
     """
 
     name: ClassVar[str]
     examples: ClassVar[tuple[str, ...]] = ()
     metrics_known: ClassVar[tuple[str, ...]] = ()
     unit: ClassVar[str] = "user"
+    plain_objective: ClassVar[str] = "softmax"
 
     def __init__(self, metric: str):
         self.metric = metric
@@ -173,11 +175,11 @@ class Task:
         serves = getattr(model, "tasks", ())
         if not issubclass(model, Model) or self.name not in serves:
             others = [f"task={name}" for name in serves]
+            own = f"{where.partition('.')[0]}={' or '.join(self.examples)}" if where != "baselines" else "baselines=none"
             raise InputError(
                 f"{model.__name__} is a model for {' and '.join(serves) or 'no task'}, not for {self.name}",
                 where=where,
-                fix=f"{where.partition('.')[0]}={' or '.join(self.examples)}"
-                + (f"; or {' or '.join(others)}, with data for it" if others else ""),
+                fix=own + (f"; or {' or '.join(others)}, with data for it" if others else ""),
             )
 
     def require_objective(self, objective: type, where: str) -> None:
@@ -187,7 +189,7 @@ class Task:
             raise InputError(
                 f"{objective.__name__} is a hard loss for {' and '.join(serves) or 'no task'}, not for {self.name}",
                 where=where,
-                fix=f"choose one of {self.name}: objective@{where}=...",
+                fix=f"objective@{where}={self.plain_objective}",
             )
 
     def require_distiller(self, distiller: Distiller, where: str) -> None:

@@ -25,6 +25,7 @@ class Classification(TableTask):
 
     name = "classification"
     examples = ("mlp", "cnn")
+    plain_objective = "cross_entropy"
     metrics_known = ("accuracy",)
     output = "classes"
 

@@ -28,6 +28,7 @@ class Ctr(TableTask):
 
     name = "ctr"
     examples = ("dcnv2", "deepfm", "lr")
+    plain_objective = "logloss"
     metrics_known = ("auc", "gauc", "logloss", "ne")
     output = "click"
 

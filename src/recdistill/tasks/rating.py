@@ -19,6 +19,7 @@ class Rating(TableTask):
 
     name = "rating"
     examples = ("biased_mf", "neumf_rating", "fm")
+    plain_objective = "squared_error"
     metrics_known = ("rmse", "mae", "user_rmse", "user_mae")
     output = "value"
 

@@ -44,6 +44,7 @@ class Sequence(Task):
 
     name = "sequence"
     examples = ("sasrec", "gru4rec")
+    plain_objective = "sequence_softmax"
     metrics_known = FAMILIES
 
     def __init__(

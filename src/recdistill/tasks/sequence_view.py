@@ -21,14 +21,15 @@ class SequenceView(ModelView):
     Args:
         model: the model.
         query: int64 ``[Q]``, rows of events in the timeline.
-        train: the training part; the items of whose event it is are left out of :meth:`top_items`.
+        train: the training part; what its user has had up to an event is left out of :meth:`top_items`, and what comes
+            later, the next item first of all, is not.
         batch: the step that the queries are of. One pass of a causal model over its histories then answers for them
             too; a place near the start of a window sees less there than the history that another view asks for.
     """
 
     def __init__(self, model: SequenceModel, query: Tensor, train: Sequences, batch: SequenceBatch | None = None):
         unused: Any = model  # of a ranking model ModelView asks scores and factors, which are given here
-        super().__init__(unused, query, train.csr.take(train.timeline.users(query)))
+        super().__init__(unused, query, train.timeline.had(query))
         self.net, self.train, self.batch = model, train, batch
         self._hidden: Tensor | None = None
         self._items: Tensor | None = None

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from recdistill.data.csr import Csr
 from recdistill.data.interactions import Interactions
 from recdistill.errors import InputError
 
@@ -75,6 +76,14 @@ class Timeline:
             int64 ``[Q, L]``, ``n_items`` behind the end; ``L`` is that of the longest.
         """
         return self._between(self.indptr[self.users(rows)], rows + 1, length)
+
+    def had(self, rows: Tensor) -> Csr:
+        """All items that the user of each event had by then, that event included, in the order of time."""
+        first = self.indptr[self.users(rows)]
+        count = rows + 1 - first
+        indptr = torch.cat([count.new_zeros(1), count.cumsum(0)])
+        row = torch.repeat_interleave(torch.arange(len(rows), device=rows.device), count)
+        return Csr(indptr, self.item[first[row] + torch.arange(len(row), device=rows.device) - indptr[row]])
 
     def last(self, users: Tensor, length: int) -> Tensor:
         """The whole history of each user, int64 ``[B, L]``, as :meth:`upto`; of one without events, padding alone."""
