@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import torch
+from answers_kit import TASKS, answers, data_of, serving, task_of, trained, written
 from contract_kit import check_header, node, problems
-from task_kit import TASKS, answers, data_of, serving, task_of, trained, written
 
 from recdistill.models.base import SequenceModel, TableModel, vector_size
 from recdistill.models.build import build, instantiate

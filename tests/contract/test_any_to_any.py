@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 import torch
+from answers_kit import TASKS, data_of, serving, task_of
 from contract_kit import board, node
-from task_kit import TASKS, data_of, serving, task_of
 
 from recdistill.distillers.response import SoftLabel
 from recdistill.distillers.teacher import LiveTeacher

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from answers_kit import serving
 from contract_kit import ITEMS, USERS, board, fitted, is_personal, node, recovery
-from task_kit import serving
 
 from recdistill.data.csr import Csr
 

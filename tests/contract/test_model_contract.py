@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from answers_kit import serving
 from contract_kit import (
     ITEMS,
     USERS,
@@ -23,7 +24,6 @@ from contract_kit import (
     recovery,
     train_model,
 )
-from task_kit import serving
 
 from recdistill.config.gate import leaves
 from recdistill.export.bundle import load_model, save_model

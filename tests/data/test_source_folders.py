@@ -13,7 +13,6 @@ from recdistill.data.sources.amazon import AmazonReviews
 from recdistill.data.sources.base import Source
 from recdistill.data.sources.files import existing_file
 from recdistill.data.sources.given import Given
-from recdistill.data.sources.libfm import LibFM
 from recdistill.data.sources.movielens import MovieLens
 from recdistill.data.sources.recbole import RecBole
 from recdistill.data.sources.table import Table
@@ -43,7 +42,6 @@ def put(folder: Path, *names: str, text: str = "user,item\nu,i\n") -> None:
     ("source", "names", "arguments"),
     [
         (Given, ["train.csv", "valid.csv", "test.csv"], {}),
-        (LibFM, ["frappe.valid"], {"train": "frappe.train", "valid": "frappe.valid", "valid_as_train": True}),
         (Adjacency, ["train.txt", "test.txt"], {}),
         (MovieLens, ["ratings.dat"], {}),
         (MovieLens, ["u.data"], {}),

@@ -105,4 +105,4 @@ def test_a_table_can_not_be_ranked(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", "data=criteo", f"data.path={SHARED}/ctr-criteo-small"]) == 2
     said = capsys.readouterr().err
     assert "without users and items to rank" in said
-    assert "recdistill data" in said
+    assert "task=ctr" in said

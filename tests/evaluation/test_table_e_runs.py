@@ -187,7 +187,7 @@ def test_e23_latency_says_how_it_was_measured(
         calls.append((len(users), torch.get_num_threads(), lists[0].shape[1]))
         return lists
 
-    monkeypatch.setattr("recdistill.stages.evaluate.recommend", noted)
+    monkeypatch.setattr("recdistill.tasks.ranking.recommend", noted)
     assert cli("run", "run.name=one", "alpha=0", "data.source.n_users=300", "teacher.fit.epochs=1") == 0
     summary = json.loads(Path("outputs/one/summary.json").read_text())
     assert summary["data"]["report"]["users"] > 256

@@ -1,14 +1,12 @@
-"""Soft labels belong to the rows that they are of, through the real stages; and the experiments of teaching articles."""
+"""Soft labels stay with the rows that they are of, through the real stages; the experiments of teaching articles."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from stage_kit import models
 from task_kit import command, words_of, write_digits
 from torch import Tensor
 from torch.nn import functional as F
@@ -110,14 +108,3 @@ def test_a_teaching_experiment_runs(name: str, there: Path, capsys: pytest.Captu
 def test_a_teaching_experiment_says_how_to_start_it(name: str) -> None:
     text = (REPO / f"conf/experiment/teaching/{name}.yaml").read_text(encoding="utf-8")
     assert f"# Try: recdistill run experiment=teaching/{name} data.path=../shared/data/" in text
-
-
-def test_a_teaching_experiment_in_small(there: Path) -> None:
-    """All seeds, and the rival's own settings in its own weights."""
-    words = ["experiment=teaching/mnist_dense64_to_dense32", f"data.path={there / 'digits'}", "run.name=t", "trainer=cpu"]
-    assert command("run", ["-m", *words, "seed=1,2", "teacher.fit.epochs=1", "student.fit.epochs=1", "alone.fit.epochs=2"]) == 0
-    grid = json.loads((there / "outputs/t/grid.json").read_text())
-    (alone,) = (row for row in grid["rows"] if row["name"] == "student alone")
-    assert alone["metrics"]["accuracy"]["sd"] >= 0
-    histories = [json.loads((folder / "history.json").read_text()) for folder in models(there / "outputs/cache", "student")]
-    assert sorted(len(rows) for rows in histories) == [1, 1, 2, 2]

@@ -175,7 +175,8 @@ class Task:
         serves = getattr(model, "tasks", ())
         if not issubclass(model, Model) or self.name not in serves:
             others = [f"task={name}" for name in serves]
-            own = f"{where.partition('.')[0]}={' or '.join(self.examples)}" if where != "baselines" else "baselines=none"
+            chosen = "none" if where == "baselines" else " or ".join(self.examples)
+            own = f"{where.partition('.')[0]}={chosen}"
             raise InputError(
                 f"{model.__name__} is a model for {' and '.join(serves) or 'no task'}, not for {self.name}",
                 where=where,
