@@ -45,7 +45,8 @@ def headline(summary: Mapping[str, Any]) -> Headline:
         shares = [] if _below(teacher, alone, metric) else [kept, *smaller]
         return Headline(_weak_teacher(teacher, alone, metric), [f"{who} is {verdict}.", *shares])
     if _better(subject, alone, metric):
-        return Headline(kept, [f"Distillation made it {verdict}.", *smaller])
+        made = "Distillation made it" if student else "It is"  # a student that was compressed alone was not distilled
+        return Headline(kept, [f"{made} {verdict}.", *smaller])
     caution = "What it keeps is not shown to come from the teacher."
     return Headline(f"{kept[:-1]}, but is {verdict}.", [caution, *smaller])
 
