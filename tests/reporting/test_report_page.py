@@ -164,10 +164,8 @@ def test_headline_better(summary: Summary) -> None:
 
 def test_headline_of_a_student_that_was_compressed_without_a_teacher(summary: Summary) -> None:
     """Rounding may well help; nothing was distilled."""
-    rows = [row for row in summary["rows"] if row["role"] != "student"]
-    found = headline({**summary, "rows": rows})
-    said = " ".join(found.sentences)
-    assert any(row["role"] == "compressed" for row in rows)
+    rows = [row | {"role": "compressed"} if row["role"] == "student" else row for row in summary["rows"]]
+    said = " ".join(headline({**summary, "rows": rows}).sentences)
     assert "Distillation made" not in said
     assert "than the same student trained alone" in said
 
