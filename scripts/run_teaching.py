@@ -3,7 +3,7 @@
     python scripts/run_teaching.py                                  the two worked examples alone
     python scripts/run_teaching.py mnist=FOLDER ml100k=FOLDER       and all experiments, over the seeds in their YAML
 
-Each experiment is one command, which is printed. They start in an empty folder and share there what they have in common,
+Each experiment is one command, which is printed. They start in an empty folder and share what they have in common,
 such as the teacher of the two with dense layers.
 """
 
