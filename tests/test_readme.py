@@ -6,11 +6,11 @@ import os
 import random
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from command_kit import Command
 
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"```(\w+)\n(.*?)```", re.S)
@@ -68,12 +68,9 @@ def test_the_readme_shows_both_main_commands() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("command", [c for c in recdistill_commands() if "shared/data" not in c])
 def test_command(command: str, folder: Path) -> None:
-    words = quick(command)
-    result = subprocess.run(
-        [sys.executable, "-m", *words], cwd=folder, capture_output=True, text=True, timeout=280,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-2000:]
+    process = Command(quick(command)[1:], folder, {**os.environ, "OMP_NUM_THREADS": "1"})
+    output, _ = process.communicate(280)
+    assert process.returncode == 0, output[-4000:]
     if "recommend.output=top10.csv" in command:
         lines = (folder / "top10.csv").read_text().splitlines()
         assert lines[0].startswith("user,rank,item,score")
@@ -85,11 +82,7 @@ def test_command(command: str, folder: Path) -> None:
 @pytest.mark.parametrize("command", [c for c in recdistill_commands() if "shared/data" in c])
 def test_experiment_composes(command: str) -> None:
     words = [word.replace("../shared", str(ROOT.parent / "shared")) for word in shlex.split(command)]
-    result = subprocess.run(
-        [sys.executable, "-m", *words, "hydra.mode=RUN", "--cfg", "job"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert result.returncode == 0, result.stderr
+    process = Command([*words[1:], "hydra.mode=RUN", "--cfg", "job"], ROOT, dict(os.environ))
+    output, _ = process.communicate(120)
+    assert process.returncode == 0, output
+    assert "teacher:" in output

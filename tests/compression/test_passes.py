@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from recdistill.compression.base import Compressed, CompressionPass, from_factors, materialised, tables
 from recdistill.compression.low_rank import LowRank
@@ -14,8 +15,9 @@ from recdistill.compression.prune import Prune
 from recdistill.compression.quantize import Quantize
 from recdistill.data.interactions import Interactions, Schema
 from recdistill.errors import InputError
-from recdistill.export.bundle import WEIGHTS, load_model, save_model
+from recdistill.export.bundle import WEIGHTS, load_model, model_info, read_state, save_model
 from recdistill.export.packing import Codec
+from recdistill.models.base import Model
 from recdistill.models.lightgcn import LightGCN
 from recdistill.models.mf import MF
 
@@ -56,6 +58,34 @@ def test_the_file_is_as_small_as_promised(tmp_path: Path, passes: list[Compressi
         state = step.apply(state)
     ratio = written(state, tmp_path / "after") / before
     assert share * 0.96 <= ratio <= share + 0.025  # headers; values that round to zero are not stored
+
+
+class TwoParts(Model):
+    """Adds up a part with weights near 1.4 and one with weights near .07, as NeuMF for ratings learned them."""
+
+    def __init__(self, schema: Schema):
+        super().__init__(schema)
+        torch.manual_seed(0)
+        self.table, self.out = nn.Embedding(50, 64), nn.Linear(64, 1)
+        with torch.no_grad():
+            self.out.weight[:, :32] = 1.4 + 0.05 * torch.randn(32)
+            self.out.weight[:, 32:] *= 0.6
+
+    def forward(self) -> Tensor:
+        return self.out(torch.cat([0.05 * self.table.weight[:, :32], self.table.weight[:, 32:]], 1))
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_an_output_of_two_parts_survives_few_bits(bits: Literal[8, 4], tmp_path: Path) -> None:
+    state = Compressed(TwoParts(Schema()), {"_target_": "x"})
+    assert float(state.model.out.weight.detach()[0, 32:].abs().max()) < 1.4 / 7 / 2  # less than half a step of 4 bits
+    before = state.model().detach()
+    state = Quantize(bits).apply(state)
+    assert set(state.codecs) == set(state.clips) == {"table.weight"}
+    save_model(tmp_path, state.model, state.net, codecs=state.codecs, clips=state.clips)
+    state.model.load_state_dict(read_state(tmp_path, model_info(tmp_path)))
+    error = (state.model().detach() - before).std() / before.std()
+    assert float(error) < {8: 0.01, 4: 0.15}[bits]
 
 
 def test_prune_drops_the_smallest_and_no_more() -> None:

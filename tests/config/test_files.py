@@ -47,7 +47,7 @@ def test_not_utf8(tmp_path: Path) -> None:
 
 def test_plain_files_pass(sources: Sources, tmp_path: Path) -> None:
     write_tree(tmp_path / "m", {"a.yaml": "x: &x {y: 1}\nz: [*x, *x]\nd: 2020-01-01\n", "b.yaml": ""})
-    scan_folders([sources.conf, tmp_path / "m"])
+    assert scan_folders([sources.conf, tmp_path / "m"]) is None
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,8 @@ def test_secret_refused_and_not_repeated(key: str, value: str, monkeypatch: pyte
 
 
 def test_no_secret() -> None:
-    secrets.refuse_secrets({"tokens": 3, "api_key": "${oc.env:X}", "url": "https://host/a:b@c", "secret": None})
+    plain = {"tokens": 3, "api_key": "${oc.env:X}", "url": "https://host/a:b@c", "secret": None}
+    assert secrets.refuse_secrets(plain) is None
 
 
 def test_groups_winner_first(sources: Sources, tmp_path: Path) -> None:

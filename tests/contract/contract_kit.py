@@ -21,8 +21,10 @@ from recdistill.config.compose import compose_config, hydra_session, resolve
 from recdistill.config.locate import find_sources
 from recdistill.config.plugins import extend_path, plugin_folders, plugin_modules
 from recdistill.data.interactions import Interactions, Schema
-from recdistill.distillers.base import Distiller, ModelView
-from recdistill.distillers.teacher import FrozenTeacher
+from recdistill.distillers.base import Distiller, Moment, Setting
+from recdistill.distillers.teacher import FrozenTeacher, LiveTeacher
+from recdistill.distillers.views import ModelView
+from recdistill.errors import InputError
 from recdistill.models.base import ClosedFormModel, RankingModel, vector_size
 from recdistill.models.build import build
 from recdistill.models.fit import Fit
@@ -54,6 +56,24 @@ def every(group: str, *, empty: bool = False) -> pytest.MarkDecorator:
 @cache
 def node(group: str, option: str) -> dict[str, Any]:
     """The composed and resolved section of one option."""
+    together = _sections(group)
+    return together[option] if option in together else compose_option(group, option)
+
+
+@cache
+def _sections(group: str) -> dict[str, dict[str, Any]]:
+    """All options of a group that stand by themselves, in one go: Hydra's time goes into the rest of the config."""
+    plain = [name for name, file in files(group).items() if name != "none" and "${" not in file.read_text("utf-8")]
+    try:
+        with hydra_session(SOURCES):
+            config = resolve(compose_config([f"+{group}@probe.{name}={name}" for name in plain]))
+    except InputError:  # one is broken: each by itself, so that only its own tests fail
+        return {}
+    return dict(config.get("probe", {}))
+
+
+def compose_option(group: str, option: str) -> dict[str, Any]:
+    """The section of an option as a user chooses it."""
     override = f"+{group}@probe={option}" if group in NO_SECTION else f"{group}={option}"
     if group not in NO_SECTION and group in ("distiller", "compression", "baselines"):
         override = f"{group}=[{option}]"
@@ -148,7 +168,9 @@ def train_model(model: RankingModel, objective: Objective, fit: Fit, steps: int 
     return losses
 
 
-def fitted(net: dict[str, Any], objective: Objective | None = None, fit: Fit | None = None) -> RankingModel:
+def fitted(
+    net: dict[str, Any], objective: Objective | None = None, fit: Fit | None = None, steps: int = 60
+) -> RankingModel:
     """A model that has learned the board, by its own closed form or by gradient descent."""
     torch.manual_seed(0)
     model = build(net, board().schema)
@@ -156,7 +178,7 @@ def fitted(net: dict[str, Any], objective: Objective | None = None, fit: Fit | N
     if isinstance(model, ClosedFormModel):
         model.fit(board().train)
         return model.eval()
-    train_model(model, objective or Softmax(), fit or Fit(lr=0.05, batch_size=64), 60)
+    train_model(model, objective or Softmax(), fit or Fit(lr=0.05, batch_size=64), steps)
     return model
 
 
@@ -172,15 +194,32 @@ def good_mf() -> RankingModel:
     return copy.deepcopy(_good_mf())
 
 
+def ready(distiller: Distiller, student: RankingModel, teacher: FrozenTeacher) -> None:
+    """What is done with a distiller before its first step."""
+    train = board().train
+    distiller.prepare(Setting(vector_size(student), teacher.dim, train=train, queries=USERS))
+    answers = LiveTeacher(copy.deepcopy(student), train)
+    distiller.start_epoch(Moment(0, 10, USERS, answers.view, teacher.view, generator("cpu", 0)))
+    distiller.advance(0.0)
+
+
+def soft_loss(
+    distiller: Distiller, student: RankingModel, teacher: FrozenTeacher, users: Tensor, seed: int = 1
+) -> Tensor:
+    """The mean loss over users."""
+    loss = distiller(ModelView(student, users, board().train.csr), teacher.view(users), generator("cpu", seed))
+    assert loss.dim() == distiller.per_query
+    return loss.mean()
+
+
 def distil(distiller: Distiller, student: RankingModel, teacher: FrozenTeacher, steps: int) -> list[float]:
     """Trains the student on the soft loss alone; the losses."""
-    distiller.prepare(vector_size(student), teacher.dim)
+    ready(distiller, student, teacher)
     users = torch.arange(USERS)
     optimizer = torch.optim.Adam([*student.parameters(), *distiller.parameters()], lr=0.05)
     losses = []
     for step in range(steps):
-        view = ModelView(student, users, board().train.csr)
-        loss = distiller(view, teacher.view(users), generator("cpu", step))
+        loss = soft_loss(distiller, student, teacher, users, step)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -32,8 +32,8 @@ def hard_loss(task: str, option: str) -> Any:
 
 @cache
 def learned(task: str, option: str) -> Any:
-    steps = 20 if option.endswith("_large") else 150
-    return trained(node("model", option), hard_loss(task, option), Fit(lr=5e-3, batch_size=64), task, steps)
+    steps = 3 if option.endswith("_large") else 80
+    return trained(node("model", option), hard_loss(task, option), Fit(lr=1e-2, batch_size=64), task, steps)
 
 
 def quality(task: str, model: Any) -> float:

@@ -16,15 +16,16 @@ from contract_kit import (
     good_mf,
     node,
     problems,
+    ready,
     recovery,
+    soft_loss,
 )
 
-from recdistill.distillers.base import Distiller, ModelView, Needs
-from recdistill.distillers.teacher import LiveTeacher, StoredTeacher, check_needs, compute_signals
-from recdistill.models.base import vector_size
+from recdistill.distillers.base import Distiller, Needs
+from recdistill.distillers.signals import StoredTeacher, check_needs, compute_signals
+from recdistill.distillers.teacher import LiveTeacher
 from recdistill.models.build import instantiate
 from recdistill.models.mf import MF
-from recdistill.tasks.batches import generator
 
 
 def make(option: str) -> Distiller:
@@ -68,20 +69,18 @@ class TestDistiller:
         compute_signals(good_mf(), board().train, distiller.needs(), tmp_path)
         student, values = new_student(), []
         live, stored = LiveTeacher(good_mf(), board().train), StoredTeacher(tmp_path)
-        distiller.prepare(vector_size(student), live.dim)
+        ready(distiller, student, live)
         for teacher in (live, stored):
-            view = ModelView(student, users, board().train.csr)
-            values.append(distiller(view, teacher.view(users), generator("cpu", 1)).item())
+            values.append(soft_loss(distiller, student, teacher, users).item())
         assert values[0] == pytest.approx(values[1], rel=1e-5, abs=1e-6)
 
     def test_reaches_every_weight_and_draws_from_its_generator_alone(self, option: str) -> None:
         distiller, student, teacher = make(option), new_student(), LiveTeacher(good_mf(), board().train)
-        distiller.prepare(vector_size(student), teacher.dim)
+        ready(distiller, student, teacher)
         users, values = torch.arange(USERS), []
         state = torch.get_rng_state()
         for _ in range(2):
-            view = ModelView(student, users, board().train.csr)
-            values.append(distiller(view, teacher.view(users), generator("cpu", 1)))
+            values.append(soft_loss(distiller, student, teacher, users))
         assert torch.equal(torch.get_rng_state(), state)
         assert values[0].dim() == 0
         assert torch.equal(*values)
@@ -95,10 +94,9 @@ class TestDistiller:
     def test_is_a_mean_over_users(self, option: str) -> None:
         """Twice the same users: the same loss, so that a weight does not depend on the batch size."""
         distiller, student, teacher = make(option), new_student(), LiveTeacher(good_mf(), board().train)
-        distiller.prepare(vector_size(student), teacher.dim)
+        ready(distiller, student, teacher)
         values = []
         for repeats in (1, 20):
             users = torch.arange(USERS).repeat(repeats)
-            view = ModelView(student, users, board().train.csr)
-            values.append(distiller(view, teacher.view(users), generator("cpu", 1)).item())
+            values.append(soft_loss(distiller, student, teacher, users).item())
         assert values[0] == pytest.approx(values[1], rel=0.1)

@@ -94,7 +94,7 @@ def earlier(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def refuse(cli: Cli, earlier: Path) -> Refuse:
+def assert_refused(cli: Cli, earlier: Path) -> Refuse:
     """As ``cli``, for what has to be refused; gives the message. There is an earlier run, which has to stay."""
     shutil.copytree(earlier, "outputs")
     before = traces(Path("outputs"))
@@ -133,10 +133,10 @@ def check_message(text: str, says: tuple[str, ...]) -> None:
         assert part in text
 
 
-def test_b01_file_missing(refuse: Refuse) -> None:
+def test_b01_file_missing(assert_refused: Refuse) -> None:
     Path("ratings.csv").write_text(GOOD)
-    refuse("data.path=rating.csv", says=("no file 'rating.csv'", "where: data.path", "data.path=ratings.csv"))
-    refuse("data.path=nowhere/log.csv", says=("'nowhere/log.csv'", "the last folder of that path that exists"))
+    assert_refused("data.path=rating.csv", says=("no file 'rating.csv'", "where: data.path", "data.path=ratings.csv"))
+    assert_refused("data.path=nowhere/log.csv", says=("'nowhere/log.csv'", "the last folder of that path that exists"))
 
 
 def test_b01_file_missing_in_a_process_of_its_own(tmp_path: Path) -> None:
@@ -148,24 +148,24 @@ def test_b01_file_missing_in_a_process_of_its_own(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("outputs/cache/*/*/stamp.json"))
 
 
-def test_b02_empty_file(refuse: Refuse) -> None:
-    refuse(content="", says=("'log.csv' is empty", "0 bytes"))
-    refuse(content="\n\n", says=("'log.csv' is empty", "log.csv:1"))
+def test_b02_empty_file(assert_refused: Refuse) -> None:
+    assert_refused(content="", says=("'log.csv' is empty", "0 bytes"))
+    assert_refused(content="\n\n", says=("'log.csv' is empty", "log.csv:1"))
 
 
 @pytest.mark.parametrize("content", [HEADER, HEADER.rstrip(), HEADER + "\n\n"])
-def test_b03_header_only(refuse: Refuse, content: str) -> None:
-    refuse(content=content, says=("'log.csv' has a header and no rows", "where: log.csv"))
+def test_b03_header_only(assert_refused: Refuse, content: str) -> None:
+    assert_refused(content=content, says=("'log.csv' has a header and no rows", "where: log.csv"))
 
 
-def test_b04_one_column(refuse: Refuse) -> None:
+def test_b04_one_column(assert_refused: Refuse) -> None:
     says = ("no column 'item'", "1 column found: ['user']", "needed: ['user', 'item', 'rating', 'ts']", "log.csv:1")
-    refuse(content="user\n1\n2\n", says=says)
+    assert_refused(content="user\n1\n2\n", says=says)
 
 
-def test_b05_wrong_delimiter(refuse: Refuse) -> None:
+def test_b05_wrong_delimiter(assert_refused: Refuse) -> None:
     says = ("'log.csv' is not separated by comma", "semicolon", "fix: data.separator=semicolon", "log.csv:1")
-    refuse("data.separator=comma", content=GOOD.replace(",", ";"), says=says)
+    assert_refused("data.separator=comma", content=GOOD.replace(",", ";"), says=says)
 
 
 @pytest.mark.parametrize("separator", [";", "::"])
@@ -176,27 +176,27 @@ def test_b05_delimiter_is_guessed(cli: Cli, separator: str) -> None:
 
 
 @pytest.mark.parametrize(("row", "cells"), [("u1,i1,3", 3), ("u1,i1,3,1000,extra", 5)])
-def test_b06_ragged_row(refuse: Refuse, cli: Cli, row: str, cells: int) -> None:
+def test_b06_ragged_row(assert_refused: Refuse, cli: Cli, row: str, cells: int) -> None:
     content = HEADER + "\n".join([*ROWS[:4], row, *ROWS[4:]]) + "\n"
-    refuse(content=content, says=("log.csv:6", f"expected 4, got {cells}", "data.on_bad_rows=drop"))
+    assert_refused(content=content, says=("log.csv:6", f"expected 4, got {cells}", "data.on_bad_rows=drop"))
     said = cli("data.on_bad_rows=drop", "run.root=other")
     assert said.code == 0
     assert "1 × ragged row" in said.out
 
 
-def test_b07_missing_id(refuse: Refuse, cli: Cli) -> None:
+def test_b07_missing_id(assert_refused: Refuse, cli: Cli) -> None:
     content = GOOD + "u9,,3,1000000000\n,i1,3,1000000000\n"
     says = ("missing user id in column 'user'", "log.csv:63:user", "data.on_bad_rows=drop")
-    refuse(content=content, says=says)
+    assert_refused(content=content, says=says)
     said = cli("data.on_bad_rows=drop", "run.root=other")
     assert said.code == 0
     assert "1 × missing user id, 1 × missing item id" in said.out
 
 
 @pytest.mark.parametrize("value", ["NaN", ""])
-def test_b08_value_that_is_no_number(refuse: Refuse, cli: Cli, value: str) -> None:
+def test_b08_value_that_is_no_number(assert_refused: Refuse, cli: Cli, value: str) -> None:
     content = GOOD + f"u1,i1,{value},1000000000\n"
-    refuse(content=content, says=("no finite number", "log.csv:62:rating", "data.on_bad_rows=drop"))
+    assert_refused(content=content, says=("no finite number", "log.csv:62:rating", "data.on_bad_rows=drop"))
     said = cli("data.on_bad_rows=drop", "run.root=other")
     assert said.code == 0
     assert "1 × a value that is no finite number" in said.out
@@ -254,16 +254,16 @@ def test_b11_large_ids_that_are_numbers(cli: Cli) -> None:
     assert catalogue("other") == ({str(label) for label in [*ids, 2**64]}, {str(label) for label in ids})
 
 
-def test_b12_float_ids(refuse: Refuse) -> None:
+def test_b12_float_ids(assert_refused: Refuse) -> None:
     frame = pl.DataFrame({"user": [1.0, 2.5], "item": [1, 2], "rating": [1, 2], "ts": [1, 2]})
     frame.write_parquet("log.parquet")
     says = ("ids in column 'user' are floats that are no exact integers: 2.5", "log.parquet:2:user")
-    refuse("data=parquet", "data.path=log.parquet", says=says)
+    assert_refused("data=parquet", "data.path=log.parquet", says=says)
 
 
-def test_b13_duplicate_rows(refuse: Refuse, cli: Cli) -> None:
+def test_b13_duplicate_rows(assert_refused: Refuse, cli: Cli) -> None:
     content = GOOD + ROWS[0] + "\n" + ROWS[0] + "\n"
-    refuse(
+    assert_refused(
         "data.filters.duplicates=error", content=content, says=("2 of 62 rows repeat an earlier one", "duplicates=drop")
     )
     said = cli("run.root=other", content=content)
@@ -304,15 +304,15 @@ def test_b15_unsorted_time(cli: Cli, split: str) -> None:
     assert hashes[0] == hashes[1]
 
 
-def test_b16_time_in_mixed_units(refuse: Refuse) -> None:
+def test_b16_time_in_mixed_units(assert_refused: Refuse) -> None:
     content = GOOD + "u1,i1,3,1000000000123\n"
     says = ("times in column 'ts' are in mixed units", "log.csv:2:ts and log.csv:62:ts", "looks like s", "like ms")
-    refuse(content=content, says=says)
+    assert_refused(content=content, says=says)
 
 
 @pytest.mark.parametrize("text", ["yesterday", "31/12/2024"])
-def test_b16_time_as_text(refuse: Refuse, text: str) -> None:
-    refuse(content=GOOD + f"u1,i1,3,{text}\n", says=("a time that is not", repr(text), "log.csv:62:ts"))
+def test_b16_time_as_text(assert_refused: Refuse, text: str) -> None:
+    assert_refused(content=GOOD + f"u1,i1,3,{text}\n", says=("a time that is not", repr(text), "log.csv:62:ts"))
 
 
 def test_b16_iso_dates_are_said_to_be_seconds(cli: Cli) -> None:
@@ -324,11 +324,11 @@ def test_b16_iso_dates_are_said_to_be_seconds(cli: Cli) -> None:
 
 
 @pytest.mark.parametrize("split", ["global_temporal", "user_temporal"])
-def test_b17_all_times_equal(refuse: Refuse, split: str) -> None:
+def test_b17_all_times_equal(assert_refused: Refuse, split: str) -> None:
     rows = [",".join([*row.split(",")[:3], "1000000000"]) for row in ROWS]
     content = HEADER + "\n".join(rows) + "\n"
     says = ("a split by time needs times that differ", "are 1000000000", "data/split=random")
-    refuse(f"data/split={split}", content=content, says=says)
+    assert_refused(f"data/split={split}", content=content, says=says)
 
 
 @pytest.mark.parametrize(
@@ -348,46 +348,46 @@ def test_line_ends_and_bom_change_nothing(cli: Cli, earlier: Path, change: Calla
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "latin-1"])
-def test_b19_other_encodings(refuse: Refuse, cli: Cli, encoding: str) -> None:
+def test_b19_other_encodings(assert_refused: Refuse, cli: Cli, encoding: str) -> None:
     content = GOOD.replace("u3", "ü3").encode(encoding)
     name, row = ("latin-1", "log.csv:5") if encoding == "latin-1" else ("UTF-16", "log.csv")
     says = (f"{name}", f"where: {row}", f"data.encoding={name.lower()}", "iconv")
-    refuse(content=content, says=says)
+    assert_refused(content=content, says=says)
     if encoding in ("utf-16", "latin-1"):  # what the message says to type
         assert cli(f"data.encoding={encoding}", "run.root=other", "cache=other").code == 0
         assert "ü3" in catalogue("other")[0]
 
 
-def test_b21_truncated_gzip(refuse: Refuse) -> None:
+def test_b21_truncated_gzip(assert_refused: Refuse) -> None:
     rows = "".join(f"u{n},i{n * 7919 % 10007},1,{1_000_000_000 + n}\n" for n in range(20_000))
     whole = gzip.compress((HEADER + rows).encode())
     for cut in (len(whole) - 4, len(whole) // 2, 12):
         Path("log.csv.gz").write_bytes(whole[:cut])
-        refuse("data.path=log.csv.gz", says=("'log.csv.gz' can't be decompressed", "truncated or damaged"))
+        assert_refused("data.path=log.csv.gz", says=("'log.csv.gz' can't be decompressed", "truncated or damaged"))
 
 
-def test_b21_truncated_zstandard(refuse: Refuse) -> None:
+def test_b21_truncated_zstandard(assert_refused: Refuse) -> None:
     frame = pl.read_csv(GOOD.encode(), infer_schema=False)
     frame.lazy().sink_csv("whole.csv.zst", compression="zstd")
     whole = Path("whole.csv.zst").read_bytes()
     for cut in (len(whole) - 5, len(whole) // 2):
         Path("log.csv.zst").write_bytes(whole[:cut])
-        refuse("data.path=log.csv.zst", says=("'log.csv.zst' can't be decompressed",))
+        assert_refused("data.path=log.csv.zst", says=("'log.csv.zst' can't be decompressed",))
 
 
-def test_b22_parquet_with_a_wrong_schema(refuse: Refuse) -> None:
+def test_b22_parquet_with_a_wrong_schema(assert_refused: Refuse) -> None:
     pl.DataFrame({"customer": ["a"], "sku": ["b"], "rating": [1], "when": [1]}).write_parquet("log.parquet")
     says = (
         "no column 'user', 'item', 'ts'",
         "4 columns found: ['customer', 'sku', 'rating', 'when']",
         "data.user=customer",
     )
-    refuse("data=parquet", "data.path=log.parquet", says=says)
+    assert_refused("data=parquet", "data.path=log.parquet", says=says)
     pl.DataFrame({"user": [["a"]], "item": ["b"], "rating": [1], "ts": [1]}).write_parquet("log.parquet")
-    refuse("data=parquet", "data.path=log.parquet", says=("column 'user' can't hold ids: it is List(String)",))
-    refuse("data=parquet", content=GOOD, says=("'log.csv' is no Parquet file, or is damaged", "data=csv"))
+    assert_refused("data=parquet", "data.path=log.parquet", says=("column 'user' can't hold ids: it is List(String)",))
+    assert_refused("data=parquet", content=GOOD, says=("'log.csv' is no Parquet file, or is damaged", "data=csv"))
     Path("log.parquet").rename("renamed.csv")
-    refuse("data.path=renamed.csv", says=("'renamed.csv' is a Parquet file, not text", "data=parquet"))
+    assert_refused("data.path=renamed.csv", says=("'renamed.csv' is a Parquet file, not text", "data=parquet"))
 
 
 def archive(kind: str) -> Path:
@@ -405,13 +405,13 @@ def archive(kind: str) -> Path:
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar", "tar.gz", "tar.bz2"])
-def test_b23_unsafe_archive(refuse: Refuse, tmp_path: Path, kind: str) -> None:
+def test_b23_unsafe_archive(assert_refused: Refuse, tmp_path: Path, kind: str) -> None:
     path = archive(kind)
     says = ("is an archive, and the file in it is needed", "where: data.path", "data.path=FILE")
-    refuse(f"data.path={path}", says=says)
+    assert_refused(f"data.path={path}", says=says)
     renamed = path.rename("innocent.csv")
     if kind in ("zip", "tar.gz"):
-        refuse(f"data.path={renamed}", says=says)
+        assert_refused(f"data.path={renamed}", says=says)
     assert not (tmp_path.parent / "escaped.csv").exists()
     assert not list(Path().rglob("escaped*"))
 
@@ -443,13 +443,13 @@ def test_b25_item_only_in_the_test(cli: Cli) -> None:
     assert cold == {"new0", "new1"}
 
 
-def test_b26_everything_filtered_away(refuse: Refuse) -> None:
+def test_b26_everything_filtered_away(assert_refused: Refuse) -> None:
     """Each filter with the rows before and after it, by hand: 24 of 60 ratings are 4 or 5, of pairs that differ."""
     high = [row.split(",")[:2] for row in ROWS if int(row.split(",")[2]) >= 4]
     assert len(high) == len({tuple(pair) for pair in high}) == 24
     says = ("min_value=4: 60 rows -> 24\n", "repeats=first: 24 rows -> 24\n", "k_core=50: 24 rows -> 0\n")
-    refuse("data.filters.min_value=4", "data.filters.k_core=50", content=GOOD, says=says)
-    refuse("data.filters.min_value=6", content=GOOD, says=("min_value=6: 60 rows -> 0\n",))
+    assert_refused("data.filters.min_value=4", "data.filters.k_core=50", content=GOOD, says=says)
+    assert_refused("data.filters.min_value=6", content=GOOD, says=("min_value=6: 60 rows -> 0\n",))
 
 
 def one_for_all(fixed: str) -> str:
@@ -482,9 +482,9 @@ def test_b27_one_user_or_one_item_is_prepared(cli: Cli, fixed: str, split: str, 
     assert all(word not in said.out.lower() for word in ("nan", "inf "))
 
 
-def test_b27_one_item_leaves_nothing_out_of_each_user(refuse: Refuse) -> None:
+def test_b27_one_item_leaves_nothing_out_of_each_user(assert_refused: Refuse) -> None:
     says = ("the split leaves no test rows", "40 rows", "data/split=random")
-    refuse("data/split=leave_one_out", content=one_for_all("item"), says=says)
+    assert_refused("data/split=leave_one_out", content=one_for_all("item"), says=says)
 
 
 @pytest.mark.slow
@@ -562,15 +562,15 @@ def test_b29_one_item_with_nearly_all_rows(cli: Cli) -> None:
     check_numbers(Path("outputs"))
 
 
-def test_ids_and_names_are_printed_escaped(refuse: Refuse) -> None:
+def test_ids_and_names_are_printed_escaped(assert_refused: Refuse) -> None:
     evil = "\x1b[2J\x1b[31mu"
-    refuse(content=GOOD + f"{evil},i1,{evil},1000000000\n", says=("\\x1b[2J", "log.csv:62:rating"))
-    refuse(content=GOOD.replace("user", evil), says=("\\x1b[2J",))
+    assert_refused(content=GOOD + f"{evil},i1,{evil},1000000000\n", says=("\\x1b[2J", "log.csv:62:rating"))
+    assert_refused(content=GOOD.replace("user", evil), says=("\\x1b[2J",))
     name = f"{evil}.csv"
     Path("logs").mkdir()
     Path("logs", name).write_text(GOOD)
     Path("logs", "b.txt").write_text(GOOD)
-    refuse("data.path=logs", says=("\\x1b[2J",))
+    assert_refused("data.path=logs", says=("\\x1b[2J",))
 
 
 def test_messages_are_the_same_in_plain_ascii(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 
 from recdistill.data.interactions import Schema
-from recdistill.distillers.base import Distiller
+from recdistill.distillers.base import Distiller, Setting
 from recdistill.distillers.features import Hint
 from recdistill.distillers.lists import RRD, TopKKL
 from recdistill.distillers.response import CEKL, LogitMSE, SoftLabel
@@ -34,5 +34,5 @@ def make_mf(schema: Schema, seed: int, dim: int = 3) -> FactorModel:
 def prepared(name: str, student_dim: int = 4, teacher_dim: int = 6) -> Distiller:
     distiller = MAKERS[name]()
     torch.manual_seed(7)
-    distiller.prepare(student_dim, teacher_dim)
+    distiller.prepare(Setting(student_dim, teacher_dim))
     return distiller

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from recdistill.data.csr import Csr
 from recdistill.data.interactions import Interactions, Schema
-from recdistill.distillers.base import ModelView
 from recdistill.distillers.lists import FLOOR, RRD, TopKKL, draw_ranks, unlisted
 from recdistill.distillers.response import LogitMSE
 from recdistill.distillers.teacher import LiveTeacher
+from recdistill.distillers.views import ModelView
 from recdistill.models.base import FactorModel
 from recdistill.tasks.batches import generator
 
@@ -45,7 +45,7 @@ def test_a_student_that_is_the_teacher(name: str, schema: Schema, train: Interac
             for linear in (distiller.user_map, distiller.item_map):
                 linear.weight.copy_(torch.eye(4))
                 linear.bias.zero_()
-    value = distiller(*views(student, teacher, train, users), generator("cpu", 1))
+    value = distiller(*views(student, teacher, train, users), generator("cpu", 1)).mean()
     value.backward()
     if name in ("soft_label", "logit_mse", "hint"):
         assert value.item() == pytest.approx(0, abs=1e-6)
@@ -56,7 +56,7 @@ def test_a_student_that_is_the_teacher(name: str, schema: Schema, train: Interac
 
 def test_hint_is_the_loop(student: FactorModel, teacher: FactorModel, train: Interactions) -> None:
     distiller, users = prepared("hint"), torch.tensor([4, 1])
-    value = distiller(*views(student, teacher, train, users), generator("cpu", 1))
+    value = distiller(*views(student, teacher, train, users), generator("cpu", 1)).mean()
     items = torch.randint(train.n_items, (10,), generator=generator("cpu", 1))
     means = []
     for linear, ids, side in ((distiller.user_map, users, 0), (distiller.item_map, items, 1)):
@@ -79,7 +79,9 @@ def test_topk_kl_over_the_catalogue_is_the_loop(
         top = sorted((i for i in range(train.n_items) if i not in seen), key=lambda i: -z_t[row][i])[:4]
         p, log_q = softmax([z_t[row][i] for i in top], 0.5), [math.log(x) for x in softmax(z_s[row])]
         total -= sum(a * log_q[i] for a, i in zip(p, top, strict=True))
-    value = TopKKL(k=4, negatives=0, temperature=0.5)(*views(student, teacher, train, users), generator("cpu", 1))
+    value = TopKKL(k=4, negatives=0, temperature=0.5)(
+        *views(student, teacher, train, users), generator("cpu", 1)
+    ).mean()
     assert value.item() == pytest.approx(total / 3, rel=1e-5)
 
 
@@ -114,7 +116,7 @@ def test_users_who_have_seen_nearly_everything(name: str, full_user: Interaction
     schema = Schema(3, 6)
     student, teacher = make_mf(schema, 1), make_mf(schema, 2, dim=5)
     distiller = prepared(name)
-    value = distiller(*views(student, teacher, full_user, torch.tensor([0, 1, 2])), generator("cpu", 1))
+    value = distiller(*views(student, teacher, full_user, torch.tensor([0, 1, 2])), generator("cpu", 1)).mean()
     value.backward()
     assert bool(value.isfinite())
     assert all(bool(p.grad.isfinite().all()) for p in student.parameters() if p.grad is not None)
@@ -123,7 +125,7 @@ def test_users_who_have_seen_nearly_everything(name: str, full_user: Interaction
 def test_behind_the_end_of_a_list_nothing_counts(full_user: Interactions) -> None:
     """User 1 can only be shown items 1 and 4: what else is in the loss was drawn at random."""
     student, teacher = make_mf(Schema(3, 6), 1), make_mf(Schema(3, 6), 2, dim=5)
-    value = TopKKL(k=5, negatives=7)(*views(student, teacher, full_user, torch.tensor([1])), generator("cpu", 1))
+    value = TopKKL(k=5, negatives=7)(*views(student, teacher, full_user, torch.tensor([1])), generator("cpu", 1)).mean()
     drawn = torch.randint(6, (7,), generator=generator("cpu", 1)).tolist()
     z_s, z_t = (m.scores(torch.tensor([1]))[0].tolist() for m in (student, teacher))
     others = [i for i in drawn if i not in (1, 4)]
@@ -143,7 +145,7 @@ def test_lists_of_a_user_who_has_seen_everything_teach_nothing(full_user: Intera
     schema = Schema(3, 6)
     for distiller in (TopKKL(k=4, negatives=0), TopKKL(k=4, negatives=5), RRD(k=3, pool=4, uninteresting=5)):
         student, teacher = make_mf(schema, 1), make_mf(schema, 2, dim=5)
-        value = distiller(*views(student, teacher, full_user, torch.tensor([0])), generator("cpu", 1))
+        value = distiller(*views(student, teacher, full_user, torch.tensor([0])), generator("cpu", 1)).mean()
         value.backward()
         assert value.item() == 0
         assert student.user.weight.grad.abs().max() == 0  # type: ignore[union-attr]
@@ -153,7 +155,9 @@ def test_a_step_with_the_same_seed_is_the_same(student: FactorModel, teacher: Fa
     users = torch.arange(5)
     for name in MAKERS:
         distiller = prepared(name)
-        values = {distiller(*views(student, teacher, train, users), generator("cpu", 5)).item() for _ in range(3)}
+        values = {
+            distiller(*views(student, teacher, train, users), generator("cpu", 5)).mean().item() for _ in range(3)
+        }
         assert len(values) == 1
 
 

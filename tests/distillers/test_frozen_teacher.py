@@ -11,9 +11,11 @@ from distiller_parts import MAKERS, make_mf, prepared
 from torch import Tensor, nn
 
 from recdistill.data.interactions import Dataset, Interactions, Schema
-from recdistill.distillers import teacher as teachers
-from recdistill.distillers.base import ModelView, Needs, View, on_list
-from recdistill.distillers.teacher import SIGNALS, LiveTeacher, StoredTeacher, check_needs, compute_signals
+from recdistill.distillers import signals
+from recdistill.distillers.base import Needs, Setting, View, on_list
+from recdistill.distillers.signals import SIGNALS, StoredTeacher, check_needs, compute_signals
+from recdistill.distillers.teacher import LiveTeacher
+from recdistill.distillers.views import ModelView
 from recdistill.errors import InputError
 from recdistill.models.base import FactorModel, RankingModel
 from recdistill.models.lightgcn import LightGCN
@@ -128,7 +130,7 @@ def test_stored_answers_are_the_live_ones(
     stored.to(torch.device("cpu"))
     users = torch.tensor([0, 11, 4])
     view = ModelView(student, users, train.csr)
-    values = [distiller(view, teacher.view(users), generator("cpu", 4)).item() for teacher in (live, stored)]
+    values = [distiller(view, teacher.view(users), generator("cpu", 4)).mean().item() for teacher in (live, stored)]
     assert values[0] == pytest.approx(values[1], abs=1e-6, rel=1e-6)
     assert stored.view(users).n_items == live.view(users).n_items == train.n_items
 
@@ -205,8 +207,8 @@ def test_a_killed_write_leaves_nothing(
 
 def test_the_info_is_plain(schema: Schema, train: Interactions, tmp_path: Path) -> None:
     compute_signals(make_mf(schema, 1), train, EVERYTHING, tmp_path)
-    info = json.loads((tmp_path / teachers.SIGNALS_INFO).read_text())
-    assert info["needs"] == {"top_k": 5, "scores": True, "embeddings": True}
+    info = json.loads((tmp_path / signals.SIGNALS_INFO).read_text())
+    assert info["needs"] == {"top_k": 5, "scores": True, "embeddings": True, "top_users": 0, "layers": []}
     assert info["n_items"] == 17
 
 
@@ -215,7 +217,7 @@ def test_needs_that_cannot_be_met(schema: Schema, train: Interactions, monkeypat
         check_needs(Popularity(schema), Needs(embeddings=True), train.n_users)
     with pytest.raises(InputError, match="lists of 18 items, the catalogue has 17"):
         check_needs(Popularity(schema), Needs(top_k=18), train.n_users)
-    monkeypatch.setattr(teachers, "MAX_SCORE_BYTES", 4 * 12 * 17 - 1)
+    monkeypatch.setattr(signals, "MAX_SCORE_BYTES", 4 * 12 * 17 - 1)
     with pytest.raises(InputError, match="GiB"):
         check_needs(Popularity(schema), Needs(scores=True), train.n_users)
     check_needs(make_mf(schema, 1), EVERYTHING, train.n_users)
@@ -227,4 +229,4 @@ def test_needs_add_up() -> None:
 
 def test_hint_without_vectors_says_so() -> None:
     with pytest.raises(InputError, match="needs a student"):
-        MAKERS["hint"]().prepare(0, 4)
+        MAKERS["hint"]().prepare(Setting(0, 4))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from recdistill.errors import InputError
+from recdistill.evaluation import significance
 from recdistill.evaluation.significance import (
     Array,
     Difference,
@@ -261,3 +263,35 @@ def test_holm_rejects_what_the_loop_rejects() -> None:
                 break
             rejected.add(int(at))
         assert {i for i, p in enumerate(holm(ps)) if p <= 0.05} == rejected
+
+
+def test_many_rows_are_resampled_in_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As wide as by rows, which the closed form gives, whatever the level; what is compared is drawn together."""
+    rng = np.random.default_rng(3)
+    a = 100 + rng.exponential(size=5003)
+    b = a * 0.9 + rng.normal(0, 0.2, 5003)
+    by_rows = bootstrap_mean(a), bootstrap_ratio(a, b), bootstrap_difference(a, b)
+    monkeypatch.setattr(significance, "GROUPS", 1000)
+    in_groups = bootstrap_mean(a), bootstrap_ratio(a, b), bootstrap_difference(a, b)
+    for rows, groups in zip(by_rows, in_groups, strict=True):
+        assert groups != rows
+        assert groups.value == rows.value
+        assert groups.high - groups.low == pytest.approx(rows.high - rows.low, rel=0.1)
+    assert in_groups[0].high - in_groups[0].low == pytest.approx(2 * 1.96 * a.std() / np.sqrt(5003), rel=0.1)
+
+
+def test_groups_are_all_columns_once() -> None:
+    rows = np.stack([np.arange(103.0), np.ones(103)])
+    found = significance.grouped(rows, 10, 0)
+    assert found.sum(1).tolist() == [103 * 51, 103]
+    assert set(found[1]) == {10, 11}
+    assert not np.array_equal(found[0], np.sort(found[0]))
+    assert np.array_equal(found, significance.grouped(rows, 10, 0))
+
+
+def test_a_million_rows_take_seconds_and_no_memory() -> None:
+    values = np.random.default_rng(0).random(10**6)
+    started = time.process_time()
+    low, high = bootstrap_mean(values)[1:]
+    assert time.process_time() - started < 15  # by rows: more than half a minute
+    assert high - low == pytest.approx(2 * 1.96 * values.std() / 1000, rel=0.1)

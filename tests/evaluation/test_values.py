@@ -212,18 +212,19 @@ def test_share_of_values_has_the_interval_of_the_paired_ratio() -> None:
     assert kept(ours, theirs, "ndcg@10") == pytest.approx(bootstrap_ratio(ours, theirs))
 
 
-def test_a_teacher_that_may_be_no_better_than_chance_gives_no_interval() -> None:
+def test_a_teacher_that_may_be_no_better_than_chance_gives_no_share() -> None:
     p, y, _ = clicks(1000)
     rng = torch.Generator().manual_seed(0)
     draws = (torch.rand(1000, generator=rng) for _ in range(20))
     noise = next(draw for draw in draws if 0.5 < auc(draw, y) < 0.51)
     own, teacher = of("auc", p, y)[1], of("auc", noise, y)[1]
-    assert bootstrap_mean(teacher).low < 0.5
-    found = kept(own, teacher, "auc")
-    assert found is not None
-    assert found.value > 1
-    assert (found.low, found.high) == (None, None)
+    assert bootstrap_mean(teacher).low < 0.5 < float(teacher.mean())
+    assert kept(own, teacher, "auc") is None
+    assert kept(teacher, own, "auc") is not None
     assert kept(own, of("auc", 1 - p, y)[1], "auc") is None
+    one_hit = torch.zeros(200, dtype=torch.float64).index_fill(0, torch.tensor([7]), 1.0)
+    assert kept(torch.full((200,), 0.5), one_hit, "ndcg@10") is None
+    assert kept(one_hit + 0.1, one_hit, "rmse") is not None  # of an error 0 is no chance
 
 
 def test_values_of_other_rows_are_refused() -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
+import scipy.sparse as sp
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -182,3 +185,50 @@ def test_kernels_of_a_convolution_are_stored_like_their_rows(codec: Codec) -> No
     assert all(torch.equal(stored[name].flatten(), flat[name].flatten()) for name in flat)
     clip = best_clip(kernels, 4)
     assert torch.equal(clip, best_clip(kernels.flatten(1), 4))
+
+
+# A few values in a hundred.
+
+
+def scattered(rows: int, columns: int, share: float, seed: int = 0) -> Tensor:
+    rng = torch.Generator().manual_seed(seed)
+    kept = torch.rand(rows, columns, generator=rng) < share
+    return torch.randn(rows, columns, generator=rng) * kept
+
+
+@given(
+    rows=st.integers(1, 40), columns=st.integers(1, 300), share=st.sampled_from([0.0, 0.004, 0.03, 0.5]),
+    seed=st.integers(0, 10**6), bits=st.sampled_from([32, 8, 4]),
+)  # fmt: skip
+def test_few_values_come_back(rows: int, columns: int, share: float, seed: int, bits: Bits) -> None:
+    table = scattered(rows, columns, share, seed)
+    stored = pack(table, Codec(bits, sparse=True))
+    back = unpack(stored, Codec(bits, sparse=True), (rows, columns))
+    assert torch.equal(back, unpack(pack(table, Codec(bits)), Codec(bits), (rows, columns)))
+    places = sum(stored[name].nbytes for name in ("kept", "indptr", "columns") if name in stored)
+    assert places <= -(-table.numel() // 8)
+
+
+def test_few_values_are_stored_as_scipy_does() -> None:
+    table = scattered(300, 2000, 0.02)
+    stored, theirs = pack(table, Codec(32, sparse=True)), sp.csr_matrix(table.numpy())
+    np.testing.assert_array_equal(stored["indptr"].numpy(), theirs.indptr)
+    np.testing.assert_array_equal(stored["columns"].numpy(), theirs.indices)
+    np.testing.assert_array_equal(stored["values"].numpy(), theirs.data)
+    assert [stored[name].dtype for name in ("indptr", "columns")] == [torch.int16, torch.int16]
+    assert size_of(stored) == 301 * 2 + theirs.nnz * 6
+
+
+@pytest.mark.parametrize(
+    ("part", "change"),
+    [
+        ("indptr", lambda x: x.flip(0)), ("indptr", lambda x: x + 1), ("indptr", lambda x: x[:-1]),
+        ("indptr", lambda x: x.float()), ("columns", lambda x: x + 1000), ("columns", lambda x: x - 1000),
+        ("columns", lambda x: x * 0), ("columns", lambda x: x[:-1]), ("columns", lambda x: x.double()),
+    ],
+)  # fmt: skip
+def test_damaged_places_are_refused(part: str, change: Callable[[Tensor], Tensor]) -> None:
+    codec = Codec(32, sparse=True)
+    stored = pack(scattered(50, 1000, 0.02), codec)
+    with pytest.raises(ValueError, match=r"columns|indptr|values"):
+        unpack({**stored, part: change(stored[part])}, codec, (50, 1000))

@@ -11,16 +11,20 @@ import pytest
 import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
+from torch.optim.swa_utils import update_bn
 
 from recdistill.data.csr import Csr
 from recdistill.data.interactions import Schema
 from recdistill.errors import InputError
 from recdistill.models.blocks import BatchNorm, Dice, hidden_layers, last_width
 from recdistill.models.code_table import CodeTable, dealt_rows
+from recdistill.models.deepfm import DeepFM
 from recdistill.models.encoders import key
-from recdistill.models.fields import FieldEmbedding, LinearTerm, column_of, starting_point
+from recdistill.models.fields import FieldEmbedding, FieldModel, LinearTerm, column_of, starting_point
 from recdistill.models.fm import FM
 from recdistill.models.item_init import initialise_items
+from recdistill.models.lr import LR
+from recdistill.models.wide_deep import WideDeep
 from table_kit import SIZES, doubled, rows_of, schema_of, shaken, table
 
 
@@ -133,13 +137,15 @@ def test_shared_rows_are_chosen_by_the_training_rows_and_saved() -> None:
     assert held.table.weight.shape == (20 + 3 + 20, 2)
     assert held.sharing == ["big", "sets"]
     assert held.remap is not None
-    assert held.remap.dtype == torch.int32
+    assert held.remap.dtype == torch.uint8
     row = held.remap[:50].tolist()
     count = torch.bincount(train.features.categorical["big"], minlength=50)
     own = [code for code in range(50) if Counter(row)[row[code]] == 1]
     assert set(count.argsort(descending=True)[:10].tolist()) <= set(own)
-    assert held.remap[50:53].tolist() == [20, 21, 22]
-    assert model.linear.weights.tables[0].remap is None
+    assert held.remap[50:53].tolist() == [0, 1, 2]
+    first_order = model.linear.weights.tables[0]
+    assert first_order.table.weight.shape == (20 + 3 + 20, 1)
+    assert torch.equal(first_order.remap, held.remap)
     assert not torch.equal(fresh.fields.tables[0].remap, held.remap)
     fresh.load_state_dict(model.state_dict())
     assert torch.equal(fresh.fields.tables[0].remap, held.remap)
@@ -153,6 +159,31 @@ def test_shapes_depend_on_schema_and_settings_alone() -> None:
     model = FM(Schema(features=sizes), max_rows=9)
     model.bind(table(sizes))
     assert {name: tensor.shape for name, tensor in model.state_dict().items()} == shapes
+
+
+def test_shared_rows_lie_behind_those_of_the_vocabularies_before() -> None:
+    held = CodeTable({"a": 30, "b": 4, "c": 9}, 2, 2, max_rows=5)
+    assert {name: held.row_place[name] for name in "abc"} == {"a": 0, "b": 5, "c": 9}
+    expected = {name: held.table.weight[held.row_place[name] :] for name in "abc"}
+    codes = torch.tensor([[29, 3, 0], [0, 0, 8], [1, 2, 3]])
+    assert held.remap is not None
+    for place, name in enumerate("abc"):
+        row = held.remap[codes[:, place] + held.place[name]].long()
+        assert int(row.max()) < held.rows[name]
+        torch.testing.assert_close(held.columns(codes)[:, place], expected[name][row])
+        torch.testing.assert_close(held.vectors(name, codes[:, place]), expected[name][row])
+
+
+@pytest.mark.parametrize("kind", [LR, FM, DeepFM, WideDeep])
+def test_no_table_has_more_rows_than_the_limit(kind: type[FieldModel]) -> None:
+    sizes = {"categorical": {"big": 5000, "wide": 3000}}
+    model = kind(Schema(features=sizes), max_rows=300)  # type: ignore[call-arg]
+    tables = [module for module in model.modules() if isinstance(module, CodeTable)]
+    assert tables
+    for held in tables:
+        assert len(held.table.weight) == 600
+        assert held.remap is not None
+        assert held.remap.nbytes == 2 * 8000
 
 
 def test_sharing_codes_share_vectors_and_gradients() -> None:
@@ -198,6 +229,35 @@ def test_batches_of_few_rows_can_be_normalised(n: int) -> None:
     if n < 2:
         torch.testing.assert_close(found, x / math.sqrt(1 + norm.eps))
         assert not norm.running_mean.any()
+
+
+def test_running_statistics_are_those_of_the_batches_alone() -> None:
+    torch.manual_seed(0)
+    norm, batches = BatchNorm(2), [torch.randn(50, 2) * 0.01 + 3 for _ in range(25)]
+    weight = [norm.momentum * (1 - norm.momentum) ** (len(batches) - 1 - n) for n in range(len(batches))]
+    for n, batch in enumerate(batches):
+        x = batch.clone().requires_grad_()
+        torch.testing.assert_close(norm(x), torch.nn.BatchNorm1d(2)(x))
+        if n == 0:
+            torch.testing.assert_close(norm.running_mean, batch.mean(0))
+            torch.testing.assert_close(norm.running_var, batch.var(0))
+    for found, moments in (
+        (norm.running_mean, [batch.mean(0) for batch in batches]), (norm.running_var, [b.var(0) for b in batches]),
+    ):  # fmt: skip
+        torch.testing.assert_close(found, sum(w * m for w, m in zip(weight, moments, strict=True)) / sum(weight))
+    assert int(norm.num_batches_tracked) == 25
+    # Of activations that are this small torch's 1 would be most of the variance, and the output near 0.
+    torch.testing.assert_close(norm.eval()(batches[-1]).std(0), torch.ones(2), atol=0.3, rtol=0)
+
+
+def test_statistics_can_be_computed_anew() -> None:
+    torch.manual_seed(0)
+    batches = [torch.randn(20, 3) + n for n in range(4)]
+    norm = torch.nn.Sequential(BatchNorm(3))
+    norm(torch.full((5, 3), 100.0))
+    update_bn(batches, norm)
+    torch.testing.assert_close(norm[0].running_mean, torch.stack([batch.mean(0) for batch in batches]).mean(0))
+    assert norm[0].momentum == 0.1
 
 
 def test_dice() -> None:

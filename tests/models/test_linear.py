@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from recdistill.data.interactions import Interactions, Schema
 from recdistill.errors import InputError, ResourceError
+from recdistill.export.bundle import WEIGHTS, count_parameters, load_model, save_model
 from recdistill.models import linear
 from recdistill.models.linear import EASE, ItemKNN, LinearItemModel, free_memory, history_matrix, idf_weighted
+from recdistill.stages.summary import label
 
 
 def dense(train: Interactions) -> np.ndarray:
@@ -87,3 +91,21 @@ def test_free_memory_is_some_of_the_machines() -> None:
     import os
 
     assert 2**20 < free_memory() <= os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_item_knn_is_stored_without_its_zeros(tmp_path: Path) -> None:
+    n_items = 400
+    rng = torch.Generator().manual_seed(0)
+    pairs = torch.randint(0, 300 * n_items, (4000,), generator=rng).unique()
+    train = Interactions(pairs // n_items, pairs % n_items, 300, n_items)
+    model = ItemKNN(Schema(300, n_items), k=10)
+    model.fit(train)
+    save_model(tmp_path, model, {"_target_": "recdistill.models.linear.ItemKNN", "k": 10})
+    values = int(model.weight.count_nonzero())
+    assert values < 0.03 * n_items**2
+    assert (tmp_path / WEIGHTS).stat().st_size < (4 + 2) * values + 2 * n_items + 1000  # not 4 * n_items**2
+    assert count_parameters(tmp_path) == values
+    assert label(tmp_path, "baseline", {}) == "ItemKNN"  # and not "pruned"
+    again = load_model(tmp_path, train)
+    assert torch.equal(again.weight, model.weight)
+    torch.testing.assert_close(again.scores(torch.arange(300)), model.scores(torch.arange(300)), atol=1e-6, rtol=0)

@@ -14,7 +14,7 @@ from torch import nn
 
 from recdistill.data.csr import Csr
 from recdistill.data.interactions import Interactions, Schema
-from recdistill.distillers.base import ModelView
+from recdistill.distillers.views import ModelView
 from recdistill.export.bundle import load_model, save_model
 from recdistill.models.mf import MF
 from recdistill.models.multvae import MultVAE

@@ -100,6 +100,14 @@ def test_a_batch_is_its_histories_one_by_one(name: str, rows: list[list[int]]) -
     torch.testing.assert_close(model.query(padded(rows)), single)
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_a_batch_of_empty_histories_needs_no_places(name: str) -> None:
+    model, some = made(name), padded([[], [1, 2], []])
+    found = model.query(torch.zeros(2, 0, dtype=torch.int64))
+    assert found.shape == (2, model.item_matrix().shape[1])
+    torch.testing.assert_close(found, model.query(some)[[0, 2]])
+
+
 @causal
 @given(rows=histories)
 @settings(max_examples=15, deadline=None)

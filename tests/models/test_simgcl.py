@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from recdistill.data.interactions import Interactions, Schema
-from recdistill.distillers.base import ModelView
+from recdistill.distillers.views import ModelView
 from recdistill.errors import InputError
 from recdistill.models.lightgcn import normalised_adjacency, shifted
 from recdistill.models.mf import MF

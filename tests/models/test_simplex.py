@@ -8,7 +8,7 @@ import torch
 
 from recdistill.data.csr import Csr
 from recdistill.data.interactions import Interactions, Schema
-from recdistill.distillers.base import ModelView
+from recdistill.distillers.views import ModelView
 from recdistill.models.simplex import SimpleX
 from recdistill.tasks.batches import ranking_epoch
 from recdistill.tasks.objectives import CCL

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 from training_kit import callback, hashed, outcome
 
 from recdistill.errors import Terminated
+from recdistill.models.blocks import BatchNorm
 from recdistill.models.fit import Fit
 from recdistill.modules import checkpoints
 from recdistill.modules.average import Average
@@ -140,3 +141,47 @@ def test_it_is_kept_where_nothing_is_validated(student: Any, trainer_of: Any, av
     finish(trainer, module)
     for name, value in by_hand(history).items():
         torch.testing.assert_close(weights_of(module)[name], value)
+
+
+# Batch normalisation.
+
+
+def normalised(seed: int) -> nn.Sequential:
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(6, 16), BatchNorm(16), nn.ReLU(), nn.Linear(16, 1))
+
+
+def test_running_statistics_belong_to_the_weights() -> None:
+    model = normalised(0)
+    x, noise = torch.randn(2000, 6), torch.randn(2000)
+    y = (x[:, 0] * x[:, 1] + 0.1 * noise).unsqueeze(1)
+    average, optimizer = Average(model, 0.99), torch.optim.SGD(model.parameters(), lr=0.2)
+    for step in range(600):
+        rows = torch.arange(step * 100, step * 100 + 100) % 2000
+        # The inputs grow, so that the last step's statistics are no longer those of the average.
+        loss = nn.functional.mse_loss(model(x[rows] * (1 + step / 200)), y[rows])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        average.update()
+    trained = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    average.put_in()
+    model.eval()
+
+    def evaluated() -> float:
+        with torch.no_grad():
+            return float(nn.functional.mse_loss(model(x * 3.5), y))
+
+    def refreshed(batches: list[Tensor]) -> float:
+        update_bn(batches, model)
+        return evaluated()
+
+    ours = evaluated()
+    average.take_out()
+    assert all(torch.equal(tensor, trained[name]) for name, tensor in model.state_dict().items())
+    average.put_in()
+    latest = {name: tensor for name, tensor in trained.items() if "running" in name}
+    model.load_state_dict(latest, strict=False)
+    stale = evaluated()
+    anew = refreshed([x * (1 + step / 200) for step in range(400, 600)])
+    assert abs(ours - anew) < 0.25 * abs(stale - anew)

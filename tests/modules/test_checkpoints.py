@@ -10,13 +10,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
 from recdistill.errors import InputError, ResourceError
-from recdistill.modules.checkpoints import LAST, AtomicCheckpointIO, load_plain
+from recdistill.modules.checkpoints import LAST, AtomicCheckpointIO, KeepBest, load_plain
 from recdistill.runs.atomic import sweep_temporaries
 
 
@@ -140,3 +141,18 @@ def test_a_read_only_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(ResourceError, match="Permission denied"):
         io.save_checkpoint({"a": 2}, path)
     assert load_plain(path) == {"a": 1}
+
+
+@pytest.mark.parametrize(("found", "said"), [([1.3, 1.02], True), ([0.9, 1.3], False), ([1.3, 0.9], False)])
+def test_probabilities_that_are_worse_than_the_mean_rate_are_told(
+    found: list[float], said: bool, student: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    module, best = student(), KeepBest("logloss", patience=0)
+    for epoch, entropy in enumerate(found):
+        values = {"valid/logloss": torch.tensor(entropy / 2), "valid/ne": torch.tensor(entropy)}
+        best.on_validation_end(SimpleNamespace(callback_metrics=values, current_epoch=epoch), module)  # type: ignore[arg-type]
+    again = KeepBest("logloss", patience=0)
+    again.load_state_dict(best.state_dict())
+    again.on_train_end(SimpleNamespace(is_global_zero=True), module)  # type: ignore[arg-type]
+    assert [f"normalised entropy {min(found):.3f}" in record.message for record in caplog.records] == [True] * said
+    assert all("student.fit.batch_size" in record.message for record in caplog.records)

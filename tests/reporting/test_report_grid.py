@@ -145,6 +145,15 @@ def test_kept_is_a_ratio_of_means_with_its_interval(grid: Path) -> None:
     assert kept["high"] == pytest.approx(high, abs=0.004)
 
 
+def test_a_teacher_near_chance_has_no_share() -> None:
+    rng = np.random.default_rng(0)
+    ours = pl.DataFrame({"unit": range(100), "value": rng.random(100)})
+    lucky = pl.DataFrame({"unit": range(100), "value": [1.0] + [0.0] * 99})
+    assert users.kept_share(ours, lucky, "ndcg@10") is None
+    assert users.kept_share(lucky, ours, "ndcg@10") is not None
+    assert users.kept_share(lucky, ours, "rmse") is not None  # of an error 0 is no chance
+
+
 def test_failed_jobs_are_rows_and_the_exit_code(grid: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert finish(grid, difference_p) == 0
     overrides = ["data=ml1m", "distiller=[de]", "seed=4"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import io
 import json
@@ -71,6 +72,25 @@ def test_it_fits_a_terminal(table_of: Callable[..., Summary], task: str) -> None
     text = printed(table_of(task))
     assert max(len(line) for line in text.splitlines()) <= 100
     assert all(figure in text for figure in ("1.52 MB (16x)", "94.5 [93.1, 95.7]", "0.051 / 0.076"))
+
+
+@pytest.mark.parametrize(
+    ("task", "metric", "low", "chance"), [("ctr", "auc", 0.48, "0.5"), ("classification", "accuracy", 0.0, "0")]
+)
+def test_a_teacher_near_chance_has_no_share_and_the_caption_says_so(
+    table_of: Callable[..., Summary], task: str, metric: str, low: float, chance: str
+) -> None:
+    summary = copy.deepcopy(table_of(task, metric))
+    for row in summary["rows"]:
+        row["kept"] = None
+    summary["rows"][0]["metrics"][metric] = low + 0.03
+    summary["rows"][0]["ci"] = {metric: [low, low + 0.06]}
+    table = summary_table(summary)
+    assert f"% of teacher: none, since the teacher's own interval includes {chance}, what" in table.caption
+    shares = [cell.text for row in table.rows for column, cell in table.cells(row) if column.key == "kept"]
+    assert set(shares) == {"–"}
+    summary["rows"][0]["ci"] = {metric: [float(chance) + 0.01, 1.0]}
+    assert "none, since" not in summary_table(summary).caption
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,15 @@ sys.path.insert(0, str(Path(__file__).parent))
 from stage_kit import words_of
 
 from recdistill.cli import main
+from recdistill.reporting import svg
+
+
+@pytest.fixture(scope="session", autouse=True)
+def light_charts() -> Iterator[None]:
+    """Charts are painted, and not laid out and written as SVG, which the tests of reporting are about."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(svg, "inline", lambda *given: f'<svg id="{given[1]}"></svg>')
+        yield
 
 
 @pytest.fixture

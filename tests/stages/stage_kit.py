@@ -10,8 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from recdistill.export.bundle import INFO
+from command_kit import Command
 
+from recdistill.export.bundle import INFO
+from recdistill.reporting import svg
+
+FULL_CHARTS = svg.inline
 DATA = ("data=synthetic", "data.source.n_users=80", "data.source.n_items=60", "data.source.niches=8")
 SMALL = (
     "teacher=mf", "teacher.net.dim=12", "teacher.fit.epochs=3", "teacher.fit.batch_size=256",
@@ -28,21 +32,31 @@ def words_of(words: Sequence[str]) -> list[str]:
     ]
 
 
-def start(folder: Path, verb: str, *words: str, **environment: str) -> subprocess.Popen[str]:
-    """The same command in a process of its own, with unbuffered output."""
+def start(folder: Path, verb: str, *words: str, **environment: str) -> Command:
+    """The same command in a process of its own, which has its imports done."""
+    return Command([verb, *words_of(words)], folder, _environment(environment))
+
+
+def start_python(folder: Path, verb: str, *words: str, **environment: str) -> subprocess.Popen[str]:
+    """The same command as from a terminal, from the start of the interpreter on."""
     return subprocess.Popen(
         [sys.executable, "-u", "-m", "recdistill", verb, *words_of(words)],
         cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200", **environment},
+        env=_environment(environment),
     )  # fmt: skip
 
 
-def finish(process: subprocess.Popen[str], timeout: float = 120) -> tuple[int, str]:
+def _environment(own: dict[str, str]) -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200", **own}
+
+
+def finish(process: Command | subprocess.Popen[str], timeout: float = 120) -> tuple[int, str]:
     try:
         output, _ = process.communicate(timeout=timeout)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, 9)
         raise
+    assert process.returncode is not None
     return process.returncode, output
 
 

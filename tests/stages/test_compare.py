@@ -114,6 +114,24 @@ def test_runs_that_differ_by_their_seed_are_one_line(capsys: pytest.CaptureFixtu
     assert "3 ±" in capsys.readouterr().out
 
 
+def test_a_swept_number_is_in_its_order() -> None:
+    """A shell's outputs/dim_* is 10, 2, 9; seeds too are numbers."""
+    for dim in ("10", "2", "9"):
+        for seed in (10, 2):
+            words = (f"student.net.dim={dim}", f"seed={seed}")
+            make_run(Path(f"dim_{dim}_{seed}"), seed, f"r{dim}", overrides=words, shift=-0.01 * int(dim))
+    found = compared(*sorted(str(path) for path in Path().glob("dim_*")))
+    assert [line["detail"] for line in found["lines"]] == [f"student.net.dim={dim}" for dim in (2, 9, 10)]
+    assert [line["seeds"] for line in found["lines"]] == [[2, 10]] * 3
+    assert found["against"] == 1
+
+
+def test_lines_of_no_one_number_stay_as_they_are_given() -> None:
+    for name, words in (("b", ("alpha=0.5",)), ("a", ("temperature=2",)), ("c", ("alpha=0.1",))):
+        make_run(Path(name), 1, name, overrides=words)
+    assert [line["detail"] for line in compared("b", "a", "c")["lines"]] == ["alpha=0.5", "temperature=2", "alpha=0.1"]
+
+
 def test_equal_models_are_noise() -> None:
     make_run(Path("one"), recipe="a")
     make_run(Path("two"), recipe="b", shift=-0.0200001)
@@ -508,7 +526,7 @@ def test_a_missing_folder_is_said_without_hydra_or_torch() -> None:
         "import sys; from recdistill.cli import main; assert main(['compare']) == 2; main(['verify', '--help']);"
         "sys.exit(','.join({'hydra', 'torch', 'polars', 'numpy', 'rich', 'yaml'} & set(sys.modules)) or 0)"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
 
 
 def test_real_runs_and_their_provenance(cli: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:

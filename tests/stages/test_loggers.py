@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from stage_kit import finish, models, start, weights
+from stage_kit import finish, models, start, start_python, weights
 
 Cli = Callable[..., int]
 KEY = "0123456789abcdef0123456789abcdef01234567"
@@ -47,7 +47,7 @@ def test_wandb_unreachable(tmp_path: Path) -> None:
     assert finish(plain)[0] == 0
     started = time.monotonic()
     environment = {"WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_API_KEY": KEY, "WANDB_MODE": ""}
-    code, output = finish(start(tmp_path, "train", "logger=wandb", "run.name=x", "cache=c", **environment))
+    code, output = finish(start_python(tmp_path, "train", "logger=wandb", "run.name=x", "cache=c", **environment))
     assert code == 0, output
     assert output.count("can't be reached") == 1, output
     assert time.monotonic() - started < 40

@@ -8,11 +8,13 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from safetensors.torch import load_file
-from stage_kit import finish, history, models, start
+from stage_kit import finish, history, models, start, start_python
 
 from recdistill.modules.checkpoints import LAST, load_plain
 
@@ -47,7 +49,7 @@ def test_two_processes_are_one_run(tmp_path: Path) -> None:
     before = {p.name for p in Path(tempfile.gettempdir()).iterdir()}
     words = ("distiller=[soft_label,hint]", "student.fit.clip=0.5", "logger=csv", "run.name=x")
     one = start(tmp_path, "evaluate", *words, "cache=one", "run.root=r1")
-    two = start(tmp_path, "evaluate", *words, *TWO, "cache=two", "run.root=r2")
+    two = start_python(tmp_path, "evaluate", *words, *TWO, "cache=two", "run.root=r2")
     (code_1, out_1), (code_2, out_2) = finish(one, 200), finish(two, 200)
     assert (code_1, code_2) == (0, 0), out_2
     assert [line for line in out_1.splitlines() if "cache/" not in line and "│" not in line] == [
@@ -83,9 +85,9 @@ def odd(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def train_odd(folder: Path, what: str) -> subprocess.Popen[str]:
+def train_odd(folder: Path, what: str, begin: Callable[..., Any] = start) -> Any:
     own = ("--plugin", "plug", "--config-dir", "conf", "teacher=odd", "checkpoint.every_seconds=0")
-    return start(folder, "train", *own, *TWO, "run.name=x", ODD=what)
+    return begin(folder, "train", *own, *TWO, "run.name=x", ODD=what)
 
 
 def no_process_of(group: int) -> bool:
@@ -111,7 +113,7 @@ def no_process_of(group: int) -> bool:
 def test_one_fails_all_end(what: str, code: int, text: str, odd: Path) -> None:
     """R7: soon, with the exit code of the error, without a wall of tracebacks."""
     started = time.monotonic()
-    process = train_odd(odd, what)
+    process = train_odd(odd, what, start_python if what == "kill" else start)
     found, output = finish(process, 90)
     assert found == code, output
     assert text in output
@@ -134,7 +136,7 @@ def test_one_fails_all_end(what: str, code: int, text: str, odd: Path) -> None:
 )
 def test_stopped(number: int, code: int, to_all: bool, odd: Path) -> None:
     """A signal for the first process, or, as from a terminal, for all: a checkpoint, and it goes on."""
-    process = train_odd(odd, "slow")
+    process = train_odd(odd, "slow", start_python if number == signal.SIGTERM and to_all else start)
     deadline = time.monotonic() + 60
     while not list((odd / "outputs/cache/teacher").rglob(LAST)):
         assert time.monotonic() < deadline

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import random
 import signal
-import subprocess
 import time
 from pathlib import Path
 
 import pytest
+from command_kit import Command
 from stage_kit import finish, history, models, start, weights
 
 from recdistill.modules.checkpoints import LAST, load_plain
@@ -55,7 +55,7 @@ def work(tmp_path: Path) -> Path:
 
 def distill(
     folder: Path, *words: str, pause: float = 0.02, objective: str = "recdistill.tasks.objectives.BPR"
-) -> subprocess.Popen[str]:
+) -> Command:
     """A student that draws random numbers and takes ``pause`` seconds for a forward pass."""
     (folder / "conf/student").mkdir(parents=True, exist_ok=True)
     (folder / "conf/student/drop.yaml").write_text(STUDENT.format(pause=pause, objective=objective))
@@ -64,8 +64,7 @@ def distill(
     return start(folder, "distill", *own, *words)
 
 
-def wait_for(process: subprocess.Popen[str], text: str) -> None:
-    assert process.stdout is not None
+def wait_for(process: Command, text: str) -> None:
     seen = []
     for line in process.stdout:
         seen.append(line)

@@ -14,13 +14,15 @@ from typing import Any
 import polars as pl
 import pytest
 import torch
+from command_kit import forked_training
 from safetensors.torch import load_file
 from stage_kit import history, models, weights
 from task_kit import LINES, METRIC, UNIT, command, words_of, write_digits
 
 from recdistill.compression.base import tables
 from recdistill.data.interactions import Dataset
-from recdistill.distillers.teacher import LiveTeacher, StoredTeacher
+from recdistill.distillers.signals import StoredTeacher
+from recdistill.distillers.teacher import LiveTeacher
 from recdistill.export.bundle import load_model
 from recdistill.models.base import Model
 from recdistill.modules import checkpoints
@@ -160,7 +162,8 @@ def test_stopped_and_gone_on_gives_the_same_weights(
 def test_two_processes_are_one(task: str, there: Path, tmp_path: Path) -> None:
     """Weights, losses and the metrics of validation, whose rows are counted once, an odd number of them too."""
     words = ("trainer=ddp_cpu", "trainer.devices=2", f"cache={tmp_path}/cache", f"run.root={tmp_path}", "run.name=two")
-    assert command("train", words_of(task, *words)) == 0
+    with forked_training():
+        assert command("train", words_of(task, *words)) == 0
     (two,) = models(tmp_path / "cache", "teacher")
     one = there / "outputs" / task / "models/teacher"
     for ours, theirs in zip(history(one), history(two), strict=True):

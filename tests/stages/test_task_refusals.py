@@ -30,7 +30,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def refused(words: list[str], said: list[str], capsys: pytest.CaptureFixture[str], verb: str = "run") -> None:
+def assert_refused(words: list[str], said: list[str], capsys: pytest.CaptureFixture[str], verb: str = "run") -> None:
     assert command(verb, words) == 2
     error = capsys.readouterr().err
     for text in said:
@@ -63,7 +63,32 @@ def refused(words: list[str], said: list[str], capsys: pytest.CaptureFixture[str
 )
 def test_parts_that_do_not_fit(words: list[str], said: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     write_digits(Path("digits"))
-    refused(words, said, capsys)
+    assert_refused(words, said, capsys)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            words_of("sequence", "teacher=bert4rec", "objective@teacher.objective=sequence_softmax"),
+            ["BERT4Rec sees both", "where: teacher.objective", "fix: objective@teacher.objective=sequence_cloze"],
+        ),
+        (
+            words_of("sequence", "objective@teacher.objective=sequence_cloze"),
+            ["SASRec knows no masked", "fix: objective@teacher.objective=sequence_softmax"],
+        ),
+        (words_of("sequence", "teacher.net.heads=3"), ["where: teacher.net.heads", "fix: teacher.net.heads=2"]),
+        (words_of("sequence", "teacher.fit.item_init=no.npy"), ["where: teacher.fit.item_init"]),
+        (words_of("ctr", "baselines=[fm,ease]"), ["EASE is a model for ranking", "fix: baselines=standard"]),
+    ],
+)
+def test_the_key_to_type_is_named_with_its_role(
+    words: list[str], said: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command("run", words) == 2
+    error = capsys.readouterr().err
+    assert [text for text in said if text not in error] == []
+    assert not [*Path("outputs/cache").glob("*/*/stamp.json")] or "EASE" not in error
 
 
 @pytest.mark.parametrize("task", ["ctr", "rating"])
@@ -72,16 +97,16 @@ def test_interactions_without_values(task: str, capsys: pytest.CaptureFixture[st
     data = ("data=csv", "data.path=log.csv", "data.source.user=user", "data.source.item=item", "data/split=random")
     words = [word for word in words_of(task, *data) if not word.startswith(("data.source.n_", "data.source.s"))]
     words = [word for word in words if "niches" not in word and "synthetic" not in word]
-    refused(words, ["no values to predict", "task=ranking"], capsys)
+    assert_refused(words, ["no values to predict", "task=ranking"], capsys)
 
 
 @pytest.mark.parametrize("verb", ["run", "train", "distill", "evaluate", "check"])
 def test_every_verb_that_trains_says_it(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
-    refused(words_of("ctr", "evaluation.sampled=20"), ["evaluation.sampled=null"], capsys, verb)
+    assert_refused(words_of("ctr", "evaluation.sampled=20"), ["evaluation.sampled=null"], capsys, verb)
 
 
 def test_rows_are_not_recommended(capsys: pytest.CaptureFixture[str]) -> None:
-    refused(words_of("ctr"), ["task=ranking or task=sequence"], capsys, "recommend")
+    assert_refused(words_of("ctr"), ["task=ranking or task=sequence"], capsys, "recommend")
 
 
 def table(train: list[float], valid: list[float] = (), group: bool = False) -> TableDataset:  # type: ignore[assignment]

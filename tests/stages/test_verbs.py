@@ -91,8 +91,11 @@ def test_check_tells_all_and_leaves_nothing(cli: Cli, tmp_path: Path, capsys: py
     assert time.monotonic() - started < 30
     said = capsys.readouterr().out
     for name in ("teacher", "teacher int8", "student alone", "student distilled", "quantize"):
-        assert f"\n{name:24}" in said
+        assert f"\n{name:24}" in f"\n{said}"
+    assert said.count("is right") == 1
+    assert "is right" in said.splitlines()[-1]
     assert cli("check", "evaluation.ks=[100]", "evaluation.metric=ndcg@100") == 2
+    assert "is right" not in capsys.readouterr().out
     assert tree(tmp_path) == []
     assert set(Path(tempfile.gettempdir()).glob("recdistill-*")) == temporary
 

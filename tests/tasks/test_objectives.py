@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from recdistill.data.interactions import Dataset, Interactions, Schema
-from recdistill.distillers.base import ModelView
+from recdistill.distillers.views import ModelView
 from recdistill.models.base import RankingModel
 from recdistill.models.lightgcn import LightGCN
 from recdistill.models.mf import MF

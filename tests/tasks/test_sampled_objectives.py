@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from recdistill.data.interactions import Interactions, Schema
-from recdistill.distillers.base import ModelView
+from recdistill.distillers.views import ModelView
 from recdistill.errors import InputError
 from recdistill.models.base import RankingModel
 from recdistill.models.mf import MF

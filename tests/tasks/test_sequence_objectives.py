@@ -165,6 +165,18 @@ def test_the_exponent_runs_from_one_to_the_share_that_is_drawn() -> None:
     assert gbce(positive, negative, SequenceGBCE(4, t=0.0).exponent(100)).item() == pytest.approx(plain.item())
 
 
+@pytest.mark.parametrize("n_items", [1, 2, 5, 10])
+def test_a_small_catalogue_has_fewer_negatives_than_are_asked_for(n_items: int, train: Sequences) -> None:
+    objective, target = SequenceGBCE(256, t=0.75), torch.arange(n_items).repeat(50)
+    batch = first_batch(train, objective)
+    found = objective.draw(target, target, batch, n_items, generator("cpu", 1))
+    assert found.shape == (50 * n_items, n_items - 1)
+    assert not (found == target.unsqueeze(1)).any()
+    assert bool((found < n_items).all())
+    # All others are drawn at once: what is left is plain binary cross-entropy.
+    assert objective.exponent(n_items) == pytest.approx(1.0 if n_items > 1 else 0.25)
+
+
 def test_calibrated_probabilities_are_right() -> None:
     """At t = 1 the score that is best for an item which comes with probability p is its logit: σ(z) = p."""
     n_items, k, p = 50, 7, 0.3

@@ -28,6 +28,15 @@ COMMAND_FILE = "command.json"
 FINISHED = ("summary.json", "grid.json")
 WITHOUT_FOLDER = ("check", "report", "compare", "verify", "download")  # no run: no folder, log or status is left behind
 
+RIGHT = (
+    "the config is right: every key, value and constructor argument was looked at, and one step of every stage worked;"
+    " nothing was written"
+)
+RIGHT_GRID = (
+    "every config of the grid is right: each key, value and constructor argument was looked at; of the first config one"
+    " step of every stage worked; nothing was written"
+)
+
 
 def launch(words: Words) -> int:
     """Run a verb that has a config; gives the exit code."""
@@ -39,7 +48,7 @@ def launch(words: Words) -> int:
         return _show(words, sources, verb)
     resolved, grid = preflight.check_all(parsed, sources, words.multirun)
     if verb in WITHOUT_FOLDER:
-        return _on_the_spot(verb, resolved, words)
+        return _on_the_spot(verb, resolved, words, grid)
     named = any(override.key_or_group == "run.name" for override in parsed)
     if grid and any(o.is_sweep_override() and o.key_or_group == "run.name" for o in parsed):
         raise InputError("run.name names the folder of the whole grid", where="run.name", fix="give one name")
@@ -51,15 +60,16 @@ def launch(words: Words) -> int:
     return _grid_code(folder.path, verb) if grid else _single_code(folder.path)
 
 
-def _on_the_spot(verb: str, resolved: dict[str, Any], words: Words) -> int:
+def _on_the_spot(verb: str, resolved: dict[str, Any], words: Words, grid: bool) -> int:
     from omegaconf import OmegaConf
 
-    if verb == "check":
-        print("the config is right: every key, value and constructor argument was looked at", flush=True)
-    elif words.multirun:
+    if words.multirun and verb != "check":
         raise InputError(f"recdistill {verb} is no grid", where="-m", fix=f"recdistill {verb} --help")
     given = [Path(word) for word in words.arguments] if verb in ARGUMENTS else Path()
-    return int(getattr(importlib.import_module(STAGES), verb)(OmegaConf.create(resolved), given) or EXIT_OK)
+    code = int(getattr(importlib.import_module(STAGES), verb)(OmegaConf.create(resolved), given) or EXIT_OK)
+    if verb == "check" and code == EXIT_OK:  # said once, when nothing can be refused any more
+        print(RIGHT_GRID if grid else RIGHT)
+    return code
 
 
 class Folder:

@@ -16,6 +16,9 @@ class Quantize(CompressionPass):
     """Symmetric quantization by row of every table and linear layer, with the clipping that loses least per
     row.
 
+    A layer with a single output is one row, in which inputs of different scales would share few steps: it stays as
+    it is, like a bias, and weighs as little.
+
     Source: Jacob et al., Quantization and training of neural networks for efficient integer-arithmetic-only
     inference, CVPR 2018, for the fine-tuning with rounding in the loop.
 
@@ -36,6 +39,8 @@ class Quantize(CompressionPass):
 
     def apply(self, state: Compressed) -> Compressed:
         for name, weight in tables(state.model).items():
+            if len(weight) == 1:
+                continue
             state.codecs[name] = replace(state.codecs.get(name, Codec()), bits=self.bits)
             state.clips[name] = best_clip(weight, self.bits, self.clip_candidates)
         return state

@@ -161,6 +161,7 @@ class Config(Section):
     teacher: Any = None
     student: Any = None
     distiller: Any = None
+    weighting: Any = None
     compression: Any = None
     trainer: Any = None
     logger: Any = None

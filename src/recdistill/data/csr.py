@@ -27,9 +27,17 @@ class Csr:
         width = int(item.max()) + 1 if item.numel() else 1
         key = torch.unique(user * width + item)
         counts = torch.bincount(key // width, minlength=n_users)
-        indptr = torch.zeros(n_users + 1, dtype=torch.int64)
+        indptr = counts.new_zeros(n_users + 1)
         torch.cumsum(counts, 0, out=indptr[1:])
         return cls(indptr, key % width)
+
+    def transposed(self, n_items: int) -> Csr:
+        """The users of each item; computed once."""
+        if "_transposed" not in self.__dict__:
+            user = torch.repeat_interleave(torch.arange(len(self.indptr) - 1, device=self.indptr.device), self.counts())
+            self.__dict__["_transposed"] = Csr.from_pairs(self.indices, user, n_items)
+        flipped: Csr = self.__dict__["_transposed"]
+        return flipped
 
     def counts(self) -> Tensor:
         """int64 ``[n_users]``: how many items each user has."""
@@ -70,3 +78,9 @@ class Csr:
     def _keys(self) -> Tensor:
         user = torch.repeat_interleave(torch.arange(self.indptr.numel() - 1, device=self.indptr.device), self.counts())
         return user * self._width + self.indices
+
+
+def smallest_integer(largest: int) -> torch.dtype:
+    """The smallest type for numbers from 0 to ``largest``, to store them in."""
+    kinds = (torch.uint8, torch.int16, torch.int32, torch.int64)
+    return next(kind for kind in kinds if largest <= torch.iinfo(kind).max)

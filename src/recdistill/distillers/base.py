@@ -6,16 +6,17 @@ the teacher computes its answers now or they were computed once and stored is no
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated, Any, Protocol, Self
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol, Self
 
 import torch
-from annotated_types import Ge
 from torch import Tensor, nn
 
-from recdistill.data.csr import Csr
-from recdistill.models import dot
-from recdistill.models.base import FactorModel, RankingModel
+from recdistill.distillers.schedules import Schedule, Weight
+
+TABLES = ("ctr", "rating", "classification")
+LISTS = ("ranking", "sequence")
 
 
 @dataclass(frozen=True)
@@ -26,14 +27,21 @@ class Needs:
         top_k: length of the teacher's lists (training items left out), 0 for none.
         scores: scores of arbitrary items are wanted.
         embeddings: user and item vectors are wanted.
+        top_users: length of the teacher's lists of users for each item (those who have it left out), 0 for none.
+        layers: names of submodules whose outputs are wanted.
     """
 
     top_k: int = 0
     scores: bool = False
     embeddings: bool = False
+    top_users: int = 0
+    layers: tuple[str, ...] = ()
 
     def __or__(self, other: Needs) -> Needs:
-        return Needs(max(self.top_k, other.top_k), self.scores or other.scores, self.embeddings or other.embeddings)
+        return Needs(
+            max(self.top_k, other.top_k), self.scores or other.scores, self.embeddings or other.embeddings,
+            max(self.top_users, other.top_users), tuple(sorted({*self.layers, *other.layers})),
+        )  # fmt: skip
 
 
 class View(Protocol):
@@ -53,8 +61,20 @@ class View(Protocol):
         """The view for other queries, with what does not depend on them shared."""
         ...
 
+    def watch(self, layers: Sequence[str]) -> Self:
+        """This view, which keeps the outputs of submodules for :meth:`layer`; to be called before any answer."""
+        ...
+
     def scores(self) -> Tensor:
         """``[Q, C]``: of all classes, or all items."""
+        ...
+
+    def target(self) -> Tensor:
+        """The label of each row ``[Q]``; of a history the item that comes next, -1 where none does."""
+        ...
+
+    def layer(self, name: str) -> Tensor:
+        """The output ``[Q, d]`` of a watched submodule; of a sequence model at the last place of each history."""
         ...
 
 
@@ -88,122 +108,102 @@ class ListView(Protocol):
         """``[K, d]`` for items ``[K]``."""
         ...
 
+    def flipped(self, items: Tensor) -> ListView:
+        """The answers with the roles swapped, of a task whose queries are users: the queries are items int64 ``[Q]``,
+        and the catalogue is that of the users."""
+        ...
+
 
 def on_list(top_scores: Tensor) -> Tensor:
-    """bool: which places of a teacher's list hold an item, from the scores of :meth:`View.top_items`."""
+    """bool: which places of a teacher's list hold an item, from the scores of :meth:`ListView.top_items`."""
     return top_scores > -torch.inf
 
 
-class ModelView:
-    """A view that computes its answers with the model, with gradients where the model has them.
+@dataclass(frozen=True)
+class Setting:
+    """What a distiller may know before training starts.
 
-    Args:
-        model: the model.
-        users: int64 ``[Q]``.
-        seen: training items, left out of :meth:`top_items`.
+    Attributes:
+        student_dim, teacher_dim: length of both models' vectors, 0 for a model that has none.
+        student_layers, teacher_layers: length of the outputs of the layers that are asked for.
+        train: the training part, :class:`~recdistill.data.interactions.Interactions` or
+            :class:`~recdistill.data.interactions.Examples`, on the CPU.
+        queries: how many queries there are.
     """
 
-    regression = False
+    student_dim: int = 0
+    teacher_dim: int = 0
+    student_layers: dict[str, int] = field(default_factory=dict)
+    teacher_layers: dict[str, int] = field(default_factory=dict)
+    train: Any = None
+    queries: int = 0
 
-    def __init__(self, model: RankingModel, users: Tensor, seen: Csr):
-        self.model, self.users, self.seen = model, users, seen
-        self.n_items = model.schema.n_items
-        # Shared by objective and distillers of the step: factors may come from a graph, and the scores of all
-        # items are the largest tensor there is.
-        self._factors: tuple[Tensor, Tensor] | None = None
-        self._all: Tensor | None = None
-        self._log_normaliser: dict[float, Tensor] = {}
 
-    def of(self, users: Tensor) -> Self:
-        """The view for other users, with what does not depend on users shared."""
-        other = type(self)(self.model, users, self.seen)
-        other._factors = self.factors() if self.factorised else None
-        return other
+@dataclass(frozen=True)
+class Moment:
+    """The start of an epoch.
 
-    @property
-    def factorised(self) -> bool:
-        """Whether the scores are the dot products of :meth:`factors`."""
-        return isinstance(self.model, FactorModel)
+    Attributes:
+        epoch: its number, from 0.
+        epochs: how many there are at most.
+        queries: how many queries there are.
+        student, teacher: their answers for queries int64 ``[Q]``, without gradients; the student's as in evaluation.
+        rng: for random choices; equal on all processes.
+    """
 
-    @property
-    def rows(self) -> Tensor:
-        """int64 ``[Q]``, the rows of the first factors and of ``seen`` that are asked for."""
-        return self.users
-
-    def factors(self) -> tuple[Tensor, Tensor]:
-        """Those of the model, which must have them."""
-        if self._factors is None:
-            assert isinstance(self.model, FactorModel)
-            self._factors = self.model.factors()
-        return self._factors
-
-    def scores(self, items: Tensor | None = None) -> Tensor:
-        if items is not None:
-            return self._score(items)
-        if self._all is None:
-            self._all = self._score(None)
-        return self._all
-
-    def _score(self, items: Tensor | None) -> Tensor:
-        if self.factorised:
-            return dot.dot_scores(*self.factors(), self.rows, items).float()
-        return self.model.scores(self.users, items).float()
-
-    def pair_scores(self, row: Tensor, item: Tensor) -> Tensor:
-        """Scores ``[n]`` of the items ``[n]`` for the users at the places ``[n]`` of ``users``."""
-        if not self.factorised:
-            return self.scores()[row, item]
-        # By the vectors of the pairs: the backward pass through a few of all scores writes a matrix of zeros.
-        return dot.pair_scores(*self.factors(), self.rows[row], item).float()
-
-    def log_normaliser(self, temperature: float = 1.0) -> Tensor:
-        if temperature not in self._log_normaliser:
-            if self._all is None and self.factorised:
-                user, item = self.factors()
-                query = nn.functional.embedding(self.rows, user) / temperature
-                result = dot.log_normaliser(query, item)
-            else:
-                result = (self.scores() / temperature).logsumexp(-1)
-            self._log_normaliser[temperature] = result
-        return self._log_normaliser[temperature]
-
-    def top_items(self, k: int) -> tuple[Tensor, Tensor]:
-        scores = self.scores().detach().clone()
-        row, item = self.seen.rows(self.rows)
-        scores[row, item] = -torch.inf
-        values, items = scores.topk(k)
-        return items, values
-
-    def user_vectors(self) -> Tensor:
-        return nn.functional.embedding(self.rows, self.factors()[0]).float()
-
-    def item_vectors(self, items: Tensor) -> Tensor:
-        return nn.functional.embedding(items, self.factors()[1]).float()
+    epoch: int
+    epochs: int
+    queries: int
+    student: Callable[[Tensor], Any]
+    teacher: Callable[[Tensor], Any]
+    rng: torch.Generator
 
 
 class Distiller(nn.Module):
     """A soft loss between teacher and student. Projections it learns are its parameters; they are trained
     with the student and thrown away afterwards.
 
+    A number that it is given, such as its weight or a temperature, may be a :class:`Schedule`: the attribute then
+    holds the value of the moment.
+
     Args:
         weight: factor of this term among the distillers of a run.
+
+    Attributes:
+        tasks: names of the tasks that it serves.
+        per_query: whether the loss is a value for each query, so that queries can be weighted.
+        layers: names of the student's submodules whose outputs it wants.
     """
 
+    tasks: ClassVar[tuple[str, ...]] = LISTS
+    per_query: ClassVar[bool] = False
+    layers: tuple[str, ...] = ()
     weight: float
 
-    def __init__(self, weight: Annotated[float, Ge(0)] = 1.0):
+    def __init__(self, weight: Weight = 1.0):
         super().__init__()
-        self.weight = weight
+        self.weight = weight  # type: ignore[assignment]  # a number from the first step on
 
     def needs(self) -> Needs:
         raise NotImplementedError
 
-    def prepare(self, student_dim: int, teacher_dim: int) -> None:
-        """Build what depends on the sizes of both models' vectors; called once, before the optimizer is made.
-        A size is 0 for a model that has no vectors."""
+    def prepare(self, setting: Setting) -> None:
+        """Build what depends on the models and the data; called once, before the optimizer is made."""
+
+    def start_epoch(self, moment: Moment) -> None:
+        """Look up what is not worth computing at every step. What is kept for the epoch must be buffers, so that a
+        training that goes on in the middle of it has them."""
+
+    def advance(self, progress: float) -> dict[str, float]:
+        """Sets what is scheduled to its value at a share of the training, and gives these values by name."""
+        plan = self.__dict__.setdefault("_plan", {})
+        plan |= {name: value for name, value in vars(self).items() if isinstance(value, Schedule)}
+        now = {name: schedule(progress) for name, schedule in plan.items()}
+        vars(self).update(now)
+        return now
 
     def forward(self, student: Any, teacher: Any, rng: torch.Generator) -> Tensor:
-        """The unweighted mean loss over the queries of the step, a scalar.
+        """The unweighted loss: of each query ``[Q]`` if ``per_query``, or its mean over the queries, a scalar.
 
         Args:
             student, teacher: a :class:`View` each, or a :class:`ListView` where lists or vectors are needed.

@@ -8,7 +8,8 @@ import torch
 from annotated_types import Ge
 from torch import Tensor, nn
 
-from recdistill.distillers.base import Distiller, ListView, Needs
+from recdistill.distillers.base import Distiller, ListView, Needs, Setting
+from recdistill.distillers.schedules import Weight
 from recdistill.errors import InputError
 
 
@@ -30,21 +31,21 @@ class Hint(Distiller):
         InputError: the student has no vectors.
     """
 
-    def __init__(self, items: Annotated[int, Ge(1)] = 512, weight: Annotated[float, Ge(0)] = 1.0):
+    def __init__(self, items: Annotated[int, Ge(1)] = 512, weight: Weight = 1.0):
         super().__init__(weight)
         self.items = items
 
     def needs(self) -> Needs:
         return Needs(embeddings=True)
 
-    def prepare(self, student_dim: int, teacher_dim: int) -> None:
-        if not student_dim:
+    def prepare(self, setting: Setting) -> None:
+        if not setting.student_dim:
             raise InputError(
                 "hint needs a student with user and item vectors",
                 where="distiller.hint", fix="leave out hint, or choose student=mf",
             )  # fmt: skip
-        self.user_map = nn.Linear(student_dim, teacher_dim)
-        self.item_map = nn.Linear(student_dim, teacher_dim)
+        self.user_map = nn.Linear(setting.student_dim, setting.teacher_dim)
+        self.item_map = nn.Linear(setting.student_dim, setting.teacher_dim)
 
     def forward(self, student: ListView, teacher: ListView, rng: torch.Generator) -> Tensor:
         items = torch.randint(student.n_items, (self.items,), generator=rng, device=student.users.device)

@@ -5,19 +5,20 @@ from __future__ import annotations
 from typing import Annotated
 
 import torch
-from annotated_types import Ge, Gt
+from annotated_types import Ge
 from torch import Tensor
 from torch.nn import functional as F
 
 from recdistill.distillers.base import Distiller, ListView, Needs, on_list
+from recdistill.distillers.schedules import Temperature, Weight
 
 # Instead of -inf, whose differences are NaN: e^FLOOR is exactly 0 beside any score.
 FLOOR = -1e9
 
 
 def topk_kl_loss(top_s: Tensor, log_norm: Tensor, top_t: Tensor, temperature: float) -> Tensor:
-    """Cross-entropy between the teacher's softmax over its list and the student's over list and rest, mean
-    over rows. An empty list counts as 0.
+    """Cross-entropy between the teacher's softmax over its list and the student's over list and rest, of each
+    row: ``[Q]``. That of an empty list is 0.
 
     Args:
         top_s: the student's scores ``[Q, K]`` of the teacher's list.
@@ -29,11 +30,11 @@ def topk_kl_loss(top_s: Tensor, log_norm: Tensor, top_t: Tensor, temperature: fl
     """
     listed = on_list(top_t)
     target = F.softmax((top_t / temperature).masked_fill(~listed, FLOOR), -1) * listed
-    return -(target * (top_s - log_norm.unsqueeze(-1))).sum(-1).mean()
+    return -(target * (top_s - log_norm.unsqueeze(-1))).sum(-1)
 
 
 def rrd_loss(top: Tensor, rest: Tensor, listed: Tensor | None = None) -> Tensor:
-    """Relaxed Plackett-Luce: -Σ_k log(e^{z_k} / (Σ_{j≥k} e^{z_j} + Σ_l e^{z_l})), mean over rows.
+    """Relaxed Plackett-Luce: -Σ_k log(e^{z_k} / (Σ_{j≥k} e^{z_j} + Σ_l e^{z_l})) of each row: ``[Q]``.
 
     Args:
         top: the student's scores ``[Q, K]`` of the interesting items, in the teacher's order.
@@ -45,7 +46,7 @@ def rrd_loss(top: Tensor, rest: Tensor, listed: Tensor | None = None) -> Tensor:
     from_here_on = top.flip(-1).logcumsumexp(-1).flip(-1)  # [Q, K]: log Σ_{j≥k} e^{z_j}
     below = rest.logsumexp(-1, keepdim=True)
     terms = torch.logaddexp(from_here_on, below) - top
-    return (terms if listed is None else terms * listed).sum(-1).mean()
+    return (terms if listed is None else terms * listed).sum(-1)
 
 
 class TopKKL(Distiller):
@@ -61,15 +62,19 @@ class TopKKL(Distiller):
         weight: factor among the distillers.
     """
 
+    per_query = True
+    temperature: float
+
     def __init__(
         self,
         k: Annotated[int, Ge(1)] = 100,
         negatives: Annotated[int, Ge(0)] = 500,
-        temperature: Annotated[float, Gt(0)] = 1.0,
-        weight: Annotated[float, Ge(0)] = 1.0,
+        temperature: Temperature = 1.0,
+        weight: Weight = 1.0,
     ):
         super().__init__(weight)
-        self.k, self.negatives, self.temperature = k, negatives, temperature
+        self.k, self.negatives = k, negatives
+        self.temperature = temperature  # type: ignore[assignment]
 
     def needs(self) -> Needs:
         return Needs(top_k=self.k)
@@ -100,13 +105,15 @@ class RRD(Distiller):
         weight: factor among the distillers; small, because the terms of a list are summed, as in the paper.
     """
 
+    per_query = True
+
     def __init__(
         self,
         k: Annotated[int, Ge(1)] = 40,
         uninteresting: Annotated[int, Ge(1)] = 500,
         pool: Annotated[int, Ge(1)] = 100,
         position_temperature: Annotated[float, Ge(0)] = 10.0,
-        weight: Annotated[float, Ge(0)] = 1.0,
+        weight: Weight = 1.0,
     ):
         super().__init__(weight)
         if pool < k:

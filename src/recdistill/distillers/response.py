@@ -5,43 +5,40 @@ from __future__ import annotations
 from typing import Annotated
 
 import torch
-from annotated_types import Ge, Gt, Interval
+from annotated_types import Ge, Interval
 from torch import Tensor
 from torch.nn import functional as F
 
-from recdistill.distillers.base import Distiller, ListView, Needs, View, on_list
+from recdistill.distillers.base import LISTS, TABLES, Distiller, ListView, Needs, View, on_list
+from recdistill.distillers.schedules import Temperature, Weight
 from recdistill.errors import InputError
 
 
 def soft_label_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """T² · KL(softmax(z_t / T) ‖ softmax(z_s / T)), mean over rows of ``[Q, I]``.
+    """T² · KL(softmax(z_t / T) ‖ softmax(z_s / T)) of each row of ``[Q, I]``: ``[Q]``.
 
     T² keeps the size of the gradient independent of T (Hinton et al. 2015, section 2.1).
     """
-    return temperature**2 * F.kl_div(
-        F.log_softmax(student / temperature, -1),
-        F.log_softmax(teacher / temperature, -1),
-        log_target=True,
-        reduction="batchmean",
-    )
+    log_s, log_t = F.log_softmax(student / temperature, -1), F.log_softmax(teacher / temperature, -1)
+    return temperature**2 * F.kl_div(log_s, log_t, log_target=True, reduction="none").sum(-1)
 
 
 def number_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """Half the mean of (z_t - z_s)²: the soft labels of a number.
+    """Half of (z_t - z_s)², mean over the numbers of each row of ``[Q, C]``: the soft labels of a number, ``[Q]``.
 
     Of a number, a softened label is a normal distribution around it with standard deviation T, and
     T² · KL(N(z_t, T²) ‖ N(z_s, T²)) is this for every T.
     """
-    return (teacher - student).square().mean() / 2
+    return (teacher - student).square().mean(-1) / 2
 
 
 def ce_kl_loss(student: Tensor, teacher: Tensor, temperature: float, mix: float) -> Tensor:
-    """T² · (mix · CE(p_t, p_s) + (1 - mix) · KL(p_t ‖ p_s)), mean over rows of ``[Q, I]``.
+    """T² · (mix · CE(p_t, p_s) + (1 - mix) · KL(p_t ‖ p_s)) of each row of ``[Q, I]``: ``[Q]``.
 
     Computed as KL + mix · H(p_t), since CE = KL + H.
     """
     log_p = F.log_softmax(teacher / temperature, -1)
-    entropy = -(log_p.exp() * log_p).sum(-1).mean()
+    entropy = -(log_p.exp() * log_p).sum(-1)
     return soft_label_loss(student, teacher, temperature) + mix * temperature**2 * entropy
 
 
@@ -96,9 +93,13 @@ class SoftLabel(Distiller):
         weight: factor among the distillers.
     """
 
-    def __init__(self, temperature: Annotated[float, Gt(0)] = 2.0, weight: Annotated[float, Ge(0)] = 1.0):
+    tasks = (*LISTS, *TABLES)
+    per_query = True
+    temperature: float
+
+    def __init__(self, temperature: Temperature = 2.0, weight: Weight = 1.0):
         super().__init__(weight)
-        self.temperature = temperature
+        self.temperature = temperature  # type: ignore[assignment]
 
     def needs(self) -> Needs:
         return Needs(scores=True)
@@ -121,14 +122,19 @@ class CEKL(Distiller):
         weight: factor among the distillers.
     """
 
+    tasks = (*LISTS, *TABLES)
+    per_query = True
+    temperature: float
+
     def __init__(
         self,
         mix: Annotated[float, Interval(ge=0, le=1)] = 0.7,
-        temperature: Annotated[float, Gt(0)] = 2.0,
-        weight: Annotated[float, Ge(0)] = 1.0,
+        temperature: Temperature = 2.0,
+        weight: Weight = 1.0,
     ):
         super().__init__(weight)
-        self.mix, self.temperature = mix, temperature
+        self.mix = mix
+        self.temperature = temperature  # type: ignore[assignment]
 
     def needs(self) -> Needs:
         return Needs(scores=True)
@@ -150,7 +156,7 @@ class LogitMSE(Distiller):
         weight: factor among the distillers.
     """
 
-    def __init__(self, k: Annotated[int, Ge(1)] = 50, weight: Annotated[float, Ge(0)] = 1.0):
+    def __init__(self, k: Annotated[int, Ge(1)] = 50, weight: Weight = 1.0):
         super().__init__(weight)
         self.k = k
 

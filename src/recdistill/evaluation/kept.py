@@ -2,20 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from torch import Tensor
 
-from recdistill.config.metrics import CHANCE, family, share_terms
-from recdistill.evaluation.significance import bootstrap_mean, bootstrap_ratio
-
-
-class Kept(NamedTuple):
-    """A share and its 95 % interval, which is None where the teacher may be no better than chance."""
-
-    value: float
-    low: float | None
-    high: float | None
+from recdistill.config.metrics import share_terms, sign
+from recdistill.evaluation.significance import Interval, bootstrap_mean, bootstrap_ratio
 
 
 def kept_share(own: float, teacher: float, metric: str) -> float | None:
@@ -30,8 +20,10 @@ def kept_share(own: float, teacher: float, metric: str) -> float | None:
     return part / whole if whole > 0 else None
 
 
-def kept(own: Tensor, teacher: Tensor, metric: str) -> Kept | None:
+def kept(own: Tensor, teacher: Tensor, metric: str) -> Interval | None:
     """:func:`kept_share` of the means, with its paired percentile bootstrap interval.
+
+    None too where the teacher's own interval reaches down to chance: a share of what may be nothing says nothing.
 
     Args:
         own, teacher: values ``[U]`` of the same rows or users, whose means are the metric; see
@@ -44,7 +36,6 @@ def kept(own: Tensor, teacher: Tensor, metric: str) -> Kept | None:
     part, whole = share_terms(own, teacher, metric)
     if not float(whole.mean()) > 0:
         return None
-    share = Kept(*bootstrap_ratio(part, whole))
-    if family(metric) in CHANCE and bootstrap_mean(whole).low <= 0:  # a ratio to what may be 0 has no bounds
-        return Kept(share.value, None, None)
-    return share
+    if sign(metric) > 0 and bootstrap_mean(whole).low <= 0:
+        return None
+    return bootstrap_ratio(part, whole)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,8 @@ def save_model(
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
-    codecs, clips = codecs or {}, clips or {}
+    codecs, clips = dict(codecs or {}), clips or {}
+    codecs |= {name: replace(codecs.get(name, Codec()), sparse=True) for name in model.sparse}
     tensors: dict[str, Tensor] = {}
     shapes: dict[str, list[int]] = {}
     for name, tensor in model.state_dict().items():
@@ -157,7 +158,7 @@ def decode(name: str, tensors: dict[str, Tensor], info: dict[str, Any]) -> Tenso
         if tensors[name].shape != shape:
             raise ValueError(f"{name}: {list(shape)} expected, {list(tensors[name].shape)} found")
         return tensors[name]
-    keys = {part: f"{name}:{part}" for part in ("values", "scale", "kept")}
+    keys = {part: f"{name}:{part}" for part in ("values", "scale", "kept", "indptr", "columns")}
     parts = {part: tensors[key] for part, key in keys.items() if key in tensors}
     return unpack(parts, Codec(**info["codecs"][name]), shape)
 

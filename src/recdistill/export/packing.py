@@ -2,8 +2,10 @@
 
 Rows are quantized symmetrically, each with a scale of its own: value = code · scale. A scale is a bfloat16,
 which has the range of a float32 in two bytes; it is stored as the int16 of the same bits, the upper half of
-the float32, so that a reader without bfloat16 can decode it. Sparse tensors keep one bit per position and the
-values that are not zero, which pays from a sparsity of 1 / bits on.
+the float32, so that a reader without bfloat16 can decode it. Sparse tensors keep the values that are not zero, row
+by row, and where these are: one bit per position, which pays from a sparsity of 1 / bits on, or where that takes less,
+as for a few values in a hundred, the columns of each row (CSR: row n has those from ``indptr[n]`` to
+``indptr[n + 1]``).
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
+
+from recdistill.data.csr import smallest_integer
 
 Bits = Literal[32, 8, 4]
 
@@ -94,7 +98,7 @@ def pack(weight: Tensor, codec: Codec, clip: Tensor | None = None) -> dict[str, 
         stored["scale"] = scale.bfloat16().view(torch.int16)
     if codec.sparse:
         kept = values != 0
-        stored["kept"] = pack_bits(kept.flatten())
+        stored |= pack_places(kept)
         values = values[kept]
     stored["values"] = pack_nibbles(values.flatten()) if codec.bits == 4 else values.contiguous()
     return stored
@@ -108,11 +112,9 @@ def unpack(stored: dict[str, Tensor], codec: Codec, shape: tuple[int, ...]) -> T
             allocated.
     """
     count = math.prod(shape)
-    if codec.sparse:
-        expect(stored, "kept", torch.uint8, -(-count // 8))
+    kept = unpack_places(stored, shape) if codec.sparse else None
     if codec.bits != 32:
         expect(stored, "scale", torch.int16, count_rows(shape))
-    kept = unpack_bits(stored["kept"], count) if codec.sparse else None
     n_values = int(kept.sum()) if kept is not None else count
     expect(stored, "values", _STORED[codec.bits], -(-n_values // 2) if codec.bits == 4 else n_values)
     values = unpack_nibbles(stored["values"], n_values) if codec.bits == 4 else stored["values"]
@@ -132,6 +134,42 @@ def expect(stored: dict[str, Tensor], part: str, dtype: torch.dtype, count: int)
     if found is None or found.dtype != dtype or found.numel() != count:
         seen = "nothing" if found is None else f"{found.numel()} × {found.dtype}"
         raise ValueError(f"{part}: {count} × {dtype} expected, {seen} found")
+
+
+def pack_places(kept: Tensor) -> dict[str, Tensor]:
+    """bool of a weight's shape to what takes fewer bytes: ``kept``, or ``indptr`` and ``columns``."""
+    rows = kept.flatten(1) if kept.dim() > 1 else kept.unsqueeze(0)
+    ends = torch.cat([torch.zeros(1, dtype=torch.int64), rows.sum(1).cumsum(0)])
+    listed = {
+        "indptr": ends.to(smallest_integer(int(ends[-1]))),
+        "columns": rows.nonzero()[:, 1].to(smallest_integer(rows.shape[1])),
+    }
+    bits = pack_bits(kept.flatten())
+    return listed if sum(part.nbytes for part in listed.values()) < bits.nbytes else {"kept": bits}
+
+
+def unpack_places(stored: dict[str, Tensor], shape: tuple[int, ...]) -> Tensor:
+    """bool ``[n]`` of all positions of a weight; the inverse of :func:`pack_places`.
+
+    Raises:
+        ValueError: they are not those of such a weight.
+    """
+    count = math.prod(shape)
+    if "columns" not in stored:
+        expect(stored, "kept", torch.uint8, -(-count // 8))
+        return unpack_bits(stored["kept"], count)
+    n_rows, width = (shape[0], math.prod(shape[1:])) if len(shape) > 1 else (1, count)
+    n_kept = stored["columns"].numel()
+    expect(stored, "columns", smallest_integer(width), n_kept)
+    expect(stored, "indptr", smallest_integer(n_kept), n_rows + 1)
+    columns, ends = stored["columns"].long(), stored["indptr"].long()
+    lengths = ends.diff()
+    sound = int(ends[0]) == 0 and int(ends[-1]) == n_kept and bool((lengths >= 0).all())
+    if not sound or not bool(((columns >= 0) & (columns < width)).all()):
+        raise ValueError(f"columns: not those of {n_rows} rows of {width}")
+    kept = torch.zeros(count, dtype=torch.bool)
+    kept[torch.repeat_interleave(torch.arange(n_rows), lengths) * width + columns] = True
+    return kept
 
 
 def pack_bits(flags: Tensor) -> Tensor:

@@ -28,9 +28,11 @@ class Model(nn.Module):
 
     Attributes:
         tasks: names of the tasks that it serves.
+        sparse: names of the tensors that are mostly zeros, and stored without these.
     """
 
     tasks: ClassVar[tuple[str, ...]] = ()
+    sparse: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, schema: Schema):
         super().__init__()
@@ -144,6 +146,9 @@ class SequenceModel(Model):
 
     def query(self, history: Tensor) -> Tensor:
         """The vector ``[B, d]`` of each history as a whole; that of an empty one is all zeros."""
+        if not history.shape[1]:
+            items = self.item_matrix()
+            return items.new_zeros(len(history), items.shape[1])
         length = (history < self.schema.n_items).sum(1)
         last: Tensor = self(history)[torch.arange(len(history), device=history.device), (length - 1).clamp(min=0)]
         return last * (length > 0).unsqueeze(1)

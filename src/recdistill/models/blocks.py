@@ -9,6 +9,7 @@ from typing import Annotated
 import torch
 from annotated_types import Ge, Gt, Interval
 from torch import Tensor, nn
+from torch.nn.functional import batch_norm
 
 Width = Annotated[int, Ge(1)]
 Widths = Sequence[Width]
@@ -47,12 +48,32 @@ def last_width(n_in: int, hidden: Widths) -> int:
 
 
 class BatchNorm(nn.BatchNorm1d):
-    """Batch normalisation that takes the running mean and variance where a batch in training has less than two rows."""
+    """Batch normalisation whose running mean and variance are exponential means of the batches alone, as Adam's
+    moments are: torch's start at 0 and 1, and of vectors that begin small that 1 is most of the variance for long.
+
+    Source: Ioffe and Szegedy, ICML 2015; Kingma and Ba, Adam, ICLR 2015, section 3, for the correction.
+
+    Where a batch in training has less than two rows, it is normalised by the running mean and variance.
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
+    num_batches_tracked: Tensor
 
     def forward(self, x: Tensor) -> Tensor:
-        if len(x) > 1:
+        if len(x) < 2:
+            return batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+        if not self.training or self.momentum is None:  # None is torch's plain mean over all batches
             return super().forward(x)
-        return nn.functional.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+        # With a momentum of 1 these become the batch's own: nothing waits for the device to count the batches.
+        mean, var = torch.zeros_like(self.running_mean), torch.zeros_like(self.running_var)
+        normalised = batch_norm(x, mean, var, self.weight, self.bias, training=True, momentum=1.0, eps=self.eps)
+        with torch.no_grad():
+            self.num_batches_tracked.add_(1)
+            share = self.momentum / (1 - (1 - self.momentum) ** self.num_batches_tracked)
+            for running, own in ((self.running_mean, mean), (self.running_var, var)):
+                running.lerp_(own, share.to(own.dtype))
+        return normalised
 
 
 class Dice(nn.Module):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding_bag
 
-from recdistill.data.csr import Csr
+from recdistill.data.csr import Csr, smallest_integer
 from recdistill.data.features import UNKNOWN
 
 
@@ -21,7 +21,8 @@ class CodeTable(nn.Module):
 
     A vocabulary of more than ``max_rows`` codes gets so many rows. Its most frequent codes have rows of their own, the
     others share a tenth of the rows. Which code has which row is stored in any case, so these are dealt out in turn,
-    by frequency: a hash would load the rows less evenly.
+    by frequency: a hash would load the rows less evenly. It is the row within the vocabulary, a number of one or two
+    bytes where ``max_rows`` is in the thousands.
 
     Args:
         sizes: name of each vocabulary to its number of codes; at least one.
@@ -32,6 +33,7 @@ class CodeTable(nn.Module):
     """
 
     first: Tensor
+    first_row: Tensor
     remap: Tensor | None
 
     def __init__(
@@ -50,11 +52,11 @@ class CodeTable(nn.Module):
         with torch.no_grad():
             self.table.weight[torch.tensor(_starts(self.rows)) + UNKNOWN] = 0.0
         self.map = nn.Linear(width, dim, bias=False) if width != dim else None
-        starts = _starts(sizes)
-        self.place = dict(zip(sizes, starts, strict=True))
-        self.register_buffer("first", torch.tensor(starts), persistent=False)
-        remap = torch.zeros(sum(sizes.values()), dtype=torch.int32) if self.rows != self.sizes else None
-        self.register_buffer("remap", remap)
+        self.place, self.row_place = (dict(zip(sizes, _starts(each), strict=True)) for each in (sizes, self.rows))
+        self.register_buffer("first", torch.tensor(_starts(sizes)), persistent=False)
+        self.register_buffer("first_row", torch.tensor(_starts(self.rows)), persistent=False)
+        small = smallest_integer(max(self.rows.values()) - 1)
+        self.register_buffer("remap", torch.zeros(sum(sizes.values()), dtype=small) if self.sharing else None)
         self.share_rows({})
 
     @property
@@ -72,37 +74,39 @@ class CodeTable(nn.Module):
         if self.remap is None:
             return
         parts = []
-        for start, (name, size) in zip(_starts(self.rows), self.sizes.items(), strict=True):
+        for name, size in self.sizes.items():
             if name in self.sharing:
                 count = counts.get(name, torch.zeros(size, dtype=torch.int64))
-                parts.append(start + dealt_rows(count.to(self.remap.device), self.rows[name]))
+                parts.append(dealt_rows(count.to(self.remap.device), self.rows[name]))
             else:
-                parts.append(start + torch.arange(size, device=self.remap.device))
+                parts.append(torch.arange(size, device=self.remap.device))
         self.remap.copy_(torch.cat(parts))
 
     def own_rows(self, name: str) -> Tensor | None:
         """The rows of all codes but 0 of one vocabulary, ``[V - 1, width]``, a view; None where codes share rows."""
         if name in self.sharing:
             return None
-        start = dict(zip(self.rows, _starts(self.rows), strict=True))[name]
+        start = self.row_place[name]
         rows: Tensor = self.table.weight[start + 1 : start + self.sizes[name]]
         return rows
 
     def columns(self, codes: Tensor) -> Tensor:
         """Vectors ``[B, n, dim]`` of codes int64 ``[B, n]`` of the first n vocabularies."""
-        return self._mapped(self.table(self._row(codes + self.first[: codes.shape[1]])))
+        n = codes.shape[1]
+        return self._mapped(self.table(self._row(codes, self.first[:n], self.first_row[:n])))
 
     def vectors(self, name: str, codes: Tensor) -> Tensor:
         """Vectors ``[..., dim]`` of codes int64 ``[...]`` of one vocabulary."""
-        return self._mapped(self.table(self._row(codes + self.place[name])))
+        return self._mapped(self.table(self._row(codes, self.place[name], self.row_place[name])))
 
     def means(self, name: str, sets: Csr) -> Tensor:
         """Mean vectors ``[B, dim]`` of sets of codes of one vocabulary, zero for an empty one."""
-        row = self._row(sets.indices + self.place[name])
+        row = self._row(sets.indices, self.place[name], self.row_place[name])
         return self._mapped(embedding_bag(row, self.table.weight, sets.indptr[:-1], mode="mean"))
 
-    def _row(self, code: Tensor) -> Tensor:
-        return code if self.remap is None else self.remap[code].long()
+    def _row(self, code: Tensor, place: Tensor | int, row_place: Tensor | int) -> Tensor:
+        code = code + place
+        return code if self.remap is None else self.remap[code].long() + row_place
 
     def _mapped(self, vectors: Tensor) -> Tensor:
         return vectors if self.map is None else self.map(vectors)

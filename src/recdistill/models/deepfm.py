@@ -24,7 +24,7 @@ class DeepFM(FieldModel):
         dropout: share of a layer's output that is dropped in training, 0 for none.
         batch_norm: normalise before the activation.
         dims: of single fields that have another length, by name.
-        max_rows: rows of the table for a field, the rest of whose values, the rare ones, share; None for no limit.
+        max_rows: rows of a table for a field, the rest of whose values, the rare ones, share; None for no limit.
         init_std: standard deviation of the initial vectors.
     """
 
@@ -40,7 +40,7 @@ class DeepFM(FieldModel):
         init_std: Std = 0.01,
     ):
         super().__init__(schema)
-        self.linear = LinearTerm(schema.features)
+        self.linear = LinearTerm(schema.features, max_rows)
         self.fields = FieldEmbedding(schema.features, dim, dims, max_rows, init_std)
         self.deep = hidden_layers(self.fields.width, hidden, dropout, batch_norm)
         self.out = nn.Linear(last_width(self.fields.width, hidden), 1, bias=False)  # the linear term has one

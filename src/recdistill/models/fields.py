@@ -118,11 +118,16 @@ class FieldEmbedding(nn.Module):
 
 class LinearTerm(nn.Module):
     """First-order term b + Σ w_f: a weight for each code, the mean weight of a set, w · x of numbers and vectors. All
-    start at zero."""
+    start at zero.
 
-    def __init__(self, sizes: Sizes):
+    Args:
+        sizes: of the fields.
+        max_rows: most weights of a field, see :class:`~recdistill.models.code_table.CodeTable`.
+    """
+
+    def __init__(self, sizes: Sizes, max_rows: int | None = None):
         super().__init__()
-        self.weights = FieldEmbedding(sizes, dim=1, init_std=0.0)
+        self.weights = FieldEmbedding(sizes, dim=1, max_rows=max_rows, init_std=0.0)
         self.bias = nn.Parameter(torch.zeros(()))
 
     def forward(self, rows: Rows) -> Tensor:

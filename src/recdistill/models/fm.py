@@ -21,7 +21,7 @@ class FM(FieldModel):
         schema: sizes of the fields.
         dim: length of the vectors.
         dims: of single fields that have another length, by name.
-        max_rows: rows of the table for a field, the rest of whose values, the rare ones, share; None for no limit.
+        max_rows: rows of a table for a field, the rest of whose values, the rare ones, share; None for no limit.
         init_std: standard deviation of the initial vectors.
     """
 
@@ -34,7 +34,7 @@ class FM(FieldModel):
         init_std: Std = 0.01,
     ):
         super().__init__(schema)
-        self.linear = LinearTerm(schema.features)
+        self.linear = LinearTerm(schema.features, max_rows)
         self.fields = FieldEmbedding(schema.features, dim, dims, max_rows, init_std)
 
     def forward(self, rows: Rows) -> Tensor:

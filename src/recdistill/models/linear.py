@@ -140,6 +140,8 @@ class ItemKNN(LinearItemModel):
             BM25 differs from it by a factor for each item, which the cosine takes out again.)
     """
 
+    sparse = ("weight",)
+
     def __init__(
         self,
         schema: Schema,

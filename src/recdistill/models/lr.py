@@ -6,7 +6,7 @@ from torch import Tensor
 
 from recdistill.data.interactions import Schema
 from recdistill.data.rows import Rows
-from recdistill.models.fields import FieldModel, LinearTerm
+from recdistill.models.fields import FieldModel, LinearTerm, MaxRows
 
 
 class LR(FieldModel):
@@ -16,11 +16,12 @@ class LR(FieldModel):
 
     Args:
         schema: sizes of the fields.
+        max_rows: weights of a field, the rest of whose values, the rare ones, share; None for no limit.
     """
 
-    def __init__(self, schema: Schema):
+    def __init__(self, schema: Schema, max_rows: MaxRows | None = None):
         super().__init__(schema)
-        self.linear = LinearTerm(schema.features)
+        self.linear = LinearTerm(schema.features, max_rows)
 
     def forward(self, rows: Rows) -> Tensor:
         logit: Tensor = self.start + self.linear(rows)

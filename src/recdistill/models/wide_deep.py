@@ -28,7 +28,7 @@ class WideDeep(FieldModel):
         crosses: pairs of names of categorical fields.
         cross_rows: most weights of a cross; where there are more pairs of values, they share by their remainder.
         dims: of single fields that have another length, by name.
-        max_rows: rows of the table for a field, the rest of whose values, the rare ones, share; None for no limit.
+        max_rows: rows of a table for a field, the rest of whose values, the rare ones, share; None for no limit.
         init_std: standard deviation of the initial vectors.
 
     Raises:
@@ -50,7 +50,7 @@ class WideDeep(FieldModel):
     ):
         super().__init__(schema)
         sizes = schema.features
-        self.wide = LinearTerm(sizes)
+        self.wide = LinearTerm(sizes, max_rows)
         self.crosses = nn.ModuleList(
             Cross(
                 (column_of(schema, first, "net.crosses"), column_of(schema, second, "net.crosses")),

@@ -7,6 +7,7 @@ restart in the middle or at the end of an epoch in different ways.
 
 from __future__ import annotations
 
+import logging
 import time
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from recdistill.evaluation.metrics import direction
 from recdistill.modules.supervised import SupervisedModule
 from recdistill.runs.atomic import atomic_path
 from recdistill.runs.stop import listen, stop_requested
+
+log = logging.getLogger(__name__)
 
 LAST = "last.ckpt"
 
@@ -133,6 +136,8 @@ class Stopped(BaseException):
 class KeepBest(pl.Callback):
     """Keeps the weights of the best validation in memory, and stops when nothing better comes.
 
+    Says in the end if these give worse probabilities of clicks than the mean rate would.
+
     Args:
         monitor: name of a validation metric, such as "ndcg@10"; its direction is known to the metric.
         patience: validations without improvement before training stops, 0 for never.
@@ -144,6 +149,7 @@ class KeepBest(pl.Callback):
         self.best: float | None = None
         self.best_epoch = -1
         self.waited = 0
+        self.entropy = 0.0  # normalised, of the best validation; 0 where it is no metric of the task
         self.weights: dict[str, Tensor] = {}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
@@ -158,14 +164,28 @@ class KeepBest(pl.Callback):
         value = float(trainer.callback_metrics[f"valid/{self.monitor}"])
         if self.best is None or self.sign * (value - self.best) > 0:
             self.best, self.waited, self.best_epoch = value, 0, trainer.current_epoch
+            self.entropy = float(trainer.callback_metrics.get("valid/ne", 0.0))
             self.weights = {k: v.detach().to("cpu", copy=True) for k, v in pl_module.model.state_dict().items()}
         else:
             self.waited += 1
             trainer.should_stop = self.exhausted
 
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, SupervisedModule)
+        if self.entropy > 1 and trainer.is_global_zero:
+            log.warning(
+                "%s: worse probabilities than the mean rate of clicks (normalised entropy %.3f on the valid part): "
+                "train it longer, or with another %s.fit.batch_size or %s.fit.lr",
+                *(pl_module.role, self.entropy, pl_module.role, pl_module.role),
+            )
+
     def state_dict(self) -> dict[str, Any]:
-        return {"best": self.best, "best_epoch": self.best_epoch, "waited": self.waited, "weights": self.weights}
+        return {
+            "best": self.best, "best_epoch": self.best_epoch, "waited": self.waited, "entropy": self.entropy,
+            "weights": self.weights,
+        }  # fmt: skip
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best, self.best_epoch = state_dict["best"], state_dict["best_epoch"]
-        self.waited, self.weights = state_dict["waited"], state_dict["weights"]
+        self.waited, self.entropy = state_dict["waited"], state_dict["entropy"]
+        self.weights = state_dict["weights"]

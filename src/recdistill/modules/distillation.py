@@ -7,8 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from recdistill.distillers.base import Distiller
-from recdistill.distillers.teacher import FrozenTeacher
+from recdistill.distillers.base import Distiller, Moment, Setting
+from recdistill.distillers.schedules import Schedule, at
+from recdistill.distillers.teacher import FrozenTeacher, QuietView, quiet
+from recdistill.distillers.weighting import Weighting
+from recdistill.errors import InputError
 from recdistill.models.base import vector_size
 from recdistill.modules.supervised import StudentModule, times
 from recdistill.tasks.base import Batch
@@ -22,23 +25,47 @@ class DistillationModule(StudentModule):
         teacher: answers for the teacher; not a submodule, so nothing that is done to this module reaches it.
         distillers: soft losses by name.
         alpha: share of the soft losses. At 0 the run is, bit for bit, the student alone.
+        weighting: of the queries, for soft losses that have a value for each.
         kwargs: as for :class:`SupervisedModule`.
+
+    Raises:
+        InputError: a schedule leaves the range of its number, or no loss has values that could be weighted.
     """
 
     def __init__(
-        self, *args: Any, teacher: FrozenTeacher, distillers: dict[str, Distiller], alpha: float, **kwargs: Any
-    ):
+        self, *args: Any, teacher: FrozenTeacher, distillers: dict[str, Distiller], alpha: float | Schedule,
+        weighting: Weighting | None = None, **kwargs: Any,
+    ):  # fmt: skip
         super().__init__(*args, **kwargs)
-        self.teacher, self.alpha = teacher, alpha
+        self.teacher, self.alpha, self.weighting = teacher, alpha, weighting
+        require_sound(alpha, distillers, weighting)
+        # At alpha 0 nothing of them is trained, and DDP refuses parameters without gradients.
+        self.soft = distillers if alpha != 0 else {}
+        self.distillers = nn.ModuleDict(self.soft)  # for their parameters
+        self.queries = self.fit_config.queries if alpha != 0 else 0
+        self.watched = sorted({name for distiller in distillers.values() for name in distiller.layers})
+        self.noted: dict[str, float] = {}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(mix(self.seed, 0xD15))
+            setting = self.setting()
             for distiller in distillers.values():
-                distiller.prepare(vector_size(self.model), teacher.dim)
-        # At alpha 0 nothing of them is trained, and DDP refuses parameters without gradients.
-        self.distillers = nn.ModuleDict(distillers if alpha else {})
-        self.queries = self.fit_config.queries if alpha else 0
-        self.coefficients[self.objective.name] = 1 - alpha
-        self.coefficients |= {name: alpha * distiller.weight for name, distiller in distillers.items()}
+                distiller.prepare(setting)
+        self.advance(0.0)
+
+    def setting(self) -> Setting:
+        """What the distillers may know."""
+        part = self.task.prepare(self.data.train, torch.device("cpu"))
+        widths = {}
+        if self.watched:
+            self.teacher.to(torch.device("cpu"), part)
+            with torch.no_grad():
+                view = self.task.view(self.model.eval(), part, torch.arange(1)).watch(self.watched)
+                widths = {name: view.layer(name).shape[1] for name in self.watched}
+            self.model.train()
+        return Setting(
+            vector_size(self.model), self.teacher.dim, widths, self.teacher.widths() if self.watched else {},
+            self.data.train, self.task.queries(part),
+        )  # fmt: skip
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         # A precision such as bf16-true has cast all parameters; what distillers compare is float32.
@@ -49,16 +76,83 @@ class DistillationModule(StudentModule):
         super().on_fit_start()
         self.teacher.to(self.device, self.train_part)
 
+    def start_epoch(self, epoch: int) -> None:
+        if not self.soft:
+            return
+        moment = Moment(
+            epoch, self.fit_config.epochs, self.task.queries(self.train_part), self.answer, self.teacher.view,
+            generator(self.device, self.seed, epoch, 0xE90),
+        )  # fmt: skip
+        self.model.eval()
+        for distiller in self.soft.values():
+            distiller.start_epoch(moment)
+        self.model.train()
+
+    def answer(self, queries: Tensor) -> QuietView:
+        """The student's answers, without gradients."""
+        with quiet(self.device):
+            return QuietView(self.task.view(self.model, self.train_part, queries))
+
+    def advance(self, progress: float) -> None:
+        alpha = at(self.alpha, progress)
+        self.noted = {"alpha": alpha} if isinstance(self.alpha, Schedule) else {}
+        self.coefficients = {self.objective.name: 1 - alpha}
+        for name, distiller in self.soft.items():
+            self.noted |= {f"{name}.{key}": value for key, value in distiller.advance(progress).items()}
+            self.coefficients[name] = alpha * distiller.weight
+
     def loss_terms(self, batch: Batch) -> dict[str, Tensor]:
         student = self.task.batch_view(self.model, batch, self.train_part)
+        if self.watched:
+            student.watch(self.watched)
         rng = generator(self.device, batch.seed)
         terms = {self.objective.name: times(batch.weight, self.objective(self.model, batch, student, rng))}
-        if self.distillers:
+        if self.soft:
             teacher = self.teacher.view(batch.query)
-            for name, distiller in self.distillers.items():
-                terms[name] = times(batch.query_weight, distiller(student, teacher, rng))
+            weights = self.weighting(student, teacher, self.task.name) if self.weighting is not None else None
+            if weights is not None:
+                self.noted["weighting.sd"] = float(weights.std(correction=0))
+            for name, distiller in self.soft.items():
+                terms[name] = times(batch.query_weight, mean(distiller(student, teacher, rng), weights))
         return terms
 
+    def facts(self) -> dict[str, float]:
+        if not self.soft:
+            return {}
+        terms = {f"{name}.weighted": factor * self.sums[name] for name, factor in self.coefficients.items()}
+        return terms | self.noted
+
     def describe(self) -> str:
-        temperatures = {n: d.temperature for n, d in self.distillers.items() if hasattr(d, "temperature")}
-        return f", alpha={self.alpha:g}" + "".join(f", {n}.temperature={t:g}" for n, t in temperatures.items())
+        temperatures = {n: d.temperature for n, d in self.soft.items() if hasattr(d, "temperature")}
+        alpha = 1 - self.coefficients[self.objective.name]
+        return f", alpha={alpha:g}" + "".join(f", {n}.temperature={t:g}" for n, t in temperatures.items())
+
+
+def mean(loss: Tensor, weights: Tensor | None) -> Tensor:
+    """The loss of a step, from that of each query ``[Q]`` or the mean itself."""
+    if not loss.dim():
+        return loss
+    return loss.mean() if weights is None else (loss * weights).mean()
+
+
+def require_sound(alpha: float | Schedule, distillers: dict[str, Distiller], weighting: Weighting | None) -> None:
+    """Raises InputError for a schedule with values that the number must not have, and for weights of queries where no
+    loss has values that could be weighted."""
+    if weighting is not None and not any(distiller.per_query for distiller in distillers.values()):
+        raise InputError(
+            f"{' and '.join(distillers) or 'no distiller'} can't be weighted: the loss is one value for a step",
+            where="weighting", fix="weighting=none, or another distiller",
+        )  # fmt: skip
+    given = {"alpha": alpha}
+    for name, distiller in distillers.items():
+        given |= {f"distiller.{name}.{key}": value for key, value in vars(distiller).items()}
+    for where, value in given.items():
+        if not isinstance(value, Schedule):
+            continue
+        low, high = value.extremes()
+        soft = where.endswith("temperature")
+        if low < 0 or (soft and low <= 0) or (where == "alpha" and high > 1):
+            raise InputError(
+                f"a schedule goes from {low:g} to {high:g}", where=where,
+                fix=f"keep its values {'above 0' if soft else 'from 0 to 1' if where == 'alpha' else 'at 0 or above'}",
+            )  # fmt: skip

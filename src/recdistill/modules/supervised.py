@@ -81,6 +81,16 @@ class SupervisedModule(pl.LightningModule):
         rng = generator(self.device, batch.seed)
         return {self.objective.name: times(batch.weight, self.objective(self.model, batch, view, rng))}
 
+    def start_epoch(self, epoch: int) -> None:
+        """What is looked up once an epoch."""
+
+    def advance(self, progress: float) -> None:
+        """Sets what changes while training goes on; ``progress`` is from 0 at the first step towards 1."""
+
+    def facts(self) -> dict[str, float]:
+        """What is logged of an epoch, at its end, beside the terms of the loss."""
+        return {}
+
     def describe(self) -> str:
         """More settings for an error message."""
         return ""
@@ -116,6 +126,7 @@ class SupervisedModule(pl.LightningModule):
         epoch, done = self.position
         if not done:
             self.sums = {}
+            self.start_epoch(epoch)
         plan = self.task.epoch(
             self.train_part, self.objective, seed=self.seed, epoch=epoch,
             batch_size=self.fit_config.batch_size, queries=self.queries,
@@ -123,7 +134,9 @@ class SupervisedModule(pl.LightningModule):
         optimizer = self.optimizers()
         assert isinstance(optimizer, LightningOptimizer)
         for step in range(done, min(plan.steps, self.max_steps or plan.steps)):
-            self.set_learning_rate(optimizer, epoch * plan.steps + step, self.fit_config.epochs * plan.steps)
+            at, total = epoch * plan.steps + step, self.fit_config.epochs * plan.steps
+            self.set_learning_rate(optimizer, at, total)
+            self.advance(at / total)
             for name, value in self.optimize(optimizer, self.parts(plan, step), step).items():
                 self.sums[name] = self.sums.get(name, 0.0) + value / plan.steps
             self.position = (epoch, step + 1)
@@ -194,7 +207,7 @@ class SupervisedModule(pl.LightningModule):
         )
 
     def on_train_epoch_end(self) -> None:
-        self.log_dict({f"train/{name}": value for name, value in self.sums.items()})
+        self.log_dict({f"train/{name}": value for name, value in {**self.sums, **self.facts()}.items()})
         self.position = (self.position[0] + 1, 0)
 
     # Validation: the same evaluator as for every table, of the averaged weights where there are any. Callbacks, such as

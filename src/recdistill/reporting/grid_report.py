@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 FILE = "grid.json"
+_NO_SHARE = "; none where the teacher's own interval includes chance, or not all values are there"
 
 
 def grid_table(grid: Mapping[str, Any]) -> Table:
@@ -110,7 +111,8 @@ def _caption(grid: Mapping[str, Any]) -> str:
         units.tested_on(metric, grid),
         *([errors.strip()] if (errors := units.lower_is_better(main_metrics(metric, grid["rows"]))) else []),
         f"Mean ±sd over {over}; trials: how many configurations of that model were tried.",
-        f"% of teacher: {units.teacher_ratio(metric)} over {unit}s, the interval is over {unit}s.",
+        f"% of teacher: {units.teacher_ratio(metric)} over {unit}s, the interval is over {unit}s"
+        f"{_NO_SHARE if any(row['role'] != 'teacher' and not row['kept'] for row in grid['rows']) else ''}.",
         f"p: {f'two-way bootstrap over seeds and {unit}s' if many else f'paired t-test over {unit}s'}{folds},"
         " against the same student trained alone.",
         f"Holm: over all {tested} rows that are tested.",

@@ -150,7 +150,7 @@ def provenance(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What a second run needs to give the same figures."""
     machine = summary.get("machine") or {}
     facts = [("created", summary.get("created")), ("took", figures.duration(summary.get("seconds")))]
-    facts += [("seed", summary.get("seed")), ("commit", summary.get("commit") or "not in a git checkout")]
+    facts += [("seed", summary.get("seed")), *_commits(summary)]
     facts += [("config hash", summary.get("config_hash"))]
     facts += [("overrides", " ".join(summary.get("overrides") or []))]
     facts += [(f"{name} version", version) for name, version in (summary.get("versions") or {}).items()]
@@ -158,6 +158,13 @@ def provenance(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     hashes = [(row["name"], row.get("weights_hash")) for row in summary["rows"]]
     facts += [(f"weights of {name}", value) for name, value in hashes if value]
     return [(key, str(value)) for key, value in facts if value not in (None, "")]
+
+
+def _commits(summary: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    found = summary.get("commit") or "not in a git checkout"
+    if "project_commit" not in summary:  # of a run that knew only that of the folder it was in
+        return [("commit", found)]
+    return [("commit of recdistill", found), ("commit of the project", summary["project_commit"])]
 
 
 def histories(folder: Path, summary: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:

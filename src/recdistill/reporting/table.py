@@ -202,17 +202,24 @@ def _overlap(row: Row) -> dict[str, Any]:
 def summary_table(summary: Mapping[str, Any]) -> Table:
     """The table of one run, from its ``summary.json``."""
     metric, teacher, columns = summary["metric"], first(summary["rows"], "teacher"), summary_columns(summary)
-    unit = units.unit(metric)
     caption = units.tested_on(metric, summary)
     caption += units.lower_is_better(column.key for column in columns if column.cell is not None)
     if teacher is not None:
-        share = units.teacher_share(metric, (teacher.get("metrics") or {}).get(metric))
-        caption += f" % of teacher: {share}, same {unit}s and evaluator."
+        caption += f" % of teacher: {_share(teacher, summary)}."
     if first(summary["rows"], "alone") is not None:
         tested = sum(row.get(P_ALONE) is not None for row in summary["rows"])
         lines = f"{tested} {'models' if units.tabular(summary) else 'rows'}"
         caption += f" p: {units.paired_test(metric)} against the same student trained alone, Holm over {lines}."
     return Table(columns, tuple(summary["rows"]), caption + _clock(summary))
+
+
+def _share(teacher: Row, summary: Mapping[str, Any]) -> str:
+    """What a share of the teacher is, or why there is none."""
+    metric = summary["metric"]
+    shown = any(row.get("kept") for row in summary["rows"])
+    none = "" if shown else units.no_share(metric, (teacher.get("ci") or {}).get(metric))
+    share = units.teacher_share(metric, (teacher.get("metrics") or {}).get(metric))
+    return none or f"{share}, same {units.unit(metric)}s and evaluator"
 
 
 def _clock(summary: Mapping[str, Any]) -> str:

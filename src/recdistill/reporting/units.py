@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from recdistill.config.metrics import BY_ROW, BY_USER, CHANCE, family, sign
@@ -41,6 +41,14 @@ def teacher_share(metric: str, value: float | None) -> str:
     if chance := CHANCE.get(family(metric)):
         return f"{name} above chance by the teacher's, ({name} - {chance}) / ({teacher} - {chance})"
     return f"{name} by the teacher's {teacher}"
+
+
+def no_share(metric: str, interval: Sequence[float] | None) -> str:
+    """Why no share of a teacher is given, by its own interval; empty where it is surely better than chance."""
+    chance = CHANCE.get(family(metric), 0)
+    if sign(metric) < 0 or not interval or not interval[0] <= chance:
+        return ""
+    return f"none, since the teacher's own interval includes {chance}, what knows nothing reaches"
 
 
 def teacher_ratio(metric: str) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from recdistill.config.metrics import share_terms
+from recdistill.config.metrics import share_terms, sign
 from recdistill.reporting.units import unit
 
 if TYPE_CHECKING:
@@ -92,11 +92,12 @@ def paired_by_seed(
 
 def kept_share(ours: pl.DataFrame | None, teacher: pl.DataFrame | None, metric: str) -> dict[str, float] | None:
     """How much of the teacher is kept (see :func:`~recdistill.config.metrics.share_terms`), a ratio of means over users
-    or rows; its 95 % interval (delta method) has these as the noise, not seeds."""
+    or rows; its 95 % interval (delta method) has these as the noise, not seeds. None where the teacher's own interval
+    reaches down to chance."""
     if ours is None or teacher is None:
         return None
     a, b = share_terms(*_paired(ours, teacher), metric)
-    if len(a) < 2 or not b.mean() > 0:
+    if len(a) < 2 or not b.mean() > (_NORMAL_95 * b.std(ddof=1) / math.sqrt(len(b)) if sign(metric) > 0 else 0):
         return None
     value = float(a.mean() / b.mean())
     half = _NORMAL_95 * float((a - value * b).std(ddof=1)) / math.sqrt(len(a)) / float(b.mean())

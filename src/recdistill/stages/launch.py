@@ -17,6 +17,7 @@ from recdistill import errors
 from recdistill.config.plugins import extend_path
 from recdistill.errors import InputError, InterruptedByUser, RecDistillError, ResourceError, Terminated
 from recdistill.runs.atomic import read_json, write_json
+from recdistill.stages.blame import keys_below
 from recdistill.stages.training import FitSpec, fit
 
 if TYPE_CHECKING:
@@ -35,7 +36,8 @@ def launch(spec: FitSpec) -> None:
     if count == 1 or not spec.node.get("fit"):  # what is computed in one go needs no second process
         fit(spec)
     else:
-        require_work(spec.node["fit"], count)
+        with keys_below(spec.key or spec.role):
+            require_work(spec.node["fit"], count)
         fit_in_processes(spec, count)
 
 
@@ -127,7 +129,7 @@ def require_work(settings: dict[str, Any], count: int) -> None:
         if settings.get(name, count) < count:
             raise InputError(
                 f"{name}={settings[name]} can't be shared by {count} processes", where=f"fit.{name}",
-                why="it is that of all processes together", fix=f"set it to {count} or more",
+                why="it is that of all processes together", fix=f"fit.{name}={count} or more",
             )  # fmt: skip
 
 

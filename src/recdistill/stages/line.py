@@ -10,29 +10,27 @@ from typing import Any
 
 import torch
 
-from recdistill.compression.base import CompressionPass
+from recdistill.compression.base import CompressionPass, materialised
 from recdistill.compression.quantize import Quantize
-from recdistill.config.importing import import_target
-from recdistill.config.plugins import plugin_modules
-from recdistill.config.suggest import did_you_mean
 from recdistill.data import store as data_store
 from recdistill.data.interactions import Data, Dataset
 from recdistill.data.prepare import prepare
 from recdistill.data.sources.base import PARTS
-from recdistill.distillers.base import Needs
-from recdistill.distillers.teacher import check_needs, compute_signals
+from recdistill.distillers.base import Distiller, Needs
+from recdistill.distillers.signals import check_needs, compute_signals
 from recdistill.errors import InputError
 from recdistill.evaluation.metrics import direction
 from recdistill.export.bundle import load_model, model_info, save_model
 from recdistill.models.base import FactorModel, SequenceModel
 from recdistill.models.build import instantiate
-from recdistill.models.item_init import content_of
+from recdistill.modules.distillation import require_sound
 from recdistill.runs.store import Store
 from recdistill.stages import tune
 from recdistill.stages.compress import compress
 from recdistill.stages.evaluate import require_same_data
 from recdistill.stages.launch import launch, processes
-from recdistill.stages.training import TRAINING_PARTS, FitSpec
+from recdistill.stages.nodes import given_vectors, merged, target_of
+from recdistill.stages.training import TRAINING_PARTS, FitSpec, number
 from recdistill.tasks.base import Task
 from recdistill.tasks.ranking import Ranking
 
@@ -63,10 +61,14 @@ class Line:
         """
         processes(self.cfg["trainer"])
         self.task.require_metric(self.cfg["evaluation"]["metric"])
-        for name, node in self.distillers.items():
-            self.task.require_distiller(instantiate(node), f"distiller.{name}")
+        soft: dict[str, Distiller] = {name: instantiate(node) for name, node in self.distillers.items()}
+        for name, distiller in soft.items():
+            self.task.require_distiller(distiller, f"distiller.{name}")
+        weighting = self.cfg.get("weighting")
+        require_sound(number(self.cfg["alpha"]), soft, instantiate(weighting) if weighting else None)
         for name, node in dict(self.cfg.get("baselines") or {}).items():
             tune.combinations(node, f"baselines.{name}")
+            self.task_for(node, name)
         for role in ("teacher", "student"):
             tune.stated(self.cfg[role], role)
             model = target_of(self.cfg[role]["net"], f"{role}.net")
@@ -136,15 +138,15 @@ class Line:
             log.info("%s: training", title)
             launch(self.spec(title, folder, **spec))
 
-        return self.store.obtain(stage, self._key(depends_on), make, title)
+        return self.store.obtain(stage, self._key(depends_on, spec.get("key", spec["role"])), make, title)
 
-    def _key(self, depends_on: dict[str, Any]) -> dict[str, Any]:
-        """All that a training depends on."""
+    def _key(self, depends_on: dict[str, Any], where: str) -> dict[str, Any]:
+        """All that a training depends on; ``where`` its config is, for messages."""
         return {
             "data": self.data_folder.name, "precision": self.cfg["trainer"].get("precision", "32-true"),
             "max_steps": self.max_steps, "seed": self.cfg["seed"], "ks": self.cfg["evaluation"]["ks"],
-            "monitor": self.cfg["evaluation"]["metric"], "task": self.cfg["task"], **given_vectors(depends_on),
-            **depends_on,
+            "monitor": self.cfg["evaluation"]["metric"], "task": self.cfg["task"],
+            **given_vectors(depends_on, where), **depends_on,
         }  # fmt: skip
 
     def spec(self, title: str, folder: Path, **more: Any) -> FitSpec:
@@ -169,17 +171,20 @@ class Line:
         choices = tune.combinations(node, f"baselines.{name}")
         if len(choices) > 1 and len(self.data.valid) and not self.max_steps:
             return self._tune(name, node["tune"], choices)
-        spec = {"role": "teacher", "node": choices[0], "task": self.task_for(choices[0])}
-        return self._fit("teacher", name, spec, {"node": choices[0]})
+        return self._fit("teacher", name, self.baseline_spec(choices[0], name), {"node": choices[0]})
 
-    def task_for(self, node: dict[str, Any]) -> dict[str, Any]:
+    def baseline_spec(self, node: dict[str, Any], name: str) -> dict[str, Any]:
+        """What is particular to the training of a baseline."""
+        return {"role": "teacher", "node": node, "task": self.task_for(node, name), "key": f"baselines.{name}"}
+
+    def task_for(self, node: dict[str, Any], name: str) -> dict[str, Any]:
         """The task that a baseline trains for: that of the line or, where it ranks by users alone and the line by
         histories, ranking.
 
         Raises:
             InputError: it serves neither.
         """
-        model = target_of(node["net"], "baselines")
+        model = target_of(node["net"], f"baselines.{name}.net")
         if self.task.name == "sequence" and Ranking.name in model.tasks:
             return {"_target_": f"{Ranking.__module__}.{Ranking.__name__}"}
         self.task.require_model(model, "baselines")
@@ -189,7 +194,7 @@ class Line:
         ks, metric = self.cfg["evaluation"]["ks"], self.cfg["evaluation"]["metric"]
 
         def fit(node: dict[str, Any], folder: Path) -> None:
-            launch(self.spec(name, folder, role="teacher", node=node, task=self.task_for(node)))
+            launch(self.spec(name, folder, **self.baseline_spec(node, name)))
 
         def score(folder: Path) -> float:
             model = load_model(folder, self.data.train)
@@ -200,7 +205,7 @@ class Line:
             values = tune.search(folder, choices, fit, score, best=direction(metric))
             log.info("%s: %s", name, tune.write_trials(folder, grid, values, metric))
 
-        return self.store.obtain("tune", self._key({"choices": choices}), make, name)
+        return self.store.obtain("tune", self._key({"choices": choices}, f"baselines.{name}"), make, name)
 
     @cached_property
     def alone(self) -> Path:
@@ -217,6 +222,8 @@ class Line:
         needs = Needs()
         for node in self.distillers.values():
             needs |= instantiate(node).needs()
+        if self.cfg.get("weighting"):
+            needs |= instantiate(self.cfg["weighting"]).needs(self.task.name)
         return needs
 
     @cached_property
@@ -228,7 +235,7 @@ class Line:
         if self.cfg["signals"] == "live":
             return None
         depends_on = {
-            "format": 3, "task": self.cfg["task"], "teacher": self.teacher.name, "data": self.data_folder.name,
+            "format": 4, "task": self.cfg["task"], "teacher": self.teacher.name, "data": self.data_folder.name,
             "needs": vars(self.needs),
         }  # fmt: skip
 
@@ -256,7 +263,8 @@ class Line:
         if not self.distillers or not self.cfg["alpha"]:
             return {}
         return {
-            "distillers": self.distillers, "alpha": self.cfg["alpha"], "teacher": str(self.teacher),
+            "distillers": self.distillers, "weighting": self.cfg.get("weighting") or {}, "alpha": self.cfg["alpha"],
+            "teacher": str(self.teacher),
             "signals": str(self.signals) if self.signals else None,
         }  # fmt: skip
 
@@ -265,7 +273,8 @@ class Line:
         if not self.soft_spec:
             return {}
         return {
-            "distillers": self.distillers, "alpha": self.cfg["alpha"], "teacher": self.teacher.name,
+            "distillers": self.distillers, "weighting": self.cfg.get("weighting") or {}, "alpha": self.cfg["alpha"],
+            "teacher": self.teacher.name,
             "signals": self.cfg["signals"],
         }  # fmt: skip
 
@@ -296,8 +305,6 @@ class Line:
         """The teacher itself in fewer bits: the rival at equal bytes that needs no distillation."""
 
         def make(folder: Path) -> None:
-            from recdistill.compression.base import materialised
-
             state = materialised(load_model(self.teacher, self.data.train), model_info(self.teacher)["net"])
             state = Quantize(bits=8 if bits == 8 else 4).apply(state)
             save_model(
@@ -312,37 +319,3 @@ class Line:
     def last(self) -> Path:
         """The end of the line: the compressed student, or the student."""
         return self.compressed[-1][1] if self.compressed else self.student
-
-
-def target_of(node: dict[str, Any], where: str) -> Any:
-    """The class that a config names."""
-    return import_target(node["_target_"], where, plugin_modules())
-
-
-def given_vectors(depends_on: dict[str, Any]) -> dict[str, Any]:
-    """The content of the files that item tables start from, which their paths alone do not tell.
-
-    Raises:
-        InputError: there is no such file.
-    """
-    nodes = [depends_on.get("node"), *depends_on.get("choices", ())]
-    files = sorted({str(file) for node in nodes if node and (file := (node.get("fit") or {}).get("item_init"))})
-    return {"item_init": [content_of(file, "fit.item_init") for file in files]} if files else {}
-
-
-def merged(node: dict[str, Any], changes: dict[str, Any], key: str = "alone") -> dict[str, Any]:
-    """``node`` with some of its values replaced.
-
-    Raises:
-        InputError: a change has no place in ``node``.
-    """
-    result = dict(node)
-    for name, value in changes.items():
-        if name not in node:
-            raise InputError(
-                f"{key}.{name} replaces nothing: the student has {', '.join(node)}",
-                where=key,
-                fix=did_you_mean(name, node),
-            )
-        result[name] = merged(node[name], value, f"{key}.{name}") if isinstance(value, dict) else value
-    return result

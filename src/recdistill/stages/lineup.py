@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from recdistill.stages.results import PER_ROW, PER_USER
 END_OF_LINE = ("compressed", "student", "alone")
 Found = Sequence[tuple[Run, dict[str, Any]]]
 """Run and row of each seed and fold."""
+_NUMBER = re.compile(r"([^= ]+)=-?\d+\.?\d*(e[+-]?\d+)?")
 _OF_PLACE = ("run.", "cache=", "logger", "checkpoint.", "recommend.", "report.")
 
 
@@ -50,7 +52,7 @@ class Recipe:
 
     def rows(self, name: str) -> list[tuple[Run, dict[str, Any]]]:
         """Run and row of each seed and fold, in their order, so that two recipes can be paired by them."""
-        runs = sorted(self.runs, key=lambda run: [str(part) for part in _repetition(run)])
+        runs = sorted(self.runs, key=lambda run: [-1 if part is None else part for part in _repetition(run)])
         return [(run, row) for run in runs for row in run.summary["rows"] if row["name"] == name]
 
 
@@ -105,7 +107,16 @@ def recipes_of(runs: Iterable[Run]) -> tuple[list[Recipe], list[str]]:
             found.setdefault((recipe, len(same_seed)), Recipe([])).runs.append(run)
     recipes = list(found.values())
     _tell_apart(recipes)
-    return recipes, notes
+    return in_order(recipes), notes
+
+
+def in_order(recipes: Sequence[Recipe]) -> list[Recipe]:
+    """Those of one swept number by that number, since a shell gives 10 before 2; any others as they were given."""
+    swept = [_NUMBER.fullmatch(recipe.detail) for recipe in recipes]
+    keys = {match and match[1] for match in swept}
+    if None in keys or len(keys) > 1:
+        return list(recipes)
+    return sorted(recipes, key=lambda recipe: float(recipe.detail.partition("=")[2]))
 
 
 def _seed(run: Run) -> Any:

@@ -13,7 +13,7 @@ from recdistill.reporting.finished import Run
 from recdistill.reporting.verify import Check
 from recdistill.runs.atomic import file_digest, read_json
 from recdistill.stages.agree import equal, figures_agree, units_agree
-from recdistill.stages.line import merged
+from recdistill.stages.nodes import merged
 from recdistill.stages.results import PER_ROW, PER_USER, Evaluated
 from recdistill.stages.summary import adjust, label, models_folder, planned, quality, tried
 from recdistill.stages.tune import TRIALS, combinations

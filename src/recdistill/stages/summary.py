@@ -6,7 +6,6 @@ import datetime
 import os
 import platform
 import shutil
-import subprocess
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,15 +16,18 @@ from typing import Any
 import torch
 
 from recdistill import __version__
+from recdistill.config.importing import import_target
 from recdistill.config.secrets import redact
 from recdistill.config.words import COMMAND
-from recdistill.data.interactions import Data
+from recdistill.data.interactions import Data, TableDataset
+from recdistill.data.parts import NO_HISTORY
 from recdistill.evaluation.cost import cpu_name
 from recdistill.evaluation.kept import kept
 from recdistill.evaluation.ranking import overlap_at_k
 from recdistill.evaluation.significance import bootstrap_mean, holm, paired_t
 from recdistill.export.bundle import model_info
 from recdistill.runs.atomic import digest
+from recdistill.runs.commits import commits
 from recdistill.runs.store import stamp
 from recdistill.stages.evaluate import costs, evaluate
 from recdistill.stages.line import Line
@@ -191,7 +193,9 @@ def label(folder: Path, role: str, cfg: dict[str, Any]) -> str:
     net, codecs = info["net"], info["codecs"].values()
     words = str(net["_target_"]).rsplit(".", 1)[-1] + (f" d={net['dim']}" if "dim" in net else "")
     words += "".join(f", int{b}" for b in sorted({codec["bits"] for codec in codecs} - {32}))
-    words += ", pruned" if any(codec["sparse"] for codec in codecs) else ""
+    sparse_by_itself = import_target(net["_target_"], "net").sparse
+    pruned = any(codec["sparse"] for name, codec in info["codecs"].items() if name not in sparse_by_itself)
+    words += ", pruned" if pruned else ""
     return words + (", " + "+".join(cfg["distiller"]) if role == "student" else "")
 
 
@@ -207,6 +211,8 @@ def notes(cfg: dict[str, Any], data: Data, n_cold: int, run: Path) -> list[str]:
     for name in cfg.get("baselines") or {}:
         if edge := edges(run / models_folder(name)):
             said.append(f"{name} did best at the edge of its grid ({', '.join(edge)}): widen baselines.{name}.tune")
+    if isinstance(data, TableDataset) and (lost := data.report.get("lost", {}).get("test", {}).get(NO_HISTORY)):
+        said.append(f"{lost} test rows are of users without training data; they are left out")
     if n_cold:
         said.append(f"{n_cold} relevant test pairs are of items without training data; no row can hit them")
     return said
@@ -225,7 +231,7 @@ def provenance(cfg: dict[str, Any], data: Data) -> dict[str, Any]:
     """
     return {
         "seed": cfg["seed"],
-        "commit": commit(),
+        **commits(),
         "config_hash": config_hash(cfg),
         "recipe_hash": recipe_hash(cfg),
         "split_hash": data.fingerprint,
@@ -251,21 +257,6 @@ def versions() -> dict[str, str]:
     return {
         "recdistill": __version__, "python": platform.python_version(), "torch": str(torch.__version__), **packages,
     }  # fmt: skip
-
-
-def commit() -> str | None:
-    """The commit of the folder where the command runs, with "+" where it has changes; None outside a checkout."""
-    try:
-        found = subprocess.run(
-            ["git", "describe", "--always", "--dirty=+", "--abbrev=12"],
-            capture_output=True,
-            text=True,
-            timeout=5,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return found.stdout.strip()
 
 
 def command_line() -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ import torch
 from recdistill.compression.base import Compressed, constrain, release
 from recdistill.data.interactions import Data, Dataset, Interactions
 from recdistill.distillers.base import Distiller
-from recdistill.distillers.teacher import FrozenTeacher, LiveTeacher, StoredTeacher
+from recdistill.distillers.signals import StoredTeacher
+from recdistill.distillers.teacher import FrozenTeacher, LiveTeacher
 from recdistill.export.bundle import load_model, save_model
 from recdistill.export.packing import Codec
 from recdistill.models.base import ClosedFormModel, Model
@@ -28,6 +30,7 @@ from recdistill.modules.progress import History, Progress
 from recdistill.modules.supervised import StudentModule, SupervisedModule, TeacherModule
 from recdistill.runs.atomic import write_json
 from recdistill.runs.stop import deferred, stop_error, stop_requested
+from recdistill.stages.blame import keys_below
 from recdistill.stages.evaluate import require_made_for, require_same_data
 from recdistill.tasks.base import Task
 from recdistill.tasks.batches import mix
@@ -54,7 +57,8 @@ class FitSpec:
         loggers: configs of Lightning loggers.
         run: folder of the run, for loggers.
         distillers: configs by name; empty for none.
-        alpha: share of the soft losses.
+        weighting: config of the weights of their queries; empty for none.
+        alpha: share of the soft losses, a number or the config of a schedule.
         teacher: folder of the teacher, for a live one.
         signals: folder of its stored signals; used instead of the live one when given.
         init: folder of the model that training starts from.
@@ -62,6 +66,7 @@ class FitSpec:
         every_seconds: between checkpoints.
         max_steps: optimizer steps, after which it ends; 0 for all. To try a config out.
         task: its config; ranking where there is none.
+        key: of ``node`` in the config of the run, for messages; by default the role.
     """
 
     title: str
@@ -76,7 +81,8 @@ class FitSpec:
     loggers: dict[str, Any] = field(default_factory=dict)
     run: str = "."
     distillers: dict[str, Any] = field(default_factory=dict)
-    alpha: float = 0.0
+    weighting: dict[str, Any] = field(default_factory=dict)
+    alpha: Any = 0.0
     teacher: str | None = None
     signals: str | None = None
     init: str | None = None
@@ -84,6 +90,7 @@ class FitSpec:
     every_seconds: float = 30.0
     max_steps: int = 0
     task: dict[str, Any] = field(default_factory=dict)
+    key: str = ""
 
 
 def task_of(spec: FitSpec) -> Task:
@@ -93,6 +100,11 @@ def task_of(spec: FitSpec) -> Task:
 
 def fit(spec: FitSpec) -> None:
     """Trains the model and writes it to ``spec.folder`` (the first process does)."""
+    with keys_below(spec.key or spec.role):
+        _fit(spec)
+
+
+def _fit(spec: FitSpec) -> None:
     quiet_lightning()
     task = task_of(spec)
     data = task.load(Path(spec.data), TRAINING_PARTS)
@@ -104,6 +116,7 @@ def fit(spec: FitSpec) -> None:
         history: list[dict[str, float]] = []
     else:
         module = make_module(spec, model, data, task)
+        module.role = spec.key or spec.role
         trainer = make_trainer(spec, validates=len(data.valid) > 0)
         try:
             run_trainer(trainer, module, Path(spec.folder))
@@ -125,7 +138,7 @@ def starting_point(spec: FitSpec, data: Data, task: Task) -> tuple[Compressed, b
         torch.manual_seed(mix(spec.seed, 0x1417))
         model = build(spec.node["net"], task.schema(data))
         if file := (spec.node.get("fit") or {}).get("item_init"):
-            initialise_items(model, file, catalogue(data), f"{spec.role}.fit.item_init")
+            initialise_items(model, file, catalogue(data), "fit.item_init")
         model.bind(data.train)
         return Compressed(model, spec.node["net"]), False
     from safetensors.torch import load_file
@@ -155,20 +168,27 @@ def make_module(spec: FitSpec, model: Model, data: Data, task: Task) -> Supervis
     if not spec.distillers:
         return StudentModule(model, objective, settings, data, **common)
     distillers: dict[str, Distiller] = {name: instantiate(node) for name, node in spec.distillers.items()}
+    layers = sorted({layer for distiller in distillers.values() for layer in distiller.needs().layers})
     return DistillationModule(
         model, objective, settings, data,
-        teacher=make_teacher(spec, data, task), distillers=distillers, alpha=spec.alpha, **common,
+        teacher=make_teacher(spec, data, task, layers), distillers=distillers,
+        alpha=number(spec.alpha), weighting=instantiate(spec.weighting) if spec.weighting else None, **common,
     )  # fmt: skip
 
 
-def make_teacher(spec: FitSpec, data: Data, task: Task) -> FrozenTeacher:
+def number(value: Any) -> Any:
+    """A number, or the schedule that a config describes."""
+    return instantiate(value) if isinstance(value, dict) else value
+
+
+def make_teacher(spec: FitSpec, data: Data, task: Task, layers: Sequence[str] = ()) -> FrozenTeacher:
     if spec.signals is not None:
         stored = StoredTeacher(Path(spec.signals))
         require_made_for(data, stored.data, "the teacher's signals were", Path(spec.signals))
         return stored
     assert spec.teacher is not None
     require_same_data(Path(spec.teacher), data)
-    return LiveTeacher(load_model(Path(spec.teacher), data.train), None, task.view)
+    return LiveTeacher(load_model(Path(spec.teacher), data.train), None, task.view, layers)
 
 
 def make_trainer(spec: FitSpec, validates: bool) -> pl.Trainer:

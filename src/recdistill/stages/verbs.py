@@ -221,5 +221,4 @@ def check(cfg: DictConfig, folder: Path) -> int:  # noqa: ARG001
         line = opened({**plain(cfg), "cache": temporary, "logger": None}, Path(temporary), max_steps=1)
         for entry in entries(line):
             print(f"{entry.name:24} {count_parameters(entry.folder):12,} parameters")
-    print("one step of every stage worked; nothing was written")
     return 0

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from recdistill.config.suggest import listing
 from recdistill.data import store
 from recdistill.data.interactions import Data, Schema
 from recdistill.data.sources.base import PARTS
@@ -175,7 +176,7 @@ class Task:
         serves = getattr(model, "tasks", ())
         if not issubclass(model, Model) or self.name not in serves:
             others = [f"task={name}" for name in serves]
-            chosen = "none" if where == "baselines" else " or ".join(self.examples)
+            chosen = "standard" if where == "baselines" else " or ".join(self.examples)
             own = f"{where.partition('.')[0]}={chosen}"
             raise InputError(
                 f"{model.__name__} is a model for {' and '.join(serves) or 'no task'}, not for {self.name}",
@@ -194,7 +195,12 @@ class Task:
             )
 
     def require_distiller(self, distiller: Distiller, where: str) -> None:
-        """Raises InputError for a soft loss that asks for what no model of the task has."""
+        """Raises InputError for a soft loss of another task."""
+        if self.name not in distiller.tasks:
+            raise InputError(
+                f"{type(distiller).__name__} is a soft loss for {listing(distiller.tasks)}, not for {self.name}",
+                where=where, fix="distiller=soft_label; recdistill ls distiller shows all",
+            )  # fmt: skip
 
     def require_evaluation(self, data: Any, metric: str, negatives: int | None) -> None:
         """Raises InputError where these data, as :meth:`adapt` gave them, can't be measured as is asked for.

@@ -12,7 +12,7 @@ from recdistill.data import store
 from recdistill.data.csr import Csr
 from recdistill.data.interactions import Data, Dataset, Interactions, Schema
 from recdistill.data.sources.base import PARTS
-from recdistill.distillers.base import ModelView
+from recdistill.distillers.views import ModelView
 from recdistill.evaluation.metrics import RankingMetrics
 from recdistill.evaluation.ranking import FAMILIES, RankingResult, evaluable, rank_all, recommend
 from recdistill.evaluation.sampled import sampled

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import embedding
 
-from recdistill.distillers.base import ModelView
+from recdistill.distillers.views import ModelView
 from recdistill.errors import InputError
 from recdistill.models.base import SequenceModel
+from recdistill.models.layers import recorded
 from recdistill.tasks.sequence_batches import SequenceBatch
 from recdistill.tasks.windows import Sequences
 
@@ -32,6 +35,8 @@ class SequenceView(ModelView):
         super().__init__(unused, query, train.timeline.had(query))
         self.net, self.train, self.batch = model, train, batch
         self._hidden: Tensor | None = None
+        self._watched: tuple[str, ...] = ()
+        self._layers: dict[str, Tensor] = {}
         self._items: Tensor | None = None
 
     factorised = True
@@ -42,9 +47,13 @@ class SequenceView(ModelView):
 
     def of(self, users: Tensor) -> SequenceView:
         """The view for other events, with the items' vectors shared."""
-        other = SequenceView(self.net, users, self.train)
+        other = SequenceView(self.net, users, self.train).watch(self._watched)
         other._items = self.items()
         return other
+
+    def watch(self, layers: Sequence[str]) -> SequenceView:
+        self._watched = tuple(layers)
+        return self
 
     def items(self) -> Tensor:
         """Vectors ``[n_items, d]``."""
@@ -61,11 +70,12 @@ class SequenceView(ModelView):
         if not self.net.causal:
             raise InputError(
                 f"{type(self.net).__name__} sees both sides of a place, so that it would be told the next item",
-                where="objective", fix="objective@student.objective=sequence_cloze; of a teacher likewise",
+                where="objective", fix="objective@objective=sequence_cloze",
             )  # fmt: skip
         if self._hidden is None:
             assert self.batch is not None
-            self._hidden = self.net(self.batch.history)
+            with recorded(self.net, self._watched) as self._layers:
+                self._hidden = self.net(self.batch.history)
         return self._hidden
 
     def factors(self) -> tuple[Tensor, Tensor]:
@@ -75,5 +85,29 @@ class SequenceView(ModelView):
 
     def _queries(self) -> Tensor:
         if self.batch is not None and self.net.causal:
-            return torch.nn.functional.embedding(self.batch.place, self.hidden().flatten(0, 1))
-        return self.net.query(self.train.timeline.upto(self.users, self.train.max_length))
+            return embedding(self.batch.place, self.hidden().flatten(0, 1))
+        with recorded(self.net, self._watched) as self._layers:
+            return self.net.query(self._history())
+
+    def _history(self) -> Tensor:
+        return self.train.timeline.upto(self.users, self.train.max_length)
+
+    def layer(self, name: str) -> Tensor:
+        """Raises InputError for a model whose places see what comes after them."""
+        if not self.net.causal:
+            raise InputError(
+                f"the layers of {type(self.net).__name__} see both sides of a place", where="distiller",
+                fix="leave out the hint on layers, or choose a causal model such as sasrec or gru4rec",
+            )  # fmt: skip
+        self.factors()
+        output = self._layers[name].float()  # [B, L, d]
+        if self.batch is not None:
+            return embedding(self.batch.place, output.flatten(0, 1))
+        last = (self._history() < self.n_items).sum(1) - 1
+        return output[torch.arange(len(output), device=output.device), last]
+
+    def target(self) -> Tensor:
+        timeline = self.train.timeline
+        following = (self.users + 1).clamp(max=len(timeline) - 1)
+        same = (self.users + 1 < len(timeline)) & (timeline.users(following) == timeline.users(self.users))
+        return torch.where(same, timeline.item[following], -1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Self
 
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from recdistill.data.rows import Rows
 from recdistill.models.base import TableModel
+from recdistill.models.layers import recorded
 from recdistill.tasks.batches import generator, mix, share
 
 Output = Literal["click", "value", "classes"]
@@ -96,17 +98,32 @@ class TableView:
         self.model, self.rows, self.users, self.kind, self.part = model, rows, users, kind, part
         self.regression = kind == "value"
         self._output: Tensor | None = None
+        self._watched: tuple[str, ...] = ()
+        self._layers: dict[str, Tensor] = {}
 
     def of(self, users: Tensor) -> Self:
         """The view for other rows of the training part."""
         assert self.part is not None
-        return type(self)(self.model, self.part.rows.take(users), users, self.kind, self.part)
+        return type(self)(self.model, self.part.rows.take(users), users, self.kind, self.part).watch(self._watched)
+
+    def watch(self, layers: Sequence[str]) -> Self:
+        self._watched = tuple(layers)
+        return self
 
     def output(self) -> Tensor:
         """What the model gives, float32: ``[Q]``, or ``[Q, C]`` of classes."""
         if self._output is None:
-            self._output = self.model(self.rows).float()
+            with recorded(self.model, self._watched) as self._layers:
+                self._output = self.model(self.rows).float()
         return self._output
+
+    def layer(self, name: str) -> Tensor:
+        self.output()
+        return self._layers[name].flatten(1).float()
+
+    def target(self) -> Tensor:
+        assert self.part is not None
+        return self.part.label[self.users]
 
     def scores(self) -> Tensor:
         """``[Q, C]``: logits of the classes; of a click those of "no" and "yes", 0 and z; the number itself."""

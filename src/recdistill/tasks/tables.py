@@ -14,7 +14,6 @@ from recdistill.config.metrics import BY_USER
 from recdistill.data.interactions import Data, Dataset, Examples, Schema, TableDataset
 from recdistill.data.rows import Rows
 from recdistill.data.sources.base import PARTS
-from recdistill.distillers.base import Distiller
 from recdistill.errors import InputError
 from recdistill.evaluation.table_result import TableResult, predict
 from recdistill.models.base import TableModel
@@ -129,13 +128,4 @@ class TableTask(Task):
             raise InputError(
                 f"{metric} is an average over users, and nothing says whose a row is", where="evaluation.metric",
                 fix=f"name the column of users: data.group=...; or evaluation.metric={self.metrics_known[0]}",
-            )  # fmt: skip
-
-    def require_distiller(self, distiller: Distiller, where: str) -> None:
-        needs = distiller.needs()
-        if needs.top_k or needs.embeddings:
-            raise InputError(
-                f"{type(distiller).__name__} distils {'lists' if needs.top_k else 'vectors'} of users and items, "
-                f"which {self.name} has not",
-                where=where, fix="distiller=soft_label",
             )  # fmt: skip

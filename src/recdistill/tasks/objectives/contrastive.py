@@ -10,7 +10,7 @@ from annotated_types import Ge, Gt, Le
 from torch import Tensor
 from torch.nn import functional as F
 
-from recdistill.distillers.base import ModelView
+from recdistill.distillers.views import ModelView
 from recdistill.errors import InputError
 from recdistill.models.base import FactorModel
 from recdistill.models.dot import own_scores
@@ -113,7 +113,7 @@ class CCL(Sampled):
         if not isinstance(view.model, FactorModel):
             raise InputError(
                 f"ccl needs a model with user and item vectors; {type(view.model).__name__} has none",
-                where="objective", fix="choose another objective, such as objective@student.objective=bpr",
+                where="objective", fix="choose another objective, such as objective@objective=bpr",
             )  # fmt: skip
         user, rows = F.normalize(view.user_vectors(), dim=-1), F.normalize(view.item_vectors(items), dim=-1)
         return user @ rows.T if items.dim() == 1 else own_scores(user, rows)

@@ -8,7 +8,7 @@ import torch
 from annotated_types import Ge
 from torch import Tensor
 
-from recdistill.distillers.base import ModelView
+from recdistill.distillers.views import ModelView
 from recdistill.models.base import RankingModel
 from recdistill.models.multvae import MultVAE
 from recdistill.tasks.batches import RankingBatch

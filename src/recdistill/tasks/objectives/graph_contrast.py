@@ -9,7 +9,7 @@ from annotated_types import Ge, Gt
 from torch import Tensor
 from torch.nn import functional as F
 
-from recdistill.distillers.base import ModelView
+from recdistill.distillers.views import ModelView
 from recdistill.errors import InputError
 from recdistill.models.base import FactorModel, RankingModel
 from recdistill.models.dot import log_normaliser
@@ -71,7 +71,7 @@ def views(model: RankingModel, view: ModelView) -> tuple[tuple[Tensor, Tensor], 
     if not isinstance(model, FactorModel):
         raise InputError(
             f"a contrast needs a model with user and item vectors; {type(model).__name__} has none",
-            where="objective", fix="choose another objective, such as objective@student.objective=bce",
+            where="objective", fix="choose another objective, such as objective@objective=bce",
         )  # fmt: skip
     user, item = view.factors()
     return (shifted(user, NOISE), shifted(item, NOISE)), (shifted(user, NOISE), shifted(item, NOISE))

@@ -13,7 +13,7 @@ from annotated_types import Ge
 from torch import Tensor
 from torch.nn import functional as F
 
-from recdistill.distillers.base import ModelView
+from recdistill.distillers.views import ModelView
 from recdistill.models.base import FactorModel, RankingModel
 from recdistill.tasks.batches import RankingBatch
 from recdistill.tasks.objectives.base import Objective

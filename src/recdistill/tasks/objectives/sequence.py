@@ -86,7 +86,7 @@ class SequenceCloze(Objective):
         if token is None:
             raise InputError(
                 f"{type(model).__name__} knows no masked items, which sequence_cloze asks for",
-                where="objective", fix="objective@student.objective=sequence_softmax; of a teacher likewise",
+                where="objective", fix="objective@objective=sequence_softmax",
             )  # fmt: skip
         whole = joined(batch, view.n_items, model.schema.max_length)
         chosen = self.masked(whole < view.n_items, rng)

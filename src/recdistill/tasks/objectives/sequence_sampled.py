@@ -98,7 +98,8 @@ class SequenceGBCE(SequenceBCE):
     sampling, RecSys 2023.
 
     Args:
-        negatives: n, drawn for each place; their vectors take P · n · d numbers for P places.
+        negatives: n, drawn for each place, at most as many as there are other items; their vectors take P · n · d
+            numbers for P places.
         t: calibration.
     """
 
@@ -109,13 +110,17 @@ class SequenceGBCE(SequenceBCE):
         self.t = t
 
     def draw(self, target: Tensor, user: Tensor, batch: SequenceBatch, n_items: int, rng: torch.Generator) -> Tensor:  # noqa: ARG002
-        others = max(n_items - 1, 1)
-        item = torch.randint(others, (len(target), self.negatives), generator=rng, device=target.device)
+        shape = (len(target), self.count(n_items))
+        item = torch.randint(max(n_items - 1, 1), shape, generator=rng, device=target.device)
         return item + (item >= target.unsqueeze(1))
 
     def exponent(self, n_items: int) -> float:
-        share = self.negatives / max(n_items - 1, 1)
-        return share * (self.t * (1 - 1 / share) + 1 / share)
+        share = self.count(n_items) / max(n_items - 1, 1)
+        return 1 - self.t * (1 - share)
+
+    def count(self, n_items: int) -> int:
+        """n, within a catalogue."""
+        return min(self.negatives, n_items - 1)
 
 
 def fixed(sampler: Sampler | None) -> Sampler:
@@ -123,7 +128,7 @@ def fixed(sampler: Sampler | None) -> Sampler:
     if sampler and (sampler.in_batch or sampler.candidates > 1):
         raise InputError(
             f"losses over sequences can't draw negatives by {type(sampler).__name__}", where="objective.sampler",
-            fix="choose the sampler uniform or popularity",
+            fix="sampler@objective.sampler=uniform, or popularity",
         )  # fmt: skip
     return sampler or Uniform()
 

@@ -8,7 +8,7 @@ import torch
 from annotated_types import Gt
 from torch import Tensor
 
-from recdistill.distillers.base import ModelView
+from recdistill.distillers.views import ModelView
 from recdistill.models.base import RankingModel
 from recdistill.tasks.batches import RankingBatch
 from recdistill.tasks.objectives.base import Objective

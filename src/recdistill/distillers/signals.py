@@ -1,0 +1,212 @@
+"""Signals: the teacher's answers, computed once, stored, and shared by all students.
+
+A folder holds ``signals.safetensors``, which is read from the disk as it is needed, and ``signals.json``, which says
+what they are of and carries the hash of the former (docs/signals.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from recdistill.distillers.base import Needs
+from recdistill.distillers.teacher import FrozenTeacher, LiveTeacher, view_of_users
+from recdistill.errors import InputError
+from recdistill.models.base import Model, vector_size
+from recdistill.models.dot import dot_scores
+from recdistill.runs.atomic import atomic_path, file_digest, read_json, write_json
+
+SIGNALS = "signals.safetensors"
+SIGNALS_INFO = "signals.json"
+MAX_SCORE_BYTES = 2 * 2**30
+MAX_CHUNK = 2**25  # scores at a time
+SWAPPED = {
+    "user_factors": "item_factors", "item_factors": "user_factors", "top_users": "top_items",
+    "top_user_scores": "top_scores",
+}  # fmt: skip
+
+
+class StoredTeacher(FrozenTeacher):
+    """Answers from the signals that :func:`compute_signals` wrote.
+
+    Args:
+        folder: where they are.
+
+    Attributes:
+        data: fingerprint of the data set that they are of, "" where it is unknown.
+
+    Raises:
+        InputError: there are no signals, or they do not match their hash.
+    """
+
+    def __init__(self, folder: Path):
+        from safetensors.torch import load_file
+
+        if not (folder / SIGNALS_INFO).is_file() or not (folder / SIGNALS).is_file():
+            raise InputError(
+                "there are no teacher signals here", where=str(folder), fix=f"remove {folder} and run again"
+            )
+        info = read_json(folder / SIGNALS_INFO)
+        if file_digest(folder / SIGNALS) != info["hash"]:
+            raise InputError(
+                "the stored teacher signals are damaged",
+                where=str(folder / SIGNALS),
+                fix=f"remove the folder {folder} and run again: they are computed anew",
+            )
+        self.data: str = info.get("data", "")
+        self.n_items: int = info["n_items"]
+        self.queries: int = info["queries"]
+        self.tensors: dict[str, Tensor] = load_file(folder / SIGNALS)
+        self.dim = self.tensors["item_factors"].shape[1] if "item_factors" in self.tensors else 0
+
+    def to(self, device: torch.device, train: Any = None) -> None:  # noqa: ARG002
+        self.tensors = {name: tensor.to(device) for name, tensor in self.tensors.items()}
+
+    def view(self, users: Tensor) -> _StoredView:
+        return _StoredView(self.tensors, users, self.n_items, self.queries)
+
+    def widths(self) -> dict[str, int]:
+        prefix = "layer."
+        return {n.removeprefix(prefix): t.shape[1] for n, t in self.tensors.items() if n.startswith(prefix)}
+
+
+class _StoredView:
+    regression = False  # the student's says how scores are compared
+
+    def __init__(self, tensors: dict[str, Tensor], users: Tensor, n_items: int, queries: int):
+        self.tensors, self.users, self.n_items, self.queries = tensors, users, n_items, queries
+
+    def of(self, users: Tensor) -> _StoredView:
+        return _StoredView(self.tensors, users, self.n_items, self.queries)
+
+    def scores(self, items: Tensor | None = None) -> Tensor:
+        if "scores" in self.tensors:
+            rows = self.tensors["scores"][self.users]
+            if items is None:
+                return rows
+            return rows[:, items] if items.dim() == 1 else rows.gather(1, items)
+        with torch.autocast(self.users.device.type, enabled=False):
+            return dot_scores(self.tensors["user_factors"], self.tensors["item_factors"], self.users, items)
+
+    def flipped(self, items: Tensor) -> _StoredView:
+        swapped = {SWAPPED[name]: tensor for name, tensor in self.tensors.items() if name in SWAPPED}
+        if "scores" in self.tensors:
+            swapped["scores"] = self.tensors["scores"].T
+        return _StoredView(swapped, items, n_items=self.queries, queries=self.n_items)
+
+    def layer(self, name: str) -> Tensor:
+        return self.tensors[f"layer.{name}"][self.users]
+
+    def log_normaliser(self, temperature: float = 1.0) -> Tensor:
+        return (self.scores() / temperature).logsumexp(-1)
+
+    def top_items(self, k: int) -> tuple[Tensor, Tensor]:
+        items = self.tensors["top_items"][self.users, :k].long()
+        return items, self.tensors["top_scores"][self.users, :k]
+
+    def user_vectors(self) -> Tensor:
+        return self.tensors["user_factors"][self.users]
+
+    def item_vectors(self, items: Tensor) -> Tensor:
+        return self.tensors["item_factors"][items]
+
+
+def compute_signals(
+    model: Any, train: Any, needs: Needs, folder: Path, chunk: int = 1024, data: str = "",
+    ask: Callable[[Any, Any, Tensor], Any] = view_of_users, queries: int | None = None,
+) -> None:  # fmt: skip
+    """Writes what ``needs`` names, for all queries, from the training part alone.
+
+    Top lists are int32 ids and float32 scores, so that stored and live answers agree; scores of all items are
+    kept as vectors where the model has them and as a matrix otherwise.
+
+    Args:
+        train: the training part, as ``ask`` wants it.
+        chunk: queries at a time.
+        data: fingerprint of the data set that ``train`` is of.
+        ask: see :class:`LiveTeacher`.
+        queries: how many there are; None for a query a user.
+
+    Raises:
+        InputError: a score matrix would be larger than 2 GiB, or vectors are wanted of a model that has none.
+    """
+    n = train.n_users if queries is None else queries
+    check_needs(model, needs, n)
+    teacher = LiveTeacher(model, train, ask, needs.layers)
+    found: dict[str, list[Tensor]] = {}
+    for part in chunks(n, chunk):
+        for name, answer in answers(teacher.view(part), needs, bool(teacher.dim)):
+            found.setdefault(name, []).append(answer)
+    first = teacher.view(torch.arange(0))
+    if needs.top_users:
+        for part in chunks(first.n_items, max(1, min(chunk, MAX_CHUNK // n))):
+            users, scores = first.flipped(part).top_items(needs.top_users)
+            found.setdefault("top_users", []).append(users.int())
+            found.setdefault("top_user_scores", []).append(scores)
+    tensors = {name: torch.cat(parts).contiguous() for name, parts in found.items()}
+    if "user_factors" in tensors:
+        tensors["item_factors"] = first.item_vectors(torch.arange(first.n_items)).contiguous()
+    info = {"data": data, "needs": vars(needs), "n_items": model.schema.n_items, "queries": n}
+    write_signals(folder, tensors, info)
+
+
+def write_signals(folder: Path, tensors: dict[str, Tensor], info: dict[str, Any]) -> None:
+    """Both files, the one that names the hash of the other last."""
+    from safetensors.torch import save_file
+
+    with atomic_path(folder / SIGNALS) as temporary:
+        save_file(tensors, temporary)
+    write_json(folder / SIGNALS_INFO, {"hash": file_digest(folder / SIGNALS), **info})
+
+
+def chunks(n: int, size: int) -> Iterator[Tensor]:
+    """The numbers below n, ``size`` at a time."""
+    for start in range(0, n, size):
+        yield torch.arange(start, min(start + size, n))
+
+
+def answers(view: Any, needs: Needs, has_vectors: bool) -> Iterator[tuple[str, Tensor]]:
+    """What is stored of some queries, by name."""
+    if has_vectors and (needs.scores or needs.embeddings):
+        yield "user_factors", view.user_vectors()
+    elif needs.scores:
+        yield "scores", view.scores()
+    if needs.top_k:
+        items, scores = view.top_items(needs.top_k)
+        yield "top_items", items.int()
+        yield "top_scores", scores
+    for name in needs.layers:
+        yield f"layer.{name}", view.layer(name)
+
+
+def check_needs(model: Model, needs: Needs, queries: int) -> None:
+    """Raises InputError where the teacher can't give what the distillers ask for, for so many queries."""
+    n_items = model.schema.n_items
+    if needs.embeddings and not vector_size(model):
+        raise InputError(
+            f"the teacher {type(model).__name__} has no user and item vectors, which a distiller needs",
+            where="distiller",
+            fix="leave out hint, or choose a teacher with vectors: teacher=mf or teacher=lightgcn",
+        )
+    if needs.top_k > n_items:
+        raise InputError(
+            f"a distiller wants lists of {needs.top_k} items, the catalogue has {n_items}",
+            where="distiller",
+            fix=f"set its k (or pool) to at most {n_items}",
+        )
+    if needs.top_users > queries:
+        raise InputError(
+            f"a distiller wants lists of {needs.top_users} users, there are {queries}",
+            where="distiller", fix=f"set its k (or pool) to at most {queries}",
+        )  # fmt: skip
+    size = 4 * queries * (n_items or model.schema.n_outputs)
+    if needs.scores and not vector_size(model) and size > MAX_SCORE_BYTES:
+        raise InputError(
+            f"all scores of the teacher {type(model).__name__} would take {size / 2**30:.1f} GiB",
+            where="distiller",
+            fix="use a distiller on lists (distiller=topk_kl or distiller=rrd), or signals=live",
+        )

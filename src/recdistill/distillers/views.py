@@ -1,0 +1,148 @@
+"""A model's answers for users, computed by the model itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from recdistill.data.csr import Csr
+from recdistill.errors import InputError
+from recdistill.models import dot
+from recdistill.models.base import FactorModel, RankingModel
+
+
+class ModelView:
+    """A view that computes its answers with the model, with gradients where the model has them.
+
+    Args:
+        model: the model.
+        users: int64 ``[Q]``.
+        seen: training items, left out of :meth:`top_items`.
+    """
+
+    regression = False
+
+    def __init__(self, model: RankingModel, users: Tensor, seen: Csr):
+        self.model, self.users, self.seen = model, users, seen
+        self.n_items = model.schema.n_items
+        # Shared by objective and distillers of the step: factors may come from a graph, and the scores of all
+        # items are the largest tensor there is.
+        self._factors: tuple[Tensor, Tensor] | None = None
+        self._all: Tensor | None = None
+        self._log_normaliser: dict[float, Tensor] = {}
+
+    def of(self, users: Tensor) -> Self:
+        """The view for other users, with what does not depend on users shared."""
+        other = type(self)(self.model, users, self.seen)
+        other._factors = self.factors() if self.factorised else None
+        return other
+
+    def watch(self, layers: Sequence[str]) -> Self:  # noqa: ARG002
+        """Raises InputError: what a ranking model computes on the way is of no single user."""
+        raise InputError(
+            f"{type(self.model).__name__} has no layers of users or items alone", where="distiller",
+            fix="distil its vectors: distiller=hint",
+        )  # fmt: skip
+
+    def layer(self, name: str) -> Tensor:
+        raise NotImplementedError
+
+    def target(self) -> Tensor:
+        raise NotImplementedError
+
+    @property
+    def factorised(self) -> bool:
+        """Whether the scores are the dot products of :meth:`factors`."""
+        return isinstance(self.model, FactorModel)
+
+    @property
+    def rows(self) -> Tensor:
+        """int64 ``[Q]``, the rows of the first factors and of ``seen`` that are asked for."""
+        return self.users
+
+    def factors(self) -> tuple[Tensor, Tensor]:
+        """Those of the model, which must have them."""
+        if self._factors is None:
+            assert isinstance(self.model, FactorModel)
+            self._factors = self.model.factors()
+        return self._factors
+
+    def scores(self, items: Tensor | None = None) -> Tensor:
+        if items is not None:
+            return self._score(items)
+        if self._all is None:
+            self._all = self._score(None)
+        return self._all
+
+    def _score(self, items: Tensor | None) -> Tensor:
+        if self.factorised:
+            return dot.dot_scores(*self.factors(), self.rows, items).float()
+        return self.model.scores(self.users, items).float()
+
+    def pair_scores(self, row: Tensor, item: Tensor) -> Tensor:
+        """Scores ``[n]`` of the items ``[n]`` for the users at the places ``[n]`` of ``users``."""
+        if not self.factorised:
+            return self.scores()[row, item]
+        # By the vectors of the pairs: the backward pass through a few of all scores writes a matrix of zeros.
+        return dot.pair_scores(*self.factors(), self.rows[row], item).float()
+
+    def log_normaliser(self, temperature: float = 1.0) -> Tensor:
+        if temperature not in self._log_normaliser:
+            if self._all is None and self.factorised:
+                user, item = self.factors()
+                query = nn.functional.embedding(self.rows, user) / temperature
+                result = dot.log_normaliser(query, item)
+            else:
+                result = (self.scores() / temperature).logsumexp(-1)
+            self._log_normaliser[temperature] = result
+        return self._log_normaliser[temperature]
+
+    def top_items(self, k: int) -> tuple[Tensor, Tensor]:
+        scores = self.scores().detach().clone()
+        row, item = self.seen.rows(self.rows)
+        scores[row, item] = -torch.inf
+        values, items = scores.topk(k)
+        return items, values
+
+    def user_vectors(self) -> Tensor:
+        return nn.functional.embedding(self.rows, self.factors()[0]).float()
+
+    def item_vectors(self, items: Tensor) -> Tensor:
+        return nn.functional.embedding(items, self.factors()[1]).float()
+
+    def flipped(self, items: Tensor) -> FlippedView:
+        return FlippedView(self, items)
+
+
+class FlippedView(ModelView):
+    """The answers of a ranking model with the roles swapped: queries are items, and the catalogue is that of the users.
+
+    Args:
+        view: of any users.
+        items: int64 ``[Q]``.
+    """
+
+    def __init__(self, view: ModelView, items: Tensor):
+        super().__init__(view.model, items, view.seen.transposed(view.n_items))
+        self.view = view
+        self.n_items = view.model.schema.n_users
+
+    def of(self, users: Tensor) -> Self:
+        return type(self)(self.view, users)
+
+    def factors(self) -> tuple[Tensor, Tensor]:
+        user, item = self.view.factors()
+        return item, user
+
+    def _score(self, items: Tensor | None) -> Tensor:
+        if self.factorised:
+            return super()._score(items)
+        if items is None:
+            items = torch.arange(self.n_items, device=self.users.device)
+        if items.dim() == 1:
+            return self.model.scores(items, self.users).float().T
+        item = self.users.repeat_interleave(items.shape[1]).unsqueeze(1)
+        return self.model.scores(items.flatten(), item).float().view_as(items)

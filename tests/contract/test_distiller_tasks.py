@@ -1,0 +1,166 @@
+"""Every distiller, by every task that it declares, through the distillation module; and two and three at once."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from answers_kit import data_of, task_of
+from contract_kit import board, files, node
+
+from recdistill.distillers.base import Distiller
+from recdistill.distillers.signals import StoredTeacher, compute_signals
+from recdistill.distillers.teacher import LiveTeacher
+from recdistill.errors import InputError
+from recdistill.models.build import build, instantiate
+from recdistill.models.fit import Fit
+from recdistill.modules.distillation import DistillationModule
+from recdistill.modules.supervised import weighted_sum
+
+MODELS = {
+    "ranking": ("mf", "mf"), "sequence": ("sasrec", "gru4rec"), "ctr": ("dcnv2", "dnn"),
+    "rating": ("neumf_rating", "neumf_rating"), "classification": ("mlp", "mlp"),
+}  # fmt: skip
+
+
+SHORT = {"k": 6, "pool": 8}
+
+
+class Board:
+    """The checkerboard as a data set: what a training reads of one."""
+
+    def __init__(self) -> None:
+        self.train, self.schema = board().train, board().schema
+
+
+def make(option: str) -> Distiller:
+    """That of the YAML, with lists that fit into the smallest catalogue here."""
+    given = node("distiller", option)[option]
+    distiller = instantiate({key: min(value, SHORT.get(key, value)) if key in SHORT else value
+                             for key, value in given.items()})  # fmt: skip
+    assert isinstance(distiller, Distiller)
+    return distiller
+
+
+def model_of(task: str, role: str, option: str, data: Any) -> tuple[Any, Any]:
+    section = node(role, option)
+    torch.manual_seed(len(role))
+    model = build(section["net"], task_of(task).schema(data))
+    model.bind(data.train)
+    return model, instantiate(section["objective"])
+
+
+def module_of(task: str, distillers: dict[str, Distiller], **more: Any) -> DistillationModule:
+    own, data = task_of(task), Board() if task == "ranking" else data_of(task)
+    teacher, student = MODELS[task]
+    teaching, _ = model_of(task, "teacher", teacher, data)
+    taught, objective = model_of(task, "student", student, data)
+    layers = sorted({name for distiller in distillers.values() for name in distiller.needs().layers})
+    module = DistillationModule(
+        taught, objective, Fit(batch_size=64, queries=16), data, seed=1, ks=[10], task=own,  # type: ignore[arg-type]
+        teacher=LiveTeacher(teaching, None, own.view, layers), distillers=distillers, **{"alpha": 0.5, **more},
+    )  # fmt: skip
+    module.train_part = own.prepare(data.train, torch.device("cpu"))
+    module.teacher.to(torch.device("cpu"), module.train_part)
+    return module
+
+
+def steps(module: DistillationModule, count: int = 2) -> list[dict[str, float]]:
+    """The terms of some steps, after the first of which the weights have moved."""
+    optimizer = module.configure_optimizers()
+    plan = module.task.epoch(module.train_part, module.objective, seed=1, epoch=0, batch_size=64, queries=16)
+    module.start_epoch(0)
+    found = []
+    for step in range(count):
+        module.advance(step / count)
+        torch.manual_seed(step)  # of dropout, as a training does
+        optimizer.zero_grad()
+        terms = module.loss_terms(plan.batch(step % plan.steps))
+        weighted_sum(terms, module.coefficients).backward()
+        optimizer.step()
+        found.append({name: term.item() for name, term in terms.items()})
+    return found
+
+
+PAIRS = [(option, task) for option in files("distiller") if option != "none" for task in make(option).tasks]
+
+
+@pytest.mark.parametrize(("option", "task"), PAIRS)
+def test_every_task_that_it_declares(option: str, task: str) -> None:
+    module = module_of(task, {option: make(option)})
+    found = steps(module)
+    assert all(math.isfinite(value) for terms in found for value in terms.values())
+    assert set(found[0]) == {module.objective.name, option}
+    module.sums = found[0]
+    weight = 0.5 * module.soft[option].weight
+    assert module.facts()[f"{option}.weighted"] == pytest.approx(weight * found[0][option])
+    assert module.training, "looking something up has left the student in eval mode"
+    for name, parameter in module.named_parameters():
+        assert bool(parameter.isfinite().all()), name
+
+
+@pytest.mark.parametrize(("option", "task"), PAIRS)
+def test_stored_is_live(option: str, task: str, tmp_path: Any) -> None:
+    module = module_of(task, {option: make(option)})
+    live = module.teacher
+    assert isinstance(live, LiveTeacher)
+    needs = module.soft[option].needs()
+    queries = module.task.queries(module.train_part)
+    compute_signals(live.model, module.train_part, needs, tmp_path, ask=module.task.view, queries=queries)
+    stored = module_of(task, {option: make(option)})
+    stored.teacher = StoredTeacher(tmp_path)
+    assert stored.teacher.widths() == live.widths()
+    for mine, other in zip(steps(module), steps(stored), strict=True):
+        assert mine == pytest.approx(other, rel=1e-4, abs=1e-5)
+
+
+def test_several_at_once() -> None:
+    names = ("soft_label", "topk_kl", "hint")
+    found = steps(module_of("ranking", {name: make(name) for name in names}))
+    for name in names:
+        alone = steps(module_of("ranking", {name: make(name)}), 1)
+        # Which items are drawn depends on who drew before.
+        assert found[0][name] == pytest.approx(alone[0][name], rel=0.3), name
+
+
+def test_alpha_and_temperature_follow_their_schedules() -> None:
+    from recdistill.distillers.response import SoftLabel
+    from recdistill.distillers.schedules import Cosine, Linear
+
+    soft = SoftLabel(temperature=Cosine(4.0, 1.0))
+    module = module_of("ranking", {"soft_label": soft}, alpha=Linear(1.0, 0.0))
+    assert module.coefficients == {module.objective.name: 0.0, "soft_label": 1.0}
+    module.advance(0.25)
+    assert module.coefficients == pytest.approx({module.objective.name: 0.25, "soft_label": 0.75})
+    assert soft.temperature == pytest.approx(4 - 3 * (1 - math.cos(math.pi / 4)) / 2)
+    module.sums = {module.objective.name: 2.0, "soft_label": 3.0}
+    assert module.facts()["alpha"] == 0.75
+    assert module.facts()["soft_label.temperature"] == soft.temperature
+
+
+def test_weights_of_queries_move_the_loss_between_them() -> None:
+    from recdistill.distillers.weighting import Gap
+
+    plain = steps(module_of("ctr", {"soft_label": make("soft_label")}), 1)[0]
+    module = module_of("ctr", {"soft_label": make("soft_label")}, weighting=Gap())
+    weighted = steps(module, 1)[0]
+    assert weighted["soft_label"] > plain["soft_label"], "where the gap is wide the loss is high"
+    assert module.noted["weighting.sd"] > 0
+
+
+def test_what_cannot_be_weighted_is_refused() -> None:
+    from recdistill.distillers.weighting import Confidence
+
+    with pytest.raises(InputError, match="can't be weighted"):
+        module_of("ranking", {"hint": make("hint")}, weighting=Confidence())
+
+
+@pytest.mark.parametrize(("where", "start"), [("temperature", 0.0), ("weight", -1.0)])
+def test_a_schedule_that_leaves_the_range_is_refused(where: str, start: float) -> None:
+    from recdistill.distillers.response import SoftLabel
+    from recdistill.distillers.schedules import Linear
+
+    with pytest.raises(InputError, match="schedule goes from"):
+        module_of("ranking", {"soft_label": SoftLabel(**{where: Linear(start, 1.0)})})
