@@ -142,7 +142,7 @@ CASES = (
     ),
     Case(
         "SASRec, Beauty", "sequence", BEAUTY, "rectools",
-        {"epochs": 20, "settings": {**SASREC_SIZES, "session_max_len": 50, "batch_size": 256}}, SASREC, 20, 256,
+        {"epochs": 4, "settings": {**SASREC_SIZES, "session_max_len": 50, "batch_size": 256}}, SASREC, 4, 256,
         seeds=1, minutes=30, long=True,
     ),
     Case(
