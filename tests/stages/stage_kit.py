@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from command_kit import Command
-
 from recdistill.export.bundle import INFO
 from recdistill.reporting import svg
 

@@ -9,9 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
-from command_kit import Command
 from stage_kit import finish, history, models, start, weights
 
+from command_kit import Command
 from recdistill.modules.checkpoints import LAST, load_plain
 
 PLUGIN = '''

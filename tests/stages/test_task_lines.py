@@ -14,11 +14,11 @@ from typing import Any
 import polars as pl
 import pytest
 import torch
-from command_kit import forked_training
 from safetensors.torch import load_file
 from stage_kit import history, models, weights
 from task_kit import LINES, METRIC, UNIT, command, words_of, write_digits
 
+from command_kit import forked_training
 from recdistill.compression.base import tables
 from recdistill.data.interactions import Dataset
 from recdistill.distillers.signals import StoredTeacher

@@ -1,0 +1,144 @@
+"""What every distiller costs: CPU seconds that an epoch of the student takes with it, over those without.
+
+    python scripts/benchmark_distillers.py --data ../shared/data [--only rrd,hint] [--output PAGE.md]
+
+Lists and vectors: CiteULike (5,219 users, 25,181 items), BPR-MF d=200 to MF d=20 with its own settings, and the same
+student with BPR; sequences: ML-100K, SASRec to GRU4Rec; click prediction: Frappe, DCNv2 to DNN. The teacher is trained
+for one epoch, since its quality costs nothing; its signals are computed before the clock starts. One thread; with and
+without are timed in turn; an epoch is what more epochs add to a training.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import logging
+import os
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from recdistill.config.compose import compose_config, hydra_session, resolve
+from recdistill.config.locate import find_sources
+from recdistill.models.build import instantiate
+from recdistill.stages.line import Line
+from recdistill.stages.training import fit, quiet_lightning
+
+BAR, WIDE_BAR = 1.5, 3.0
+WIDE = ("de", "htd")  # whose bar is the wider one
+FEW, MORE = 1, 3  # epochs
+
+
+class Place(NamedTuple):
+    """A task, a data set, a teacher and a student."""
+
+    name: str
+    task: str
+    overrides: tuple[str, ...]
+
+
+CITEULIKE = ("data=citeulike", "data.path={data}/citeulike-loo/topology", "teacher=mf", "teacher.net.dim=200",
+             "student=mf", "student.net.dim=20")  # fmt: skip
+BPR = ("objective@student.objective=bpr", "student.fit.batch_size=1024", "student.fit.lr=0.001")
+PLACES = (
+    Place("CiteULike, softmax", "ranking", CITEULIKE),
+    Place("CiteULike, BPR", "ranking", (*CITEULIKE, *BPR)),
+    Place("ML-100K, sequences", "sequence", ("task=sequence", "data=ml100k", "data.path={data}/ml-100k",
+                                             "data/split=user_temporal", "teacher=sasrec", "student=gru4rec")),
+    Place("Frappe, clicks", "ctr", ("task=ctr", "data=frappe", "data.path={data}/frappe/nfm_libfm", "teacher=dcnv2",
+                                    "student=dnn")),
+)  # fmt: skip
+
+
+def config(overrides: Sequence[str]) -> dict[str, Any]:
+    with hydra_session(find_sources([], [])):
+        return dict(resolve(compose_config(list(overrides))))
+
+
+def options() -> list[str]:
+    """The distillers there are."""
+    folder = find_sources([], []).conf / "distiller"
+    return sorted(file.stem for file in folder.glob("*.yaml") if file.stem != "none")
+
+
+def tasks_of(option: str) -> Sequence[str]:
+    node = config([f"+distiller@probe={option}"])["probe"]
+    return list(instantiate(node[option]).tasks)
+
+
+def line(place: Place, option: str, epochs: int, data: Path, own: Path) -> Line:
+    given = [override.replace("{data}", str(data)) for override in place.overrides]
+    common = ["trainer=cpu", "logger=none", "run.name=cost", f"cache={own}", "teacher.fit.epochs=1",
+              "student.fit.validate_every=1000", f"student.fit.epochs={epochs}"]  # fmt: skip
+    return Line(config([*given, *common, f"distiller={option}"]), own)
+
+
+def seconds(place: Place, option: str, turn: int, data: Path, own: Path) -> float:
+    """CPU seconds that an epoch adds."""
+    spent = []
+    for epochs in (FEW + turn, FEW + turn + MORE):  # those of a turn are in no cache yet
+        with tempfile.TemporaryDirectory(dir=own) as scratch:
+            made = line(place, option, epochs, data, own / "cache")
+            if made.distillers:
+                made.signals  # noqa: B018
+            spec = {"role": "student", "node": made.cfg["student"], **made.soft_spec}
+            start = time.process_time()
+            fit(made.spec("cost", Path(scratch), **spec))
+            spent.append(time.process_time() - start)
+    return (spent[1] - spent[0]) / MORE
+
+
+def rows(place: Place, chosen: Sequence[str], turns: int, data: Path, own: Path) -> list[str]:
+    """Lines of the table, the student alone first."""
+    found = []
+    for option in chosen:
+        pairs = [(seconds(place, option, turn, data, own), seconds(place, "none", turn, data, own))
+                 for turn in range(turns)]  # fmt: skip
+        own_time, alone = (statistics.median(column) for column in zip(*pairs, strict=True))
+        ratio = statistics.median(a / b for a, b in pairs)
+        bar = WIDE_BAR if option in WIDE else BAR
+        verdict = "within" if ratio <= bar else "above the bar"
+        found.append(f"| {place.name} | {option} | {alone:.2f} | {own_time:.2f} | {ratio:.2f} | {bar:g} | {verdict} |")
+        print(found[-1], file=sys.stderr, flush=True)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of the data sets")
+    parser.add_argument("--only", default="", help="distillers, comma separated")
+    parser.add_argument("--places", default="", help="rows of places whose name contains this")
+    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--output", type=Path, default=Path(f"docs/results/{datetime.date.today()}-distiller-cost.md"))
+    asked = parser.parse_args()
+    torch.set_num_threads(1)
+    quiet_lightning()
+    logging.getLogger("recdistill").setLevel(logging.WARNING)
+    chosen = asked.only.split(",") if asked.only else options()
+    serves = {option: tasks_of(option) for option in chosen}
+    lines = []
+    with tempfile.TemporaryDirectory() as folder:
+        for place in PLACES:
+            if asked.places in place.name:
+                mine = [option for option in chosen if place.task in serves[option]]
+                lines += rows(place, mine, asked.turns, asked.data.resolve(), Path(folder))
+    text = "\n".join([
+        f"# {datetime.date.today()}: `python scripts/benchmark_distillers.py --turns {asked.turns}`", "",
+        f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}.",
+        "CPU seconds that an epoch adds to a training, on one thread; medians over turns of with and without after one",
+        "another. Signals are stored before. The bar is 1.5, and 3 for DE and HTD.", "",
+        "| place | distiller | alone | with it | ratio | bar | |", "|:--|:--|--:|--:|--:|--:|:--|", *lines, "",
+    ])  # fmt: skip
+    asked.output.write_text(text, encoding="utf-8")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
