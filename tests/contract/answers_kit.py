@@ -20,6 +20,7 @@ from recdistill.data.features import Features
 from recdistill.data.interactions import Data, Dataset, Examples, Interactions, TableDataset
 from recdistill.models.build import build, instantiate
 from recdistill.models.fit import Fit
+from recdistill.models.given import ReadyMade
 from recdistill.tasks.base import Task
 from recdistill.tasks.batches import generator
 
@@ -29,8 +30,9 @@ TASKS = ("ranking", "sequence", "ctr", "rating", "classification")
 def target(group: str, option: str) -> Any:
     """The class that a YAML names; looked up in the files, since composing all of them takes a while."""
     section = OmegaConf.load(files(group)[option])
-    if "_target_" in section:
-        return import_target(section["_target_"], group, plugin_modules())
+    for named in (section, section.get("net", {})):
+        if "_target_" in named:
+            return import_target(named["_target_"], group, plugin_modules())
     for default in section.get("defaults", []):
         if isinstance(default, str) and default != "_self_":
             return target(group, default)
@@ -41,8 +43,9 @@ def target(group: str, option: str) -> Any:
 
 @cache
 def serving(group: str, task: str) -> list[str]:
-    """The options of a group whose model, or hard loss, serves a task."""
-    return [option for option in files(group) if option != "none" and task in target(group, option).tasks]
+    """The options of a group whose model, or hard loss, serves a task; not those made of files or of other models."""
+    found = {option: target(group, option) for option in files(group) if option != "none"}
+    return [option for option, made in found.items() if task in made.tasks and not issubclass(made, ReadyMade)]
 
 
 @cache

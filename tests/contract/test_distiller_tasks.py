@@ -55,6 +55,8 @@ def model_of(task: str, role: str, option: str, data: Any) -> tuple[Any, Any]:
 def module_of(task: str, distillers: dict[str, Distiller], **more: Any) -> DistillationModule:
     own, data = task_of(task), Board() if task == "ranking" else data_of(task)
     teacher, student = MODELS[task]
+    if any("attention" in distiller.layers for distiller in distillers.values()):
+        student = teacher  # most students have none
     teaching, _ = model_of(task, "teacher", teacher, data)
     taught, objective = model_of(task, "student", student, data)
     layers = sorted({name for distiller in distillers.values() for name in distiller.needs().layers})

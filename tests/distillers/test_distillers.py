@@ -122,23 +122,22 @@ def test_users_who_have_seen_nearly_everything(name: str, full_user: Interaction
     assert all(bool(p.grad.isfinite().all()) for p in student.parameters() if p.grad is not None)
 
 
-def test_behind_the_end_of_a_list_nothing_counts(full_user: Interactions) -> None:
-    """User 1 can only be shown items 1 and 4: what else is in the loss was drawn at random."""
+@pytest.mark.parametrize(("user", "k", "listed"), [(1, 5, 2), (2, 3, 3)])
+def test_behind_the_end_of_a_list_and_of_training_items_nothing_counts(
+    full_user: Interactions, user: int, k: int, listed: int
+) -> None:
+    """User 1 can only be shown items 1 and 4, user 2 all but item 1: what else is in the loss was drawn at random."""
     student, teacher = make_mf(Schema(3, 6), 1), make_mf(Schema(3, 6), 2, dim=5)
-    value = TopKKL(k=5, negatives=7)(*views(student, teacher, full_user, torch.tensor([1])), generator("cpu", 1)).mean()
+    both = views(student, teacher, full_user, torch.tensor([user]))
+    value = TopKKL(k=k, negatives=7)(*both, generator("cpu", 1)).mean()
+    z_s, z_t = (m.scores(torch.tensor([user]))[0].tolist() for m in (student, teacher))
+    seen = full_user.item[full_user.user == user].tolist()
+    top = sorted((i for i in range(6) if i not in seen), key=lambda i: -z_t[i])[:listed]
     drawn = torch.randint(6, (7,), generator=generator("cpu", 1)).tolist()
-    z_s, z_t = (m.scores(torch.tensor([1]))[0].tolist() for m in (student, teacher))
-    others = [i for i in drawn if i not in (1, 4)]
-    # Training items fill the rest of the five places; they are hidden among the random ones, too.
-    others = [i for i in others if i not in live_places(teacher, full_user)]
-    q = softmax([z_s[1], z_s[4], *(z_s[i] for i in others)])
-    p = softmax([z_t[1], z_t[4]])
-    assert value.item() == pytest.approx(-p[0] * math.log(q[0]) - p[1] * math.log(q[1]), rel=1e-5)
-
-
-def live_places(teacher: FactorModel, train: Interactions) -> list[int]:
-    items, _ = LiveTeacher(teacher, train).view(torch.tensor([1])).top_items(5)
-    return items[0].tolist()
+    others = [i for i in drawn if i not in seen and i not in top]
+    assert bool(others) == (user == 2)
+    q, p = softmax([z_s[i] for i in [*top, *others]]), softmax([z_t[i] for i in top])
+    assert value.item() == pytest.approx(-sum(a * math.log(b) for a, b in zip(p, q[:listed], strict=True)), rel=1e-5)
 
 
 def test_lists_of_a_user_who_has_seen_everything_teach_nothing(full_user: Interactions) -> None:

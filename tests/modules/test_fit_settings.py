@@ -91,3 +91,17 @@ def test_stopped_with_all_settings(
     torch.manual_seed(991)
     assert outcome(train(second, tmp_path / "cut"), second) == expected
     assert hashed(second.average.values) == hashed(whole.average.values)
+
+
+@pytest.mark.parametrize(("decay", "reference"), [("decoupled", torch.optim.AdamW), ("coupled", torch.optim.Adam)])
+def test_weight_decay_is_that_of_torch(decay: str, reference: Any, student: Any, settings: Fit) -> None:
+    module = student(fit=fit_with(settings, lr=0.01, weight_decay=0.5, decay=decay))
+    table = next(p for p in module.model.parameters() if p.dim() == 2)
+    twin = torch.nn.Parameter(table.detach().clone())
+    ours, theirs = module.configure_optimizers(), reference([twin], lr=0.01, weight_decay=0.5)
+    for seed in range(5):
+        gradient = torch.randn(table.shape, generator=torch.Generator().manual_seed(seed))
+        for parameter, optimizer in ((table, ours), (twin, theirs)):
+            parameter.grad = gradient.clone()
+            optimizer.step()
+    torch.testing.assert_close(table, twin)

@@ -42,7 +42,7 @@ def assert_refused(words: list[str], said: list[str], capsys: pytest.CaptureFixt
     ("words", "said"),
     [
         (words_of("ctr", "distiller=[rrd]"), ["distiller=soft_label"]),
-        (words_of("classification", "distiller=[hint]"), ["vectors of users and items", "distiller=soft_label"]),
+        (words_of("classification", "distiller=[hint]"), ["Hint is a soft loss for", "not for classification"]),
         (["task=ranking", *LOG, *RANKING, "teacher=sasrec"], ["SASRec is a model for sequence", "task=sequence"]),
         (["task=ranking", *LOG, *RANKING, "teacher=dcnv2"], ["DCNv2 is a model for ctr and rating", "task=ctr"]),
         (words_of("ctr", "teacher=mlp"), ["MLP is a model for classification", "teacher=dcnv2"]),

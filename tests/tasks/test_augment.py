@@ -11,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from recdistill.tasks.augment import crop, mask, reorder
+from recdistill.data.csr import Csr
+from recdistill.data.rows import Rows
+from recdistill.tasks.augment import blur, crop, leave_out, mask, reorder
 
 PAD, TOKEN = 50, 51
 HISTORIES = st.lists(st.lists(st.integers(0, 49), max_size=12), min_size=1, max_size=6)
@@ -90,3 +92,67 @@ def test_the_window_that_is_reordered_begins_anywhere() -> None:
     swapped = (changed != torch.arange(6)).nonzero()[:, 1].bincount(minlength=6)
     assert swapped.min() > 0
     assert swapped[1:5].double().std() / swapped[1:5].double().mean() < 0.1
+
+
+@settings(deadline=None, max_examples=100)
+@given(HISTORIES, SHARES, st.integers(0, 99))
+def test_leave_out_keeps_the_last_item_and_the_order(lists: list[list[int]], share: float, seed: int) -> None:
+    history = rows(lists)
+    before = history.clone()
+    for items, row in zip(lists, leave_out(history, PAD, share, rng(seed)), strict=True):
+        left = kept(row)
+        assert len(left) == len(items) - int(max(len(items) - 1, 0) * share)
+        assert left[-1:] == items[-1:]
+        at = iter(items)
+        assert all(item in at for item in left), "in their order"
+    assert torch.equal(history, before)
+
+
+def test_leave_out_draws_every_item_equally_often() -> None:
+    gone: Counter[int] = Counter()
+    for row in leave_out(torch.arange(5).repeat(4000, 1), PAD, 0.25, rng(1)):
+        gone.update(set(range(5)) - set(row.tolist()))
+    assert gone[4] == 0
+    assert all(900 < gone[item] < 1100 for item in range(4))
+
+
+def a_table(n: int) -> Rows:
+    draw = rng(3)
+    return Rows(
+        torch.randint(1, 9, (n, 3), generator=draw), 1 + torch.rand(n, 2, generator=draw),
+        {"tags": Csr(torch.arange(0, 2 * n + 1, 2), torch.randint(1, 5, (2 * n,), generator=draw))},
+        {"image": 1 + torch.rand(n, 4, generator=draw)},
+    )  # fmt: skip
+
+
+def test_blur_forgets_a_share_of_the_fields() -> None:
+    table = a_table(4000)
+    found = blur(table, 0.25, 0.0, rng(1))
+    for before, after in (
+        (table.categorical, found.categorical),
+        (table.numeric, found.numeric),
+        (table.vector["image"], found.vector["image"]),
+    ):
+        changed = before != after
+        assert changed.float().mean(0).sub(0.25).abs().max() < 0.03
+        assert bool((after[changed] == 0).all())
+    sets, left = table.multi["tags"], found.multi["tags"]
+    empty = left.counts() == 0
+    assert abs(empty.float().mean().item() - 0.25) < 0.03
+    for row in range(50):
+        members = left.take(torch.tensor([row])).indices.tolist()
+        assert members == ([] if empty[row] else sets.take(torch.tensor([row])).indices.tolist())
+
+
+def test_blur_adds_noise_to_numbers_alone() -> None:
+    table = a_table(4000)
+    found = blur(table, 0.0, 0.5, rng(1))
+    assert torch.equal(found.categorical, table.categorical)
+    assert torch.equal(found.multi["tags"].indices, table.multi["tags"].indices)
+    for before, after in ((table.numeric, found.numeric), (table.vector["image"], found.vector["image"])):
+        assert (after - before).std().item() == pytest.approx(0.5, rel=0.05)
+        assert abs((after - before).mean().item()) < 0.03
+    again = blur(table, 0.0, 0.5, rng(1))
+    assert torch.equal(again.numeric, found.numeric)
+    same = blur(table, 0.0, 0.0, rng(1))
+    assert torch.equal(same.numeric, table.numeric)

@@ -7,7 +7,7 @@ the teacher computes its answers now or they were computed once and stored is no
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Protocol, Self
 
 import torch
@@ -29,6 +29,7 @@ class Needs:
         embeddings: user and item vectors are wanted.
         top_users: length of the teacher's lists of users for each item (those who have it left out), 0 for none.
         layers: names of submodules whose outputs are wanted.
+        members: lists and scores are wanted of each model that the teacher is an ensemble of, too.
     """
 
     top_k: int = 0
@@ -36,12 +37,18 @@ class Needs:
     embeddings: bool = False
     top_users: int = 0
     layers: tuple[str, ...] = ()
+    members: bool = False
 
     def __or__(self, other: Needs) -> Needs:
         return Needs(
             max(self.top_k, other.top_k), self.scores or other.scores, self.embeddings or other.embeddings,
             max(self.top_users, other.top_users), tuple(sorted({*self.layers, *other.layers})),
+            self.members or other.members,
         )  # fmt: skip
+
+    def of_rows(self) -> Needs:
+        """The same where queries are rows of a table: the scores of all classes are what a list is elsewhere."""
+        return replace(self, top_k=0, scores=self.scores or self.top_k > 0)
 
 
 class View(Protocol):
@@ -69,12 +76,22 @@ class View(Protocol):
         """``[Q, C]``: of all classes, or all items."""
         ...
 
+    def members(self) -> list[Any]:
+        """The views of the models that this one is an ensemble of; of any other model this view alone."""
+        ...
+
     def target(self) -> Tensor:
         """The label of each row ``[Q]``; of a history the item that comes next, -1 where none does."""
         ...
 
     def layer(self, name: str) -> Tensor:
         """The output ``[Q, d]`` of a watched submodule; of a sequence model at the last place of each history."""
+        ...
+
+    def augmented(self, share: float, noise: float, rng: torch.Generator) -> Self:
+        """The answers for the same queries, from inputs that are changed at random: a share of a row's fields is
+        unknown, and its numbers and vectors have Gaussian noise of this deviation; a share of a history's items,
+        but not its last, is left out."""
         ...
 
 
@@ -98,6 +115,11 @@ class ListView(Protocol):
         A user who has fewer left has a shorter list: behind its end the scores are -inf, and the ids are of
         training items, so that they can be gathered; :func:`on_list` is what tells them apart.
         """
+        ...
+
+    def seen_pairs(self) -> tuple[Tensor, Tensor]:
+        """What :meth:`top_items` leaves out, as pairs of a row of ``users`` and an item, int64 ``[n]`` each; known of
+        the student, not of stored signals."""
         ...
 
     def user_vectors(self) -> Tensor:
@@ -129,6 +151,7 @@ class Setting:
         train: the training part, :class:`~recdistill.data.interactions.Interactions` or
             :class:`~recdistill.data.interactions.Examples`, on the CPU.
         queries: how many queries there are.
+        members: how many models the teacher is an ensemble of, 1 for any other.
     """
 
     student_dim: int = 0
@@ -137,6 +160,7 @@ class Setting:
     teacher_layers: dict[str, int] = field(default_factory=dict)
     train: Any = None
     queries: int = 0
+    members: int = 1
 
 
 @dataclass(frozen=True)
@@ -173,9 +197,11 @@ class Distiller(nn.Module):
         tasks: names of the tasks that it serves.
         per_query: whether the loss is a value for each query, so that queries can be weighted.
         layers: names of the student's submodules whose outputs it wants.
+        teaches: whether it says what to learn of the teacher; others shape the student's answers beside one that does.
     """
 
-    tasks: ClassVar[tuple[str, ...]] = LISTS
+    teaches: ClassVar[bool] = True
+    tasks: tuple[str, ...] = LISTS
     per_query: ClassVar[bool] = False
     layers: tuple[str, ...] = ()
     weight: float

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 from annotated_types import Ge
 from torch import Tensor, nn
 
 from recdistill.distillers.base import Distiller, ListView, Needs, Setting
-from recdistill.distillers.schedules import Weight
+from recdistill.distillers.schedules import Share, Weight
 from recdistill.errors import InputError
+
+Mapper = Literal["linear", "mlp", "none"]
+Side = tuple[Tensor, Tensor]  # the student's vectors and the teacher's, of the same users or items
 
 
 def hint_loss(mapped: Tensor, teacher: Tensor) -> Tensor:
@@ -18,37 +21,106 @@ def hint_loss(mapped: Tensor, teacher: Tensor) -> Tensor:
     return (teacher - mapped).square().mean()
 
 
-class Hint(Distiller):
-    """Mean of :func:`hint_loss` for the users and for random items of the step, with a linear g for each.
-
-    Source: Romero et al., FitNets, ICLR 2015, eq. 3.
-
-    Args:
-        items: random items per step.
-        weight: factor among the distillers.
+def mapper_of(kind: Mapper, n_in: int, n_out: int) -> nn.Module:
+    """A map of vectors ``[n, n_in]`` to ``[n, n_out]``: linear, with a hidden layer of the mean width, or none.
 
     Raises:
-        InputError: the student has no vectors.
+        InputError: there is to be none, and the widths differ.
+    """
+    if kind == "linear":
+        return nn.Linear(n_in, n_out)
+    if kind == "mlp":
+        hidden = (n_in + n_out) // 2
+        return nn.Sequential(nn.Linear(n_in, hidden), nn.ReLU(), nn.Linear(hidden, n_out))
+    if n_in != n_out:
+        raise InputError(
+            f"vectors of the student, {n_in} wide, and of the teacher, {n_out} wide, need a map between them",
+            where="distiller", fix="mapper: linear",
+        )  # fmt: skip
+    return nn.Identity()
+
+
+class VectorDistiller(Distiller):
+    """Base of losses on the vectors of the users (or histories) of a step and of items that it draws.
+
+    Args:
+        rows: most users, and number of items, per step.
+        popular: share of the items that are drawn by how often they occur in training, as the positives of a batch
+            are; the others are drawn uniformly, as its negatives.
+        weight: factor among the distillers.
     """
 
-    def __init__(self, items: Annotated[int, Ge(1)] = 512, weight: Weight = 1.0):
+    events: Tensor  # the item of each event of the training part
+
+    def __init__(self, rows: Annotated[int, Ge(1)] = 512, popular: Share = 0.5, weight: Weight = 1.0):
         super().__init__(weight)
-        self.items = items
+        self.rows, self.popular = rows, popular
 
     def needs(self) -> Needs:
         return Needs(embeddings=True)
 
     def prepare(self, setting: Setting) -> None:
+        """Raises InputError: the student has no vectors."""
         if not setting.student_dim:
             raise InputError(
-                "hint needs a student with user and item vectors",
-                where="distiller.hint", fix="leave out hint, or choose student=mf",
+                f"{type(self).__name__} needs a student with user and item vectors", where="distiller",
+                fix="choose student=mf, or another distiller: recdistill ls distiller",
             )  # fmt: skip
-        self.user_map = nn.Linear(setting.student_dim, setting.teacher_dim)
-        self.item_map = nn.Linear(setting.student_dim, setting.teacher_dim)
+        events = torch.empty(0, dtype=torch.int64) if setting.train is None else setting.train.item
+        self.register_buffer("events", events, persistent=False)
+
+    def draw(self, n_items: int, rng: torch.Generator) -> Tensor:
+        """Items int64 ``[rows]``."""
+        uniform = torch.randint(n_items, (self.rows,), generator=rng, device=rng.device)
+        if not len(self.events) or not self.popular:
+            return uniform
+        place = torch.randint(len(self.events), (round(self.popular * self.rows),), generator=rng, device=rng.device)
+        return torch.cat([self.events[place], uniform[len(place) :]])
+
+    def vectors(self, student: ListView, teacher: ListView, rng: torch.Generator) -> tuple[Side, Side]:
+        """Of users, then of items."""
+        items = self.draw(student.n_items, rng)
+        users = student.user_vectors()[: self.rows], teacher.user_vectors()[: self.rows]
+        return users, (student.item_vectors(items), teacher.item_vectors(items))
+
+
+class Hint(VectorDistiller):
+    """Mean of :func:`hint_loss` for the users and for random items of the step, with a map g for each.
+
+    Where the student trains under rounding or another constraint on its tables, the vectors that are compared are the
+    decoded ones that will be served: so a hint there teaches the compressed table itself.
+
+    Source: Romero et al., FitNets, ICLR 2015, eq. 3.
+
+    Args:
+        items: random items per step.
+        mapper: what g is: linear, "mlp" with a hidden layer of the mean width, or "none" between vectors of one width.
+        side: whose vectors are compared.
+        weight: factor among the distillers.
+
+    Raises:
+        InputError: the student has no vectors, or no map is wanted and the widths differ.
+    """
+
+    def __init__(
+        self, items: Annotated[int, Ge(1)] = 512, mapper: Mapper = "linear",
+        side: Literal["both", "user", "item"] = "both", weight: Weight = 1.0,
+    ):  # fmt: skip
+        super().__init__(items, popular=0.0, weight=weight)
+        self.mapper, self.side = mapper, side
+
+    def prepare(self, setting: Setting) -> None:
+        super().prepare(setting)
+        if self.side != "item":
+            self.user_map = mapper_of(self.mapper, setting.student_dim, setting.teacher_dim)
+        if self.side != "user":
+            self.item_map = mapper_of(self.mapper, setting.student_dim, setting.teacher_dim)
 
     def forward(self, student: ListView, teacher: ListView, rng: torch.Generator) -> Tensor:
-        items = torch.randint(student.n_items, (self.items,), generator=rng, device=student.users.device)
-        users = hint_loss(self.user_map(student.user_vectors()), teacher.user_vectors())
-        things = hint_loss(self.item_map(student.item_vectors(items)), teacher.item_vectors(items))
-        return (users + things) / 2
+        losses = []
+        if self.side != "item":
+            losses.append(hint_loss(self.user_map(student.user_vectors()), teacher.user_vectors()))
+        if self.side != "user":
+            items = self.draw(student.n_items, rng)
+            losses.append(hint_loss(self.item_map(student.item_vectors(items)), teacher.item_vectors(items)))
+        return torch.stack(losses).mean()

@@ -57,7 +57,8 @@ class TopKKL(Distiller):
 
     Args:
         k: length of the teacher's list.
-        negatives: random items beside it, shared by the users of a step; 0 takes the whole catalogue.
+        negatives: random items beside it, shared by the users of a step, of which a user's training items do not
+            count; 0 takes the whole catalogue.
         temperature: of the teacher's distribution over its list.
         weight: factor among the distillers.
     """
@@ -91,7 +92,7 @@ class TopKKL(Distiller):
 
 class RRD(Distiller):
     """Relaxed ranking distillation: :func:`rrd_loss` on K interesting items of the teacher's list against L
-    others.
+    others, which are neither in the list nor among the user's training items.
 
     Source: Kang et al., DE-RRD, CIKM 2020, eq. 7; the interesting items are drawn by p(rank) ∝
     exp(-rank / T).
@@ -116,8 +117,7 @@ class RRD(Distiller):
         weight: Weight = 1.0,
     ):
         super().__init__(weight)
-        if pool < k:
-            raise ValueError(f"pool={pool} must be at least k={k}")
+        require_pool(pool, k)
         self.k, self.uninteresting, self.pool = k, uninteresting, pool
         self.position_temperature = position_temperature
 
@@ -126,11 +126,97 @@ class RRD(Distiller):
 
     def forward(self, student: ListView, teacher: ListView, rng: torch.Generator) -> Tensor:
         items, top_t = teacher.top_items(self.needs().top_k)
-        if self.position_temperature:
-            chosen = draw_ranks(top_t, self.k, self.position_temperature, rng)
-            items, top_t = items.gather(1, chosen), top_t.gather(1, chosen)
-        rest = unlisted(items, student, self.uninteresting, rng)
-        return rrd_loss(student.scores(items), rest, on_list(top_t))
+        return relaxed_ranking(student, items, top_t, self.k, self.position_temperature, self.uninteresting, rng)
+
+
+class IRRRD(RRD):
+    """Item-side ranking regularisation: :class:`RRD` for the users of the step, plus ``item_weight`` times the same for
+    items, each of which ranks users.
+
+    The items are those that the user side looks at: half of them from the lists, half from the whole catalogue. The
+    author's code takes all interesting and uninteresting items of the step, mostly the whole catalogue.
+
+    Source: Kang et al., Item-side ranking regularized distillation for recommender system, Information Sciences 2021.
+
+    Args:
+        k, uninteresting, pool, position_temperature, weight: see :class:`RRD`.
+        users: interesting users per item.
+        uninteresting_users: other users, shared by the items of a step.
+        user_pool: length of the teacher's list of users, from which the interesting ones are drawn.
+        items: items per step.
+        item_weight: factor of the item side.
+    """
+
+    tasks = ("ranking",)
+
+    def __init__(
+        self,
+        k: Annotated[int, Ge(1)] = 40,
+        uninteresting: Annotated[int, Ge(1)] = 500,
+        pool: Annotated[int, Ge(1)] = 100,
+        position_temperature: Annotated[float, Ge(0)] = 10.0,
+        users: Annotated[int, Ge(1)] = 20,
+        uninteresting_users: Annotated[int, Ge(1)] = 200,
+        user_pool: Annotated[int, Ge(1)] = 50,
+        items: Annotated[int, Ge(2)] = 256,
+        item_weight: Annotated[float, Ge(0)] = 0.5,
+        weight: Weight = 1.0,
+    ):
+        super().__init__(k, uninteresting, pool, position_temperature, weight)
+        require_pool(user_pool, users, "user_pool", "users")
+        self.users, self.uninteresting_users, self.user_pool = users, uninteresting_users, user_pool
+        self.items, self.item_weight = items, item_weight
+
+    def needs(self) -> Needs:
+        drawn = bool(self.position_temperature)
+        return Needs(top_k=self.pool if drawn else self.k, top_users=self.user_pool if drawn else self.users)
+
+    def forward(self, student: ListView, teacher: ListView, rng: torch.Generator) -> Tensor:
+        temperature, needs = self.position_temperature, self.needs()
+        items, top_t = teacher.top_items(needs.top_k)
+        user_side = relaxed_ranking(student, items, top_t, self.k, temperature, self.uninteresting, rng)
+        queries = step_items(items[:, : self.k], top_t[:, : self.k], student.n_items, self.items, rng)
+        users, top_t = teacher.flipped(queries).top_items(needs.top_users)
+        flipped = student.flipped(queries)
+        item_side = relaxed_ranking(flipped, users, top_t, self.users, temperature, self.uninteresting_users, rng)
+        return user_side + self.item_weight * item_side.mean()
+
+
+def require_pool(pool: int, k: int, pool_name: str = "pool", k_name: str = "k") -> None:
+    """Raises ValueError where more is to be drawn than there is."""
+    if pool < k:
+        raise ValueError(f"{pool_name}={pool} must be at least {k_name}={k}")
+
+
+def relaxed_ranking(
+    student: ListView, items: Tensor, top_t: Tensor, k: int, temperature: float, count: int, rng: torch.Generator
+) -> Tensor:
+    """:func:`rrd_loss` ``[Q]`` of k places that are drawn from the teacher's list ``[Q, P]``, or of the whole list at
+    temperature 0, against ``count`` items that are not on it."""
+    rest = unlisted(items, student, count, rng)
+    if temperature:
+        chosen = draw_ranks(top_t, k, temperature, rng)
+        items, top_t = items.gather(1, chosen), top_t.gather(1, chosen)
+    return rrd_loss(student.scores(items), rest, on_list(top_t))
+
+
+def step_items(items: Tensor, top_scores: Tensor, n_items: int, count: int, rng: torch.Generator) -> Tensor:
+    """At most ``count`` different items, int64; half of the draws are from the lists of the step, half from all."""
+    drawn = torch.randint(n_items, (count,), generator=rng, device=items.device)
+    listed = items[on_list(top_scores)]
+    if len(listed):
+        half = count // 2
+        drawn[:half] = listed[torch.randint(len(listed), (half,), generator=rng, device=items.device)]
+    different: Tensor = torch.unique(drawn)
+    return different
+
+
+def draw(log_weights: Tensor, k: int, rng: torch.Generator) -> Tensor:
+    """k places ``[Q, k]`` of each row without replacement, p ∝ e^log_weight, ascending; those of -inf only when nothing
+    else is left."""
+    # Gumbel's trick: the k largest of log p + noise are a draw without replacement.
+    noise = torch.empty(log_weights.shape, device=log_weights.device).exponential_(generator=rng)
+    return (log_weights - noise.clamp(min=1e-30).log()).topk(k).indices.sort(-1).values
 
 
 def draw_ranks(top_scores: Tensor, k: int, temperature: float, rng: torch.Generator) -> Tensor:
@@ -140,18 +226,24 @@ def draw_ranks(top_scores: Tensor, k: int, temperature: float, rng: torch.Genera
     Places behind the end of a list are taken only when nothing else is left.
     """
     rank = torch.arange(top_scores.shape[1], device=top_scores.device)
-    # Gumbel's trick: the k largest of log p + noise are a draw without replacement.
-    exponential = torch.empty(top_scores.shape, device=top_scores.device).exponential_(generator=rng)
-    keys = (-rank / temperature - exponential.log()).masked_fill(~on_list(top_scores), -torch.inf)
-    return keys.topk(k).indices.sort(-1).values
+    return draw((-rank / temperature).masked_fill(~on_list(top_scores), -torch.inf), k, rng)
 
 
 def unlisted(listed: Tensor, student: ListView, count: int, rng: torch.Generator) -> Tensor:
-    """The student's scores ``[Q, count]`` of random items; FLOOR for those that are ``listed``."""
+    """The student's scores ``[Q, count]`` of random items; FLOOR for those that are ``listed``, int64 ``[Q, K]``, or
+    that the user has in training."""
+    others, hidden = draw_beside(listed, student, count, rng)
+    return student.scores(others).masked_fill(hidden, FLOOR)
+
+
+def draw_beside(listed: Tensor, student: ListView, count: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Random items int64 ``[count]``, and which of them :func:`unlisted` hides, bool ``[Q, count]``."""
     others = torch.randint(student.n_items, (count,), generator=rng, device=listed.device)
     # Item to its place among the others; all draws of an item share the place that was written last.
     place = torch.full((student.n_items,), count, device=listed.device)
     place[others] = torch.arange(count, device=listed.device)
-    hit = torch.zeros(len(listed), count + 1, dtype=torch.bool, device=listed.device)
-    hit.scatter_(1, place[listed], True)
-    return student.scores(others).masked_fill(hit[:, place[others]], FLOOR)
+    hidden = torch.zeros(len(listed), count + 1, dtype=torch.bool, device=listed.device)
+    hidden.scatter_(1, place[listed], True)
+    row, item = student.seen_pairs()
+    hidden[row, place[item]] = True
+    return others, hidden[:, place[others]]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from annotated_types import Ge, Interval
 from torch import Tensor
 from torch.nn import functional as F
 
-from recdistill.distillers.base import LISTS, TABLES, Distiller, ListView, Needs, View, on_list
+from recdistill.distillers.base import LISTS, TABLES, Distiller, Needs, View, on_list
+from recdistill.distillers.candidates import ranks
 from recdistill.distillers.schedules import Temperature, Weight
 from recdistill.errors import InputError
 
@@ -146,7 +147,8 @@ class CEKL(Distiller):
 
 
 class LogitMSE(Distiller):
-    """Mean of (z_t - z_s)² over the teacher's top items and as many random ones.
+    """Mean of (z_t - z_s)² over the teacher's top items and as many random ones; of a row over its logits, which are 0
+    and z of a click, or its number.
 
     Source: Ba and Caruana, Do deep nets really need to be deep?, NeurIPS 2014, eq. 1; on lists, because a
     catalogue's tail would outweigh what is shown.
@@ -156,6 +158,8 @@ class LogitMSE(Distiller):
         weight: factor among the distillers.
     """
 
+    tasks = (*LISTS, *TABLES)
+
     def __init__(self, k: Annotated[int, Ge(1)] = 50, weight: Weight = 1.0):
         super().__init__(weight)
         self.k = k
@@ -163,9 +167,11 @@ class LogitMSE(Distiller):
     def needs(self) -> Needs:
         return Needs(top_k=self.k, scores=True)
 
-    def forward(self, student: ListView, teacher: ListView, rng: torch.Generator) -> Tensor:
+    def forward(self, student: Any, teacher: Any, rng: torch.Generator) -> Tensor:
+        if not ranks(student):
+            return F.mse_loss(student.scores(), teacher.scores())
         items, top_scores = teacher.top_items(self.k)
         others = torch.randint(student.n_items, (self.k,), generator=rng, device=items.device)
         on_top = listed_mse(student.scores(items), top_scores)
-        on_others = (teacher.scores(others) - student.scores(others)).square().mean()
+        on_others = F.mse_loss(student.scores(others), teacher.scores(others))
         return (on_top + on_others) / 2

@@ -60,6 +60,22 @@ class Cosine(Linear):
         return (1 - math.cos(math.pi * done)) / 2
 
 
+class Exponential(Linear):
+    """From ``start`` to ``end``, both above 0, by a constant factor at each step.
+
+    Args:
+        start, end, over: see :class:`Linear`.
+    """
+
+    def __init__(
+        self, start: Annotated[float, Gt(0)], end: Annotated[float, Gt(0)], over: Annotated[Share, Gt(0)] = 1.0
+    ):
+        super().__init__(start, end, over)
+
+    def __call__(self, progress: float) -> float:
+        return float(self.start * (self.end / self.start) ** min(progress / self.over, 1.0))
+
+
 class Steps(Schedule):
     """Constant between some moments.
 

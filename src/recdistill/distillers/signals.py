@@ -18,11 +18,13 @@ from recdistill.distillers.teacher import FrozenTeacher, LiveTeacher, view_of_us
 from recdistill.errors import InputError
 from recdistill.models.base import Model, vector_size
 from recdistill.models.dot import dot_scores
+from recdistill.models.ensemble import members_of
 from recdistill.runs.atomic import atomic_path, file_digest, read_json, write_json
 
 SIGNALS = "signals.safetensors"
 SIGNALS_INFO = "signals.json"
 MAX_SCORE_BYTES = 2 * 2**30
+MEMBER = "member."  # of names: member.0.scores
 MAX_CHUNK = 2**25  # scores at a time
 SWAPPED = {
     "user_factors": "item_factors", "item_factors": "user_factors", "top_users": "top_items",
@@ -62,6 +64,7 @@ class StoredTeacher(FrozenTeacher):
         self.queries: int = info["queries"]
         self.tensors: dict[str, Tensor] = load_file(folder / SIGNALS)
         self.dim = self.tensors["item_factors"].shape[1] if "item_factors" in self.tensors else 0
+        self.members = max([number for number, _ in map(of_member, self.tensors)]) + 1 or 1
 
     def to(self, device: torch.device, train: Any = None) -> None:  # noqa: ARG002
         self.tensors = {name: tensor.to(device) for name, tensor in self.tensors.items()}
@@ -97,6 +100,14 @@ class _StoredView:
         if "scores" in self.tensors:
             swapped["scores"] = self.tensors["scores"].T
         return _StoredView(swapped, items, n_items=self.queries, queries=self.n_items)
+
+    def members(self) -> list[_StoredView]:
+        parts: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in self.tensors.items():
+            number, plain = of_member(name)
+            parts.setdefault(number, {})[plain] = tensor
+        parts.pop(-1, None)
+        return [_StoredView(parts[n], self.users, self.n_items, self.queries) for n in sorted(parts)] or [self]
 
     def layer(self, name: str) -> Tensor:
         return self.tensors[f"layer.{name}"][self.users]
@@ -136,6 +147,7 @@ def compute_signals(
     """
     n = train.n_users if queries is None else queries
     check_needs(model, needs, n)
+    needs = needs if model.schema.n_items else needs.of_rows()
     teacher = LiveTeacher(model, train, ask, needs.layers)
     found: dict[str, list[Tensor]] = {}
     for part in chunks(n, chunk):
@@ -181,11 +193,24 @@ def answers(view: Any, needs: Needs, has_vectors: bool) -> Iterator[tuple[str, T
         yield "top_scores", scores
     for name in needs.layers:
         yield f"layer.{name}", view.layer(name)
+    if needs.members and len(members := view.members()) > 1:
+        own = Needs(top_k=needs.top_k, scores=needs.scores)
+        for number, member in enumerate(members):
+            yield from ((f"{MEMBER}{number}.{name}", answer) for name, answer in answers(member, own, False))
+
+
+def of_member(name: str) -> tuple[int, str]:
+    """Whose signal a stored tensor is, -1 for that of the teacher itself, and its name there."""
+    if not name.startswith(MEMBER):
+        return -1, name
+    number, _, plain = name.removeprefix(MEMBER).partition(".")
+    return int(number), plain
 
 
 def check_needs(model: Model, needs: Needs, queries: int) -> None:
     """Raises InputError where the teacher can't give what the distillers ask for, for so many queries."""
     n_items = model.schema.n_items
+    needs = needs if n_items else needs.of_rows()
     if needs.embeddings and not vector_size(model):
         raise InputError(
             f"the teacher {type(model).__name__} has no user and item vectors, which a distiller needs",
@@ -203,8 +228,9 @@ def check_needs(model: Model, needs: Needs, queries: int) -> None:
             f"a distiller wants lists of {needs.top_users} users, there are {queries}",
             where="distiller", fix=f"set its k (or pool) to at most {queries}",
         )  # fmt: skip
-    size = 4 * queries * (n_items or model.schema.n_outputs)
-    if needs.scores and not vector_size(model) and size > MAX_SCORE_BYTES:
+    matrices = int(not vector_size(model)) + (len(members_of(model)) if needs.members else 0)
+    size = 4 * queries * (n_items or model.schema.n_outputs) * matrices
+    if needs.scores and size > MAX_SCORE_BYTES:
         raise InputError(
             f"all scores of the teacher {type(model).__name__} would take {size / 2**30:.1f} GiB",
             where="distiller",

@@ -12,6 +12,7 @@ from torch import Tensor
 from recdistill.data.interactions import Interactions
 from recdistill.distillers.views import ModelView
 from recdistill.models.base import Model, RankingModel, vector_size
+from recdistill.models.ensemble import members_of
 
 
 def view_of_users(model: RankingModel, train: Interactions, users: Tensor) -> ModelView:
@@ -27,9 +28,11 @@ class FrozenTeacher:
 
     Attributes:
         dim: length of its vectors, 0 if it has none.
+        members: how many models it is an ensemble of, 1 for any other.
     """
 
     dim: int = 0
+    members: int = 1
 
     def to(self, device: torch.device, train: Any) -> None:
         """Move to where the student trains, and where its training part is."""
@@ -60,7 +63,7 @@ class LiveTeacher(FrozenTeacher):
     ):  # fmt: skip
         self.model = model.eval().requires_grad_(False)
         self.train, self.ask, self.layers = train, ask, layers
-        self.dim = vector_size(model)
+        self.dim, self.members = vector_size(model), len(members_of(model)) or 1
 
     def to(self, device: torch.device, train: Any) -> None:
         self.model.to(device)
@@ -107,6 +110,10 @@ class QuietView:
         with quiet(self.users.device):
             return QuietView(self.inner.flipped(items))
 
+    def members(self) -> list[QuietView]:
+        with quiet(self.users.device):
+            return [QuietView(view) for view in self.inner.members()]
+
     def layer(self, name: str) -> Any:
         return self._quietly("layer", name)
 
@@ -118,6 +125,9 @@ class QuietView:
 
     def top_items(self, k: int) -> Any:
         return self._quietly("top_items", k)
+
+    def seen_pairs(self) -> Any:
+        return self._quietly("seen_pairs")
 
     def user_vectors(self) -> Any:
         return self._quietly("user_vectors")

@@ -12,6 +12,8 @@ from recdistill.data.csr import Csr
 from recdistill.errors import InputError
 from recdistill.models import dot
 from recdistill.models.base import FactorModel, RankingModel
+from recdistill.models.ensemble import members_of
+from recdistill.models.given import GivenLists
 
 
 class ModelView:
@@ -47,10 +49,16 @@ class ModelView:
             fix="distil its vectors: distiller=hint",
         )  # fmt: skip
 
+    def members(self) -> list[ModelView]:
+        return [type(self)(member, self.users, self.seen) for member in members_of(self.model)] or [self]
+
     def layer(self, name: str) -> Tensor:
         raise NotImplementedError
 
     def target(self) -> Tensor:
+        raise NotImplementedError
+
+    def augmented(self, share: float, noise: float, rng: torch.Generator) -> Self:
         raise NotImplementedError
 
     @property
@@ -102,10 +110,19 @@ class ModelView:
 
     def top_items(self, k: int) -> tuple[Tensor, Tensor]:
         scores = self.scores().detach().clone()
-        row, item = self.seen.rows(self.rows)
+        row, item = self.seen_pairs()
         scores[row, item] = -torch.inf
+        if isinstance(self.model, GivenLists):
+            scores[scores <= self.floor(self.model)] = -torch.inf
         values, items = scores.topk(k)
         return items, values
+
+    def floor(self, model: GivenLists) -> Tensor:
+        """The score of what is on no list, to be compared with all scores."""
+        return model.floor(self.users).unsqueeze(1)
+
+    def seen_pairs(self) -> tuple[Tensor, Tensor]:
+        return self.seen.rows(self.rows)
 
     def user_vectors(self) -> Tensor:
         return nn.functional.embedding(self.rows, self.factors()[0]).float()
@@ -133,9 +150,16 @@ class FlippedView(ModelView):
     def of(self, users: Tensor) -> Self:
         return type(self)(self.view, users)
 
+    def members(self) -> list[ModelView]:
+        views = self.view.members()
+        return [self] if views == [self.view] else [FlippedView(view, self.users) for view in views]
+
     def factors(self) -> tuple[Tensor, Tensor]:
         user, item = self.view.factors()
         return item, user
+
+    def floor(self, model: GivenLists) -> Tensor:
+        return model.floor(torch.arange(self.n_items, device=self.users.device))
 
     def _score(self, items: Tensor | None) -> Tensor:
         if self.factorised:

@@ -10,7 +10,8 @@ from annotated_types import Ge, Gt
 from torch import Tensor
 from torch.nn import functional as F
 
-from recdistill.distillers.base import LISTS, Needs, on_list
+from recdistill.distillers.base import Needs
+from recdistill.distillers.candidates import candidates, entropy
 
 
 class Weighting:
@@ -33,31 +34,22 @@ class Weighting:
     ):
         self.k, self.temperature, self.power = k, temperature, power
 
-    def needs(self, task: str) -> Needs:
+    def needs(self) -> Needs:
         """Signals that it takes from the teacher."""
-        return Needs(top_k=self.k) if task in LISTS else Needs(scores=True)
+        return Needs(top_k=self.k)
 
     def raw(self, teacher: Tensor, student: Tensor) -> Tensor:
         """Factors ``[Q]``, at least 0, from log-probabilities ``[Q, C]``."""
         raise NotImplementedError
 
     @torch.no_grad()
-    def __call__(self, student: Any, teacher: Any, task: str) -> Tensor:
+    def __call__(self, student: Any, teacher: Any) -> Tensor:
         """Float32 ``[Q]``, with mean 1; all 1 where no factor is above 0."""
-        if task in LISTS:
-            items, top = teacher.top_items(self.k)
-            # Far below any score instead of -inf, whose differences are NaN.
-            logits = [scores.masked_fill(~on_list(top), -1e9) for scores in (top, student.scores(items))]
-        else:
-            logits = [teacher.scores(), student.scores()]
+        both = candidates(student, teacher, self.k)
+        logits = both.teacher, both.of(student)
         factors = self.raw(*(F.log_softmax(z.float() / self.temperature, -1) for z in logits)) ** self.power
         mean = factors.mean()
         return torch.where(mean > 0, factors / mean.clamp(min=1e-30), torch.ones_like(factors))
-
-
-def entropy(log_p: Tensor) -> Tensor:
-    """-Σ p log p over the last dimension, in nats."""
-    return -(log_p.exp() * log_p).sum(-1)
 
 
 class Confidence(Weighting):

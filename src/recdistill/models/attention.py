@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from recdistill.errors import InputError
 
 Activation = Literal["relu", "gelu"]
+LOOK_BACK = 50  # places whose weights :meth:`SelfAttention.weights` tells
 
 
 def check_heads(dim: int, heads: int) -> None:
@@ -35,7 +37,12 @@ class SelfAttention(nn.Module):
         dim: d, length of the vectors.
         heads: h.
         dropout: share of the attention weights that training drops.
+
+    Attributes:
+        told: methods whose results :func:`~recdistill.models.layers.recorded` keeps as if they were layers.
     """
+
+    told: ClassVar[tuple[str, ...]] = ("weights",)
 
     def __init__(self, dim: int, heads: int, dropout: float):
         super().__init__()
@@ -52,13 +59,30 @@ class SelfAttention(nn.Module):
         Returns:
             ``[B, L, d]``.
         """
-        queries, keys, values = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # [B, h, L, d/h]
+        queries, keys, values = self._parts(x)
         dropout = self.dropout if self.training else 0.0
         seen = scaled_dot_product_attention(
             queries, keys, values, attn_mask=visible, dropout_p=dropout, is_causal=visible is None
         )
         mixed: Tensor = self.out(seen.transpose(1, 2).flatten(2))
         return mixed
+
+    def _parts(self, x: Tensor) -> Tensor:
+        """Queries, keys and values, ``[3, B, h, L, d/h]``."""
+        parts: Tensor = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        return parts
+
+    def weights(self, x: Tensor, visible: Tensor | None = None) -> Tensor:
+        """softmax(Q Kᵀ / √(d/h)), the mean of the heads, without dropout: ``[B, L, LOOK_BACK]``, of each place for
+        itself, the place before it and so on; 0 before the start. Arguments as of :meth:`forward`."""
+        queries, keys, _ = self._parts(x)
+        place = torch.arange(x.shape[1], device=x.device)
+        seen = place.unsqueeze(1) >= place if visible is None else visible
+        scores = queries @ keys.transpose(-1, -2) / keys.shape[-1] ** 0.5
+        shares = scores.masked_fill(~seen, -torch.inf).softmax(-1).mean(1)  # [B, L, L]
+        back = place.unsqueeze(1) - torch.arange(LOOK_BACK, device=x.device)
+        told: Tensor = shares.gather(2, back.clamp(min=0).expand(len(x), -1, -1)) * (back >= 0)
+        return told
 
 
 class TransformerBlock(nn.Module):

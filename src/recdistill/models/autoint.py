@@ -35,6 +35,8 @@ class AutoInt(FieldModel):
         init_std: standard deviation of the initial vectors.
     """
 
+    trunk = "interacting"
+
     def __init__(
         self,
         schema: Schema,

@@ -29,10 +29,14 @@ class Model(nn.Module):
     Attributes:
         tasks: names of the tasks that it serves.
         sparse: names of the tensors that are mostly zeros, and stored without these.
+        trunk: name of the submodule that gives the last hidden layer, "" where there is none of a row or a history.
+        attention: that of the weights of the last attention over a history, "" where there is none.
     """
 
     tasks: ClassVar[tuple[str, ...]] = ()
     sparse: ClassVar[tuple[str, ...]] = ()
+    trunk: str = ""
+    attention: str = ""
 
     def __init__(self, schema: Schema):
         super().__init__()

@@ -33,6 +33,7 @@ class CNN(TableModel):
     """
 
     tasks = ("classification",)
+    trunk = "stages"
 
     def __init__(
         self,

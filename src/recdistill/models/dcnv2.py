@@ -36,6 +36,8 @@ class DCNv2(FieldModel):
         init_std: standard deviation of the initial vectors.
     """
 
+    trunk = "deep"
+
     def __init__(
         self,
         schema: Schema,

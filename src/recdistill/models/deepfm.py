@@ -28,6 +28,8 @@ class DeepFM(FieldModel):
         init_std: standard deviation of the initial vectors.
     """
 
+    trunk = "deep"
+
     def __init__(
         self,
         schema: Schema,

@@ -45,6 +45,7 @@ class DIN(FieldModel):
     """
 
     tasks = ("ctr",)
+    trunk = "deep"
 
     def __init__(
         self,

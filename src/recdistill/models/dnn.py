@@ -27,6 +27,8 @@ class DNN(FieldModel):
         init_std: standard deviation of the initial vectors.
     """
 
+    trunk = "deep"
+
     def __init__(
         self,
         schema: Schema,

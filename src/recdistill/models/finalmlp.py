@@ -45,6 +45,8 @@ class FinalMLP(FieldModel):
         InputError: the heads do not divide the widths, or there is no field of a given name.
     """
 
+    trunk = "streams.1"
+
     def __init__(
         self,
         schema: Schema,

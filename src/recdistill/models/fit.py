@@ -16,7 +16,9 @@ class Fit:
         epochs: passes over the data, at most.
         batch_size: samples per step over all processes: interactions, or users for a loss over users.
         lr: learning rate.
-        weight_decay: decoupled weight decay of AdamW, on everything but biases.
+        weight_decay: on everything but biases.
+        decay: "decoupled", that of AdamW, or "coupled": a penalty weight_decay / 2 · ‖w‖² in the loss, of all rows at
+            every step, as older papers have it (Loshchilov and Hutter, ICLR 2019, section 2, tells the two apart).
         schedule: of the learning rate over the steps after the warm-up; "cosine" falls to 0.
         warmup: first steps, in which the learning rate grows in proportion to their number; 0 for none.
         validate_every: epochs between validations.
@@ -34,6 +36,7 @@ class Fit:
     batch_size: Annotated[int, Ge(1)] = 2048
     lr: Annotated[float, Gt(0)] = 1e-3
     weight_decay: Annotated[float, Ge(0)] = 0.0
+    decay: Literal["decoupled", "coupled"] = "decoupled"
     schedule: Literal["constant", "cosine"] = "constant"
     validate_every: Annotated[int, Ge(1)] = 1
     patience: Annotated[int, Ge(0)] = 0

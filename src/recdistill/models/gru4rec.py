@@ -27,6 +27,8 @@ class GRU4Rec(TiedSequenceModel):
         init_std: standard deviation of the initial vectors.
     """
 
+    trunk = "gru"
+
     def __init__(
         self,
         schema: Schema,

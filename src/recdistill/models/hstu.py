@@ -75,6 +75,8 @@ class HSTU(TiedSequenceModel):
         InputError: ``heads`` does not divide ``dim``.
     """
 
+    trunk = "norm"
+
     def __init__(
         self,
         schema: Schema,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
@@ -59,17 +59,20 @@ def initialise_items(model: Model, file: str, items: np.ndarray[Any, Any], key: 
     log.info("%s: %d of %d items start from a vector of '%s'", key, len(row), len(items), file)
 
 
-def vectors_of(file: str, items: np.ndarray[Any, Any], key: str) -> tuple[Tensor, Tensor]:
-    """The items that have a vector, int64 ``[m]``, and their vectors, float32 ``[m, d]``."""
-    frame = _read(existing_file(file, key), key)
-    catalogue = pl.DataFrame({"item": pl.Series(items.astype(str))}).with_row_index("row")
-    found = catalogue.join(frame, on="item", how="inner", maintain_order="left")
+def vectors_of(
+    file: str, ids: np.ndarray[Any, Any], key: str, side: Literal["user", "item"] = "item"
+) -> tuple[Tensor, Tensor]:
+    """The items, or users, that have a vector, int64 ``[m]``, and their vectors, float32 ``[m, d]``."""
+    frame = _read(existing_file(file, key), key, side)
+    catalogue = pl.DataFrame({side: pl.Series(ids.astype(str))}).with_row_index("row")
+    found = catalogue.join(frame, on=side, how="inner", maintain_order="left")
     if not len(found):
-        examples = [", ".join(map(repr, column[:3].to_list())) for column in (frame["item"], catalogue["item"])]
+        examples = [", ".join(map(repr, column[:3].to_list())) for column in (frame[side], catalogue[side])]
+        a = "an item" if side == "item" else "a user"
         raise InputError(
-            f"'{file}' has {len(frame)} vectors, and none is of an item of the training part", where=key,
-            why=f"its ids are {examples[0]}, ...; those of the items are {examples[1]}, ...",
-            fix=f"list the rows' item ids, one a line, in {Path(file).with_suffix('.ids')}",
+            f"'{file}' has {len(frame)} vectors, and none is of {a} of the training part", where=key,
+            why=f"its ids are {examples[0]}, ...; those of the {side}s are {examples[1]}, ...",
+            fix=f"list the rows' {side} ids, one a line, in {Path(file).with_suffix('.ids')}",
         )  # fmt: skip
     row = torch.from_numpy(found["row"].to_numpy().astype(np.int64))
     return row, torch.from_numpy(np.array(found[VECTOR].to_numpy(), dtype=np.float32))
@@ -90,11 +93,11 @@ def _ids_beside(file: Path) -> list[Path]:
     return [ids] if file.suffix.lower() != ".parquet" and ids.exists() else []
 
 
-def _read(file: Path, key: str) -> pl.DataFrame:
-    """Columns ``item`` (String) and ``vector`` (Array(Float32, d))."""
+def _read(file: Path, key: str, side: str) -> pl.DataFrame:
+    """Columns ``side`` (String) and ``vector`` (Array(Float32, d))."""
     if file.suffix.lower() != ".parquet":
-        return read_vectors("item", VECTOR, file, None, next(iter(_ids_beside(file)), None), key)
-    frame = read_parquet(file, {"item": "item", VECTOR: VECTOR}).select("item", VECTOR).drop_nulls()
+        return read_vectors(side, VECTOR, file, None, next(iter(_ids_beside(file)), None), key)
+    frame = read_parquet(file, {side: side, VECTOR: VECTOR}).select(side, VECTOR).drop_nulls()
     try:
         length = int(frame[VECTOR].list.len()[0] if frame[VECTOR].dtype == pl.List else frame[VECTOR].dtype.shape[0])  # type: ignore[attr-defined]
         frame = frame.with_columns(pl.col(VECTOR).cast(pl.Array(pl.Float32, length)))
@@ -103,9 +106,9 @@ def _read(file: Path, key: str) -> pl.DataFrame:
             f"column '{VECTOR}' of '{file}' does not hold vectors of one length", where=key,
             why=f"it is {frame[VECTOR].dtype}, {len(frame)} rows", fix="write lists of numbers, all of one length",
         ) from error  # fmt: skip
-    wrong = ~frame["item"].is_first_distinct()
+    wrong = ~frame[side].is_first_distinct()
     if wrong.any():
-        raise InputError(f"item {frame['item'].filter(wrong)[0]!r} has two vectors in '{file}'", where=key,
+        raise InputError(f"{side} {frame[side].filter(wrong)[0]!r} has two vectors in '{file}'", where=key,
                          fix="leave one")  # fmt: skip
     if not np.isfinite(frame[VECTOR].to_numpy()).all():
         raise InputError(f"a vector of '{file}' is not finite", where=key, fix="leave out its row")

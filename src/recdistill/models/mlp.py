@@ -53,6 +53,7 @@ class MLP(TableModel):
         for before, after in pairwise(widths):
             layers += [nn.Linear(before, after), nn.ReLU(), *([nn.Dropout(dropout)] if dropout else [])]
         self.layers = nn.Sequential(*layers, nn.Linear(widths[-1], schema.n_outputs))
+        self.trunk = f"layers.{len(layers) - 1}" if layers else ""
 
     def forward(self, rows: Rows) -> Tensor:
         inputs = [rows.numeric.index_select(1, self.places), *(rows.vector[name] for name in self.vectors)]

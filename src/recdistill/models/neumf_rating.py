@@ -33,6 +33,7 @@ class NeuMFRating(FieldModel):
     """
 
     tasks = ("rating",)
+    trunk = "deep"
 
     def __init__(
         self,

@@ -78,6 +78,8 @@ class NextItNet(TiedSequenceModel):
         init_std: standard deviation of the initial vectors.
     """
 
+    trunk = "blocks"
+
     def __init__(
         self,
         schema: Schema,

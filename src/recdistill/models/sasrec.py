@@ -36,6 +36,8 @@ class SASRec(TiedSequenceModel):
         InputError: ``heads`` does not divide ``dim``.
     """
 
+    trunk = "norm"
+
     def __init__(
         self,
         schema: Schema,
@@ -54,6 +56,7 @@ class SASRec(TiedSequenceModel):
             TransformerBlock(dim, heads, dim, dropout, activation, pre_norm=True) for _ in range(layers)
         )
         self.norm = nn.LayerNorm(dim)
+        self.attention = f"blocks.{layers - 1}.attention.weights"
 
     def forward(self, history: Tensor) -> Tensor:
         # Padding stands behind all items: what is causal can't see it.

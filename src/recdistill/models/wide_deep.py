@@ -35,6 +35,8 @@ class WideDeep(FieldModel):
         InputError: a cross names a column that is not there.
     """
 
+    trunk = "deep"
+
     def __init__(
         self,
         schema: Schema,

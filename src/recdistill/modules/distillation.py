@@ -64,7 +64,7 @@ class DistillationModule(StudentModule):
             self.model.train()
         return Setting(
             vector_size(self.model), self.teacher.dim, widths, self.teacher.widths() if self.watched else {},
-            self.data.train, self.task.queries(part),
+            self.data.train, self.task.queries(part), self.teacher.members,
         )  # fmt: skip
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -109,7 +109,7 @@ class DistillationModule(StudentModule):
         terms = {self.objective.name: times(batch.weight, self.objective(self.model, batch, student, rng))}
         if self.soft:
             teacher = self.teacher.view(batch.query)
-            weights = self.weighting(student, teacher, self.task.name) if self.weighting is not None else None
+            weights = self.weighting(student, teacher) if self.weighting is not None else None
             if weights is not None:
                 self.noted["weighting.sd"] = float(weights.std(correction=0))
             for name, distiller in self.soft.items():

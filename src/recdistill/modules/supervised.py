@@ -105,7 +105,9 @@ class SupervisedModule(pl.LightningModule):
             {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
         ]
         # The CPU default of Adam is five times slower than the fused one.
-        return torch.optim.AdamW([g for g in groups if g["params"]], lr=self.fit_config.lr, fused=True)
+        decoupled = self.fit_config.decay == "decoupled"
+        given = [group for group in groups if group["params"]]
+        return torch.optim.Adam(given, lr=self.fit_config.lr, fused=True, decoupled_weight_decay=decoupled)
 
     def on_fit_start(self) -> None:
         self.train_part = self.task.prepare(self.data.train, self.device)

@@ -29,7 +29,7 @@ from recdistill.stages import tune
 from recdistill.stages.compress import compress
 from recdistill.stages.evaluate import require_same_data
 from recdistill.stages.launch import launch, processes
-from recdistill.stages.nodes import given_vectors, merged, target_of
+from recdistill.stages.nodes import Member, class_of, given_files, is_made, members_of, merged, target_of, with_members
 from recdistill.stages.training import TRAINING_PARTS, FitSpec, number
 from recdistill.tasks.base import Task
 from recdistill.tasks.ranking import Ranking
@@ -70,12 +70,14 @@ class Line:
             tune.combinations(node, f"baselines.{name}")
             self.task_for(node, name)
         for role in ("teacher", "student"):
-            tune.stated(self.cfg[role], role)
-            model = target_of(self.cfg[role]["net"], f"{role}.net")
-            self.task.require_model(model, f"{role}.net")
-            if self.cfg[role].get("objective"):
-                objective = target_of(self.cfg[role]["objective"], f"{role}.objective")
-                self.task.require_objective(objective, f"{role}.objective")
+            for part in with_members(Member(role, self.cfg[role], self.cfg["task"])):
+                tune.stated(part.node, part.key)
+                task: Task = instantiate(part.task)
+                task.require_model(class_of(part.node, part.key), f"{part.key}.net")
+                if part.node.get("objective"):
+                    objective = target_of(part.node["objective"], f"{part.key}.objective")
+                    task.require_objective(objective, f"{part.key}.objective")
+            model = class_of(self.cfg[role], role)
             if self.cfg["alpha"] and self.needs.embeddings and not issubclass(model, FactorModel | SequenceModel):
                 raise InputError(
                     f"the {role} {model.__name__} has no user and item vectors, which a distiller needs",
@@ -134,11 +136,25 @@ class Line:
     # Models.
 
     def _fit(self, stage: str, title: str, spec: dict[str, Any], depends_on: dict[str, Any]) -> Path:
-        def make(folder: Path) -> None:
-            log.info("%s: training", title)
-            launch(self.spec(title, folder, **spec))
+        where = spec.get("key", spec["role"])
+        members = self._members(title, Member(where, spec["node"], spec.get("task", self.cfg["task"])), spec)
 
-        return self.store.obtain(stage, self._key(depends_on, spec.get("key", spec["role"])), make, title)
+        def make(folder: Path) -> None:
+            log.info("%s: %s", title, "taking what is given" if is_made(spec["node"], where) else "training")
+            launch(self.spec(title, folder, members={name: str(at) for name, at in members.items()}, **spec))
+
+        if members:
+            depends_on = depends_on | {"members": {name: at.name for name, at in members.items()}}
+        return self.store.obtain(stage, self._key(depends_on, where), make, title)
+
+    def _members(self, title: str, whole: Member, spec: dict[str, Any]) -> dict[str, Path]:
+        """The models that one is made of, each a stop of its own; none for one that is trained by itself."""
+        found = {}
+        for part in members_of(whole):
+            own = {**spec, "node": part.node, "key": part.key, "task": part.task}
+            depends_on = {"node": part.node, **({"task": part.task} if part.task != whole.task else {})}
+            found[part.name] = self._fit("teacher", f"{title}: {part.name}", own, depends_on)
+        return found
 
     def _key(self, depends_on: dict[str, Any], where: str) -> dict[str, Any]:
         """All that a training depends on; ``where`` its config is, for messages."""
@@ -146,7 +162,7 @@ class Line:
             "data": self.data_folder.name, "precision": self.cfg["trainer"].get("precision", "32-true"),
             "max_steps": self.max_steps, "seed": self.cfg["seed"], "ks": self.cfg["evaluation"]["ks"],
             "monitor": self.cfg["evaluation"]["metric"], "task": self.cfg["task"],
-            **given_vectors(depends_on, where), **depends_on,
+            **given_files(depends_on, where), **depends_on,
         }  # fmt: skip
 
     def spec(self, title: str, folder: Path, **more: Any) -> FitSpec:
@@ -223,7 +239,7 @@ class Line:
         for node in self.distillers.values():
             needs |= instantiate(node).needs()
         if self.cfg.get("weighting"):
-            needs |= instantiate(self.cfg["weighting"]).needs(self.task.name)
+            needs |= instantiate(self.cfg["weighting"]).needs()
         return needs
 
     @cached_property

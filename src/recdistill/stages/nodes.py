@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from recdistill.config.importing import import_target
 from recdistill.config.plugins import plugin_modules
 from recdistill.config.suggest import did_you_mean
 from recdistill.errors import InputError
+from recdistill.export.bundle import INFO, WEIGHTS, model_info
+from recdistill.models.given import Bundle, ReadyMade
 from recdistill.models.item_init import content_of
+from recdistill.runs.atomic import file_digest
 
 
 def target_of(node: dict[str, Any], where: str) -> Any:
@@ -16,15 +22,91 @@ def target_of(node: dict[str, Any], where: str) -> Any:
     return import_target(node["_target_"], where, plugin_modules())
 
 
-def given_vectors(depends_on: dict[str, Any], where: str) -> dict[str, Any]:
-    """The content of the files that item tables start from, which their paths alone do not tell.
+def class_of(node: dict[str, Any], where: str) -> Any:
+    """The class of the model that a node stands for; of a bundle that of the model in its folder."""
+    if folder := bundle_of(node, where):
+        return target_of(model_info(folder)["net"], f"{where}.net")
+    return target_of(node["net"], f"{where}.net")
+
+
+def bundle_of(node: dict[str, Any], where: str) -> Path | None:
+    """The folder of the model that a node takes as it is, None where it does not."""
+    net = node["net"]
+    return Path(net["path"]).expanduser() if target_of(net, f"{where}.net") is Bundle else None
+
+
+def is_made(node: dict[str, Any], where: str) -> bool:
+    """Whether a model is made of files or of other models, and not trained."""
+    return issubclass(target_of(node["net"], f"{where}.net"), Bundle | ReadyMade)
+
+
+@dataclass(frozen=True)
+class Member:
+    """A model that another one is made of.
+
+    Attributes:
+        key: in the config of the run.
+        node: its config.
+        task: config of the task that it is trained for.
+    """
+
+    key: str
+    node: dict[str, Any]
+    task: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        return self.key.rpartition(".")[2]
+
+
+def members_of(whole: Member) -> list[Member]:
+    """The models that one is made of, such as those of an ensemble; none for one that is trained by itself.
+
+    Raises:
+        InputError: one of them names no model.
+    """
+    net = whole.node["net"]
+    model = target_of(net, f"{whole.key}.net")
+    if not issubclass(model, ReadyMade) or "members" not in net:
+        return []
+    found = [Member(f"{whole.key}.net.members.{name}", node, model.task_of_members(net, whole.task))
+             for name, node in net["members"].items()]  # fmt: skip
+    for member in found:
+        if not isinstance(member.node, dict) or "net" not in member.node:
+            raise InputError(f"the member {member.name!r} names no model", where=member.key,
+                             fix=f"+teacher@{member.key}=mf")  # fmt: skip
+    return found
+
+
+def with_members(whole: Member) -> Iterator[Member]:
+    """A model, and all that it is made of."""
+    yield whole
+    for member in members_of(whole):
+        yield from with_members(member)
+
+
+def given_files(depends_on: dict[str, Any], where: str) -> dict[str, Any]:
+    """The content of the files that item tables start from and of those that models are read from, which their paths
+    alone do not tell.
 
     Raises:
         InputError: there is no such file.
     """
-    nodes = [depends_on.get("node"), *depends_on.get("choices", ())]
-    files = sorted({str(file) for node in nodes if node and (file := (node.get("fit") or {}).get("item_init"))})
-    return {"item_init": [content_of(file, f"{where}.fit.item_init") for file in files]} if files else {}
+    nodes = [node for node in (depends_on.get("node"), *depends_on.get("choices", ())) if node]
+    files = sorted({str(file) for node in nodes if (file := (node.get("fit") or {}).get("item_init"))})
+    found = {"item_init": [content_of(file, f"{where}.fit.item_init") for file in files]} if files else {}
+    read = [content for node in nodes for content in _read_by(node, where)]
+    return found | ({"files": read} if read else {})
+
+
+def _read_by(node: dict[str, Any], where: str) -> Iterator[list[str]]:
+    """Hashes of the files that a model is read from."""
+    if folder := bundle_of(node, where):
+        model_info(folder)  # says what is wrong with it
+        yield [file_digest(folder / name) for name in (WEIGHTS, INFO)]
+    model = target_of(node["net"], f"{where}.net")
+    if issubclass(model, ReadyMade):
+        yield from (model.contents(name, node["net"][name], f"{where}.net.{name}") for name in model.files)
 
 
 def merged(node: dict[str, Any], changes: dict[str, Any], key: str = "alone") -> dict[str, Any]:

@@ -4,6 +4,7 @@ trains here, or in each of several processes."""
 from __future__ import annotations
 
 import logging
+import shutil
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,11 +19,13 @@ from recdistill.data.interactions import Data, Dataset, Interactions
 from recdistill.distillers.base import Distiller
 from recdistill.distillers.signals import StoredTeacher
 from recdistill.distillers.teacher import FrozenTeacher, LiveTeacher
-from recdistill.export.bundle import load_model, save_model
+from recdistill.errors import InputError
+from recdistill.export.bundle import INFO, WEIGHTS, load_model, model_info, save_model
 from recdistill.export.packing import Codec
 from recdistill.models.base import ClosedFormModel, Model
 from recdistill.models.build import build, instantiate
 from recdistill.models.fit import Fit
+from recdistill.models.given import ReadyMade
 from recdistill.models.item_init import initialise_items
 from recdistill.modules.checkpoints import LAST, AtomicCheckpointIO, Checkpointer, KeepBest, Stopped
 from recdistill.modules.distillation import DistillationModule
@@ -32,6 +35,7 @@ from recdistill.runs.atomic import write_json
 from recdistill.runs.stop import deferred, stop_error, stop_requested
 from recdistill.stages.blame import keys_below
 from recdistill.stages.evaluate import require_made_for, require_same_data
+from recdistill.stages.nodes import bundle_of
 from recdistill.tasks.base import Task
 from recdistill.tasks.batches import mix
 from recdistill.tasks.ranking import Ranking
@@ -61,6 +65,7 @@ class FitSpec:
         alpha: share of the soft losses, a number or the config of a schedule.
         teacher: folder of the teacher, for a live one.
         signals: folder of its stored signals; used instead of the live one when given.
+        members: folder of each model that an ensemble is made of, by its name.
         init: folder of the model that training starts from.
         codecs: constraints under which it is trained, see :mod:`recdistill.compression.base`.
         every_seconds: between checkpoints.
@@ -85,6 +90,7 @@ class FitSpec:
     alpha: Any = 0.0
     teacher: str | None = None
     signals: str | None = None
+    members: dict[str, str] = field(default_factory=dict)
     init: str | None = None
     codecs: dict[str, Any] = field(default_factory=dict)
     every_seconds: float = 30.0
@@ -108,12 +114,17 @@ def _fit(spec: FitSpec) -> None:
     quiet_lightning()
     task = task_of(spec)
     data = task.load(Path(spec.data), TRAINING_PARTS)
+    if bundle := bundle_of(spec.node, spec.key or spec.role):
+        take_bundle(bundle, Path(spec.folder), data)
+        return
     state, clips_from = starting_point(spec, data, task)
     model = state.model
-    if isinstance(model, ClosedFormModel):
+    history: list[dict[str, float]] = []
+    if isinstance(model, ReadyMade):
+        model.make(data, {name: load_model(Path(at), data.train) for name, at in spec.members.items()})
+    elif isinstance(model, ClosedFormModel):
         assert isinstance(data.train, Interactions)
         model.fit(data.train)
-        history: list[dict[str, float]] = []
     else:
         module = make_module(spec, model, data, task)
         module.role = spec.key or spec.role
@@ -130,6 +141,24 @@ def _fit(spec: FitSpec) -> None:
     save_model(Path(spec.folder), model, state.net, codecs=state.codecs, clips=state.clips, data=data.fingerprint)
     write_json(Path(spec.folder) / HISTORY, history)
     (Path(spec.folder) / LAST).unlink(missing_ok=True)
+
+
+def take_bundle(bundle: Path, folder: Path, data: Data) -> None:
+    """Copies the model of a bundle, whole and of these data.
+
+    Raises:
+        InputError: it is neither.
+    """
+    if (made_for := model_info(bundle)["data"]) != data.fingerprint:
+        raise InputError(
+            "the bundle is of another data set", where=str(bundle),
+            why=f"its data are {made_for or 'unknown'}, these are {data.fingerprint}",
+            fix="take the data, filters and split that it was trained on; lists in a file go by ids: teacher=files",
+        )  # fmt: skip
+    load_model(bundle, data.train)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in (WEIGHTS, INFO):
+        shutil.copyfile(bundle / name, folder / name)
 
 
 def starting_point(spec: FitSpec, data: Data, task: Task) -> tuple[Compressed, bool]:

@@ -1,4 +1,4 @@
-"""Random changes of histories, for contrastive learning.
+"""Random changes of histories and rows, for contrastive learning and for answers that should not depend on them.
 
 Source: Xie et al., Contrastive learning for sequential recommendation (CL4SRec), ICDE 2022: crop, mask and reorder.
 
@@ -8,8 +8,13 @@ the whole part of share · n is changed.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
+
+from recdistill.data.csr import Csr
+from recdistill.data.rows import Rows
 
 
 def crop(history: Tensor, pad: int, share: float, rng: torch.Generator) -> Tensor:
@@ -42,6 +47,44 @@ def reorder(history: Tensor, pad: int, share: float, rng: torch.Generator) -> Te
     # What moves gets a key between the place before the first of them and the place behind the last.
     key = torch.where(inside, start + _noise(history, rng) * moved, place.double())
     return history.gather(1, key.argsort(dim=1, stable=True))
+
+
+def leave_out(history: Tensor, pad: int, share: float, rng: torch.Generator) -> Tensor:
+    """The history without share · (n - 1) of its items, drawn without repetition; never without the last, which says
+    most about what comes next."""
+    earlier = (lengths(history, pad) - 1).clamp(min=0).unsqueeze(1)
+    place = torch.arange(history.shape[1], device=history.device)
+    noise = _noise(history, rng).masked_fill(place >= earlier, torch.inf)
+    gone = noise.argsort(1).argsort(1) < part(earlier, share)
+    return torch.where(gone, pad, history).gather(1, gone.long().argsort(dim=1, stable=True))
+
+
+def blur(rows: Rows, share: float, noise: float, rng: torch.Generator) -> Rows:
+    """Rows of which each field is unknown, and each number of a vector 0, with probability ``share``; Gaussian noise
+    of deviation ``noise`` is added to all numbers that are left."""
+
+    def known(*shape: int) -> Tensor:
+        return torch.rand(shape, generator=rng, device=rows.categorical.device) >= share
+
+    def blurred(numbers: Tensor) -> Tensor:
+        errors = torch.randn(numbers.shape, generator=rng, device=numbers.device)
+        return torch.where(known(*numbers.shape), numbers + noise * errors, 0.0)
+
+    return replace(
+        rows,
+        categorical=torch.where(known(*rows.categorical.shape), rows.categorical, 0),
+        numeric=blurred(rows.numeric),
+        multi={name: _emptied(sets, known(len(rows))) for name, sets in sorted(rows.multi.items())},
+        vector={name: blurred(vectors) for name, vectors in sorted(rows.vector.items())},
+    )
+
+
+def _emptied(sets: Csr, kept: Tensor) -> Csr:
+    """The sets, empty where ``kept`` is False."""
+    count = sets.counts()
+    left = count * kept
+    indptr = torch.cat([left.new_zeros(1), left.cumsum(0)])
+    return Csr(indptr, sets.indices[torch.repeat_interleave(kept, count)])
 
 
 def lengths(history: Tensor, pad: int) -> Tensor:

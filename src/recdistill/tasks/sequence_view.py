@@ -12,7 +12,9 @@ from torch.nn.functional import embedding
 from recdistill.distillers.views import ModelView
 from recdistill.errors import InputError
 from recdistill.models.base import SequenceModel
+from recdistill.models.ensemble import members_of
 from recdistill.models.layers import recorded
+from recdistill.tasks.augment import leave_out
 from recdistill.tasks.sequence_batches import SequenceBatch
 from recdistill.tasks.windows import Sequences
 
@@ -38,6 +40,7 @@ class SequenceView(ModelView):
         self._watched: tuple[str, ...] = ()
         self._layers: dict[str, Tensor] = {}
         self._items: Tensor | None = None
+        self._changed: Tensor | None = None
 
     factorised = True
 
@@ -50,6 +53,15 @@ class SequenceView(ModelView):
         other = SequenceView(self.net, users, self.train).watch(self._watched)
         other._items = self.items()
         return other
+
+    def augmented(self, share: float, noise: float, rng: torch.Generator) -> SequenceView:  # noqa: ARG002
+        """The view for the same events, with a share of the earlier items of their histories left out."""
+        other = self.of(self.users)
+        other._changed = leave_out(self._history(), self.n_items, share, rng)
+        return other
+
+    def members(self) -> list[ModelView]:
+        return [SequenceView(member, self.users, self.train) for member in members_of(self.net)] or [self]
 
     def watch(self, layers: Sequence[str]) -> SequenceView:
         self._watched = tuple(layers)
@@ -90,6 +102,8 @@ class SequenceView(ModelView):
             return self.net.query(self._history())
 
     def _history(self) -> Tensor:
+        if self._changed is not None:
+            return self._changed
         return self.train.timeline.upto(self.users, self.train.max_length)
 
     def layer(self, name: str) -> Tensor:

@@ -12,7 +12,9 @@ from torch import Tensor
 
 from recdistill.data.rows import Rows
 from recdistill.models.base import TableModel
+from recdistill.models.ensemble import members_of
 from recdistill.models.layers import recorded
+from recdistill.tasks.augment import blur
 from recdistill.tasks.batches import generator, mix, share
 
 Output = Literal["click", "value", "classes"]
@@ -106,9 +108,18 @@ class TableView:
         assert self.part is not None
         return type(self)(self.model, self.part.rows.take(users), users, self.kind, self.part).watch(self._watched)
 
+    def members(self) -> list[TableView]:
+        parts = members_of(self.model)
+        return [TableView(part, self.rows, self.users, self.kind, self.part) for part in parts] or [self]
+
     def watch(self, layers: Sequence[str]) -> Self:
         self._watched = tuple(layers)
         return self
+
+    def augmented(self, share: float, noise: float, rng: torch.Generator) -> Self:
+        """The view for the same rows, :func:`~recdistill.tasks.augment.blur`-red."""
+        rows = blur(self.rows, share, noise, rng)
+        return type(self)(self.model, rows, self.users, self.kind, self.part).watch(self._watched)
 
     def output(self) -> Tensor:
         """What the model gives, float32: ``[Q]``, or ``[Q, C]`` of classes."""

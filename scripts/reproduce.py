@@ -1,0 +1,138 @@
+"""Papers' tables again: ours beside the published numbers, by one command a table.
+
+    python scripts/reproduce.py topology --data ../shared/data/citeulike-loo/topology --seeds 1,2,3
+    python scripts/reproduce.py derrd    --data ../shared/data/citeulike-loo/derrd    --seeds 1,2,3
+
+Each row is a run of an experiment below ``conf/experiment/paper``, over the seeds; runs share their teachers by the
+cache, so a stopped command goes on where it was. A row misses where ours is more than 3 % below the published number.
+The page goes to ``docs/results/DATE-NAME.md`` or --output.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+RECDISTILL = Path(sys.executable).with_name("recdistill")
+BAR = 0.97
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of a published table.
+
+    Attributes:
+        label: as the paper calls it.
+        model: which row of our run it is.
+        overrides: of the experiment.
+        published: by metric.
+    """
+
+    label: str
+    model: str
+    overrides: tuple[str, ...]
+    published: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A published table: its experiment, where it is from, its rows."""
+
+    experiment: str
+    source: str
+    rows: tuple[Row, ...]
+
+
+def topology() -> Table:
+    """d: (alone, FTD, HTD), Recall@50."""
+    published = {10: (0.1788, 0.2112, 0.2282), 20: (0.2276, 0.2516, 0.2744), 100: (0.2976, 0.3116, 0.3116),
+                 200: (0.3152, 0.3175, 0.3200)}  # fmt: skip
+    rows = [Row("teacher d=200", "teacher", ("student.net.dim=10", "distiller=ftd"), {"recall@50": 0.3123})]
+    for dim, (alone, ftd, htd) in published.items():
+        size = f"student.net.dim={dim}"
+        rows += [
+            Row(f"d={dim} alone", "student alone", (size, "distiller=ftd"), {"recall@50": alone}),
+            Row(f"d={dim} FTD", "student distilled", (size, "distiller=ftd"), {"recall@50": ftd}),
+            Row(f"d={dim} HTD", "student distilled", (size, "distiller=htd"), {"recall@50": htd}),
+        ]
+    return Table("paper/topology", "Kang et al., KDD 2021: log of the authors, full ranking", tuple(rows))
+
+
+def derrd() -> Table:
+    """Leave-one-out against 499 sampled items."""
+    columns = ("hr@5", "ndcg@5", "mrr@5", "hr@10", "ndcg@10", "mrr@10")
+    published = {
+        "student": (0.4486, 0.3353, 0.2978, 0.5559, 0.3686, 0.3104),
+        "RRD": (0.4698, 0.3554, 0.3175, 0.5727, 0.3879, 0.3303),
+        "DE": (0.4773, 0.3595, 0.3205, 0.5796, 0.3933, 0.3350),
+    }
+    rows = [
+        Row(label, "student alone" if label == "student" else "student distilled",
+            (f"distiller={'de' if label == 'DE' else 'rrd'}",),
+            {f"sampled_{name}[n=499]": value for name, value in zip(columns, values, strict=True)})
+        for label, values in published.items()
+    ]  # fmt: skip
+    return Table("paper/derrd", "Kang et al., CIKM 2020: log of the authors, 499 sampled items", tuple(rows))
+
+
+TABLES = {"topology": topology, "derrd": derrd}
+
+
+def found(table: Table, overrides: tuple[str, ...], data: Path, seeds: str, folder: Path) -> dict[str, Any]:
+    """Rows by name of one run over the seeds."""
+    name = "_".join(part.replace("=", "-") for part in overrides)
+    words = [f"experiment={table.experiment}", f"data.path={data.resolve()}", f"run.name={name}", f"seed={seeds}"]
+    print(f"{name} ...", file=sys.stderr, flush=True)
+    subprocess.run([RECDISTILL, "run", "-m", *words, *overrides], cwd=folder, check=True, stdout=subprocess.DEVNULL)
+    grid = json.loads((folder / "outputs" / name / "grid.json").read_text(encoding="utf-8"))
+    return {row["name"]: row for row in grid["rows"]}
+
+
+def line(row: Row, ours: dict[str, Any], metric: str) -> str:
+    value, theirs = ours["metrics"][metric], row.published[metric]
+    ratio = value["mean"] / theirs
+    spread = f" ± {value['sd']:.4f}" if value.get("sd") is not None else ""
+    verdict = "above" if ratio >= 1 else "within 3 %" if ratio >= BAR else "misses"
+    return f"| {row.label} | {metric} | {theirs:.4f} | {value['mean']:.4f}{spread} | {ratio:.3f} | {verdict} |"
+
+
+def page(name: str, table: Table, lines: list[str], seeds: str) -> str:
+    return "\n".join([
+        f"# {datetime.date.today()}: `python scripts/reproduce.py {name} --seeds {seeds}`", "",
+        f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}.",
+        f"Published: {table.source}. Ours: mean ± standard deviation over seeds.", "",
+        "| row | metric | published | ours | ratio | |", "|:--|:--|--:|--:|--:|:--|", *lines, "",
+    ])  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("table", choices=TABLES)
+    parser.add_argument("--data", type=Path, required=True, help="folder of the data")
+    parser.add_argument("--seeds", default="1,2,3")
+    parser.add_argument("--folder", type=Path, default=Path(), help="where runs and cache go")
+    parser.add_argument("--output", type=Path)
+    asked = parser.parse_args()
+    table = TABLES[asked.table]()
+    lines, runs = [], dict[tuple[str, ...], dict[str, Any]]()
+    for row in table.rows:
+        if row.overrides not in runs:
+            runs[row.overrides] = found(table, row.overrides, asked.data, asked.seeds, asked.folder)
+        lines += [line(row, runs[row.overrides][row.model], metric) for metric in row.published]
+    text = page(asked.table, table, lines, asked.seeds)
+    (asked.output or Path(f"docs/results/{datetime.date.today()}-{asked.table}.md")).write_text(text, encoding="utf-8")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""Ranked lists that are looked up at the start of some epochs and not at every step: the student's own above all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from recdistill.distillers.base import on_list
+from recdistill.distillers.signals import MAX_CHUNK, chunks
+
+
+class RankedLists(nn.Module):
+    """A list of each query, without the training items. Buffers, so that they are in checkpoints.
+
+    Args:
+        queries: how many there are.
+        length: of a list.
+        scored: whether another model's scores of these items are kept.
+
+    Attributes:
+        items: int32 ``[queries, length]``, best first, -1 behind the end of a list.
+        scores: float32 ``[queries, length]``, where they are kept.
+    """
+
+    items: Tensor
+    scores: Tensor
+
+    def __init__(self, queries: int, length: int, scored: bool = False):
+        super().__init__()
+        self.register_buffer("items", torch.full((queries, length), -1, dtype=torch.int32))
+        if scored:
+            self.register_buffer("scores", torch.zeros(queries, length))
+
+    def refresh(
+        self,
+        rank: Callable[[Tensor], tuple[Tensor, Tensor]],
+        n_items: int,
+        other: Callable[[Tensor], Any] | None = None,
+    ) -> None:
+        """Writes what ``rank`` gives for queries int64 ``[Q]``: items and scores as of
+        :meth:`~recdistill.distillers.base.ListView.top_items`, out of ``n_items``.
+
+        Args:
+            other: gives the view of the model whose scores are kept, for queries.
+        """
+        for part in chunks(len(self.items), max(1, min(1024, MAX_CHUNK // max(n_items, 1)))):
+            queries = part.to(self.items.device)
+            items, scores = rank(queries)
+            self.items[queries] = items.int().masked_fill(~on_list(scores), -1)
+            if other is not None:
+                self.scores[queries] = other(queries).scores(items)
+
+    def of(self, queries: Tensor) -> tuple[Tensor, Tensor]:
+        """The lists ``[Q, length]``, int64, and which of their places hold an item, bool."""
+        items = self.items[queries].long()
+        return items.clamp(min=0), items >= 0
+
+
+def catalogue_size(view: Callable[[Tensor], Any], device: torch.device) -> int:
+    """How many items a model's answers are about."""
+    return int(view(torch.zeros(1, dtype=torch.int64, device=device)).n_items)
+
+
+def rank_in(items: Tensor, lists: Tensor, listed: Tensor) -> Tensor:
+    """The rank of each item ``[Q, K]`` in its row's list ``[Q, P]``, from 1; P + 1 where it is not on it.
+
+    Args:
+        listed: bool ``[Q, P]``, which places of the lists hold an item.
+    """
+    by_id, order = lists.masked_fill(~listed, -1).sort(-1)
+    at = torch.searchsorted(by_id, items).clamp(max=lists.shape[1] - 1)
+    return torch.where(by_id.gather(1, at) == items, order.gather(1, at) + 1, lists.shape[1] + 1)

@@ -1,0 +1,298 @@
+"""Models that are not trained here: read from files that another program wrote, or the model of another run.
+
+What the files hold: docs/signals.md. Ids are labels: "007" is not "7".
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+import numpy as np
+import polars as pl
+import torch
+from annotated_types import Ge
+from torch import Tensor
+
+from recdistill.data.interactions import Dataset, Schema
+from recdistill.data.sources.files import printable
+from recdistill.data.sources.folders import data_files
+from recdistill.data.sources.frames import Form, read_frame
+from recdistill.data.sources.numbers import to_numbers
+from recdistill.data.sources.rows import ROW, Part
+from recdistill.errors import InputError
+from recdistill.models.base import FactorModel, Model, RankingModel
+from recdistill.models.item_init import content_of, vectors_of
+from recdistill.runs.atomic import file_digest
+
+log = logging.getLogger(__name__)
+LARGEST = 1e37  # of a score: the floor below a list is a float32 too
+FILL = -3.4e38  # the lowest float32 is below it, which some libraries, such as implicit, fill short lists with
+
+
+class ReadyMade(Model):
+    """A model that is put together instead of trained, from files or from other models.
+
+    Attributes:
+        files: names of the constructor's arguments that are paths of files.
+    """
+
+    files: ClassVar[tuple[str, ...]] = ()
+
+    @classmethod
+    def contents(cls, name: str, path: str, key: str) -> list[str]:
+        """Hashes of the files that an argument names.
+
+        Args:
+            name: of the argument.
+            path: its value.
+            key: of the argument in the config, for messages.
+
+        Raises:
+            InputError: there is no such file.
+        """
+        del name
+        return content_of(path, key)
+
+    @classmethod
+    def task_of_members(cls, net: Mapping[str, Any], task: Mapping[str, Any]) -> dict[str, Any]:
+        """Config of the task that its members are trained for.
+
+        Args:
+            net: its own config.
+            task: config of its own task.
+        """
+        del net
+        return dict(task)
+
+    def make(self, data: Any, members: Mapping[str, Model]) -> None:
+        """Puts it together; afterwards its state holds all that scoring needs.
+
+        Args:
+            data: a :class:`~recdistill.data.interactions.Dataset`, or a table's; its training part is all that is used.
+            members: the models that it is made of.
+
+        Raises:
+            InputError: they do not fit the data.
+        """
+        raise NotImplementedError
+
+
+class Bundle(Model):
+    """Stands in a config for the model in a folder, whatever its class; stages take that model and never build this.
+
+    Args:
+        schema: sizes of the data.
+        path: folder with ``model.safetensors`` and ``model.json``, such as ``outputs/RUN/models/student_distilled``.
+    """
+
+    def __init__(self, schema: Schema, path: str):
+        super().__init__(schema)
+        self.path = path
+
+
+class GivenLists(RankingModel, ReadyMade):
+    """Ranked lists by user, from a table with a row for each user and item.
+
+    Items that a user's list lacks are below it, all alike: as far below its last item as that is below the first.
+    Distillers that ask for top items get those of the list alone.
+
+    Args:
+        schema: sizes of the data.
+        path: Parquet, CSV, TSV or JSON lines, or a folder of such files.
+        user, item, score: its columns.
+        rank: column of ranks, the best item's the lowest, instead of scores; the n-th item then scores −log n, so that
+            softmax gives it a probability in proportion to 1/n (Zipf's law).
+        k: places of a list that are kept. Items of the user's training part take none.
+    """
+
+    files = ("path",)
+    items: Tensor
+    score: Tensor
+    length: Tensor
+
+    def __init__(
+        self,
+        schema: Schema,
+        path: str,
+        user: str = "user",
+        item: str = "item",
+        score: str = "score",
+        rank: str | None = None,
+        k: Annotated[int, Ge(1)] = 100,
+    ):
+        super().__init__(schema)
+        self.path, self.k = path, k
+        self.columns = {"user": user, "item": item, **({"rank": rank} if rank else {"score": score})}
+        self.register_buffer("items", torch.zeros(schema.n_users, k, dtype=torch.int32))
+        self.register_buffer("score", torch.zeros(schema.n_users, k))
+        self.register_buffer("length", torch.zeros(schema.n_users, dtype=torch.int32))
+
+    @classmethod
+    def contents(cls, name: str, path: str, key: str) -> list[str]:
+        del name
+        return [file_digest(file) for file in data_files(path, key)]
+
+    def make(self, data: Dataset, members: Mapping[str, Model]) -> None:  # noqa: ARG002
+        user, item, score = known_rows(read_rows(self.path, self.columns), data, self.path)
+        if "rank" in self.columns:
+            place = places(user, data.train.n_users)
+            score = -torch.log1p(place.float())
+        kept = places(user, data.train.n_users) < self.k
+        user, item, score = user[kept], item[kept], score[kept]
+        counts = torch.bincount(user, minlength=data.train.n_users)
+        place = places(user, data.train.n_users)
+        self.items[user, place] = item.int()
+        # Behind its end a list repeats its last score, so that rounding by row is as fine as for the list itself.
+        last = (counts.cumsum(0) - 1).clamp(min=0)
+        self.score = torch.where(counts > 0, score[last], 0.0).unsqueeze(1).repeat(1, self.k)
+        self.score[user, place] = score
+        self.length = counts.int()
+        log.info("'%s': lists of %d of %d users, %d items on average", self.path, int((counts > 0).sum()),
+                 len(counts), int(counts[counts > 0].float().mean()))  # fmt: skip
+
+    def listed(self, users: Tensor) -> Tensor:
+        """bool ``[B, k]``: the places that hold an item."""
+        return torch.arange(self.k, device=users.device) < self.length[users].unsqueeze(1)
+
+    def floor(self, users: Tensor) -> Tensor:
+        """The score ``[B]`` of what is not on a user's list."""
+        score, length = self.score[users], self.length[users].long()
+        last = score.gather(1, (length - 1).clamp(min=0).unsqueeze(1)).squeeze(1)
+        span = score[:, 0] - last
+        floor = last - torch.where(span > 0, span, last.abs().clamp(min=1))
+        return torch.where(length > 0, floor, torch.zeros_like(floor))
+
+    def scores(self, users: Tensor, items: Tensor | None = None) -> Tensor:
+        scores = self.floor(users).unsqueeze(1).repeat(1, self.schema.n_items)
+        row, place = self.listed(users).nonzero(as_tuple=True)
+        scores[row, self.items[users[row], place].long()] = self.score[users[row], place]
+        if items is None:
+            return scores
+        return scores[:, items] if items.dim() == 1 else scores.gather(1, items)
+
+
+class GivenVectors(FactorModel, ReadyMade):
+    """Vectors of users and of items, whose dot products are the scores.
+
+    Files as in :mod:`recdistill.models.item_init`, those of users with ``user`` for ``item``. Whom a file has no vector
+    of gets the mean of the others.
+
+    Args:
+        schema: sizes of the data.
+        users, items: the files.
+        dim: length of the vectors.
+    """
+
+    files = ("users", "items")
+    user: Tensor
+    item: Tensor
+
+    def __init__(self, schema: Schema, users: str, items: str, dim: Annotated[int, Ge(1)]):
+        super().__init__(schema)
+        self.paths, self.dim = {"user": users, "item": items}, dim
+        self.register_buffer("user", torch.zeros(schema.n_users, dim))
+        self.register_buffer("item", torch.zeros(schema.n_items, dim))
+
+    def factors(self) -> tuple[Tensor, Tensor]:
+        return self.user, self.item
+
+    def make(self, data: Dataset, members: Mapping[str, Model]) -> None:  # noqa: ARG002
+        sides: tuple[Literal["user", "item"], ...] = ("user", "item")
+        for side in sides:
+            ids = known_ids(data)[side]
+            row, vectors = vectors_of(self.paths[side], ids, f"net.{side}s", side)
+            if vectors.shape[1] != self.dim:
+                raise InputError(
+                    f"the vectors in '{self.paths[side]}' have {vectors.shape[1]} numbers, not {self.dim}",
+                    where="net.dim", fix=f"net.dim={vectors.shape[1]}",
+                )  # fmt: skip
+            table = vectors.mean(0).repeat(len(ids), 1)
+            table[row] = vectors
+            setattr(self, side, table)
+            log.info("'%s': vectors of %d of %d %ss", self.paths[side], len(row), len(ids), side)
+
+
+def read_rows(path: str, columns: dict[str, str]) -> pl.DataFrame:
+    """``user``, ``item`` and ``score`` of each row, the best the highest.
+
+    Args:
+        columns: their names in the file; ``rank`` may stand for ``score``.
+
+    Raises:
+        InputError: for a file that can't be read, a missing id, a score that is no finite number, or a pair that
+            occurs twice; with its rows.
+    """
+    files, by = data_files(path, "net.path"), "rank" if "rank" in columns else "score"
+    part = Part(files[0] if len(files) == 1 else Path(path), keys={name: f"net.{name}" for name in columns})
+    frame = read_frame(files, columns, Form(), part)
+
+    def refuse(bad: pl.Series, what: str, name: str, fix: str) -> None:
+        if bad.any():
+            row = frame.filter(bad).row(0, named=True)
+            more = f" (and {int(bad.sum()) - 1} more rows)" if bad.sum() > 1 else ""
+            raise InputError(f"{what} in column '{printable(columns[name])}': {row[name]!r}{more}",
+                             where=part.place(row[ROW], columns[name]), fix=fix)  # fmt: skip
+
+    for side in ("user", "item"):
+        refuse(frame[side].is_null() | (frame[side].str.strip_chars() == ""), f"missing {side} id", side, "fill it in")
+    score = to_numbers(frame[by])
+    behind = (score.is_finite() & (score < FILL)).fill_null(False)
+    if behind.any():
+        log.info("'%s': %d rows with the lowest float32 as score are behind the end of a list: left out", path,
+                 int(behind.sum()))  # fmt: skip
+        frame, score = frame.filter(~behind), score.filter(~behind)
+    refuse(~(score.is_finite() & (score.abs() < LARGEST)).fill_null(False), f"a {by} that is no finite number", by,
+           "leave out its row")  # fmt: skip
+    twice = frame.select("user", "item").is_duplicated()
+    if twice.any():
+        user, item = frame.filter(twice).select("user", "item").row(0)
+        rows = frame.filter((pl.col("user") == user) & (pl.col("item") == item))[ROW].to_list()
+        raise InputError(f"user {user!r} has item {item!r} {len(rows)} times", fix="leave one row of each pair",
+                         where=", ".join(part.place(row) for row in rows[:5]))  # fmt: skip
+    return frame.select("user", "item", score=score if by == "score" else -score)
+
+
+def known_rows(frame: pl.DataFrame, data: Dataset, path: str) -> tuple[Tensor, Tensor, Tensor]:
+    """Users and items by their numbers, int64 ``[N]``, and scores: by user, the best first, without what the training
+    part lacks or has.
+
+    Raises:
+        InputError: nothing is left, or not a row is of the training part's users and items.
+    """
+    train, ids, found = data.train, known_ids(data), frame
+    for side, known in ids.items():
+        numbers = pl.DataFrame({side: pl.Series(known.astype(str)), f"{side}_number": np.arange(len(known))})
+        found = found.join(numbers, on=side, how="inner")
+    if not len(found):
+        examples = [", ".join(map(repr, column[:3])) for side in ids for column in (frame[side].to_list(), ids[side])]
+        raise InputError(
+            f"'{path}' has {len(frame)} rows, and none is of a user and an item of the training part", where="net.path",
+            why=f"its users are {examples[0]}, ..., those of the data {examples[1]}, ...; its items {examples[2]}, ...,"
+            f" those of the data {examples[3]}, ...",
+            fix="write the ids as the data have them",
+        )  # fmt: skip
+    if lost := len(frame) - len(found):
+        log.info("'%s': %d of %d rows are of users or items that the training part lacks: left out", path, lost,
+                 len(frame))  # fmt: skip
+    found = found.sort("user_number", "score", "item_number", descending=[False, True, False])
+    user, item, score = (torch.from_numpy(found[name].to_numpy().copy()) for name in
+                         ("user_number", "item_number", "score"))  # fmt: skip
+    new = ~train.csr.contains(user, item)
+    if not new.any():
+        raise InputError(f"'{path}' lists what users have in the training part, and nothing else", where="net.path",
+                         fix="list what comes next")  # fmt: skip
+    return user[new], item[new], score[new].float()
+
+
+def known_ids(data: Dataset) -> dict[str, np.ndarray[Any, Any]]:
+    """Original ids of the users and items of the training part."""
+    return {"user": data.users[: data.train.n_users], "item": data.items[: data.train.n_items]}
+
+
+def places(user: Tensor, n_users: int) -> Tensor:
+    """The place of each row among those of its user, from 0; int64 ``[N]``, ``user`` ascending."""
+    counts = torch.bincount(user, minlength=n_users)
+    return torch.arange(len(user)) - (counts.cumsum(0) - counts)[user]
