@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from functools import reduce
+from operator import or_
 from typing import Any
 
 import pytest
@@ -26,6 +28,12 @@ MODELS = {
 
 
 SHORT = {"k": 6, "pool": 8}
+
+
+def beside(option: str) -> dict[str, Distiller]:
+    """It, and soft labels where it teaches nothing by itself."""
+    distiller = make(option)
+    return {option: distiller} | ({} if distiller.teaches else {"soft_label": make("soft_label")})
 
 
 class Board:
@@ -91,13 +99,14 @@ PAIRS = [(option, task) for option in files("distiller") if option != "none" for
 
 @pytest.mark.parametrize(("option", "task"), PAIRS)
 def test_every_task_that_it_declares(option: str, task: str) -> None:
-    module = module_of(task, {option: make(option)})
+    module = module_of(task, beside(option))
     found = steps(module)
     assert all(math.isfinite(value) for terms in found for value in terms.values())
-    assert set(found[0]) == {module.objective.name, option}
+    assert set(found[0]) == {module.objective.name, *module.soft}
     module.sums = found[0]
     weight = 0.5 * module.soft[option].weight
-    assert module.facts()[f"{option}.weighted"] == pytest.approx(weight * found[0][option])
+    logged = module.step_facts(found[0]) or module.facts()
+    assert logged[f"{option}.weighted"] == pytest.approx(weight * found[0][option])
     assert module.training, "looking something up has left the student in eval mode"
     for name, parameter in module.named_parameters():
         assert bool(parameter.isfinite().all()), name
@@ -105,13 +114,13 @@ def test_every_task_that_it_declares(option: str, task: str) -> None:
 
 @pytest.mark.parametrize(("option", "task"), PAIRS)
 def test_stored_is_live(option: str, task: str, tmp_path: Any) -> None:
-    module = module_of(task, {option: make(option)})
+    module = module_of(task, beside(option))
     live = module.teacher
     assert isinstance(live, LiveTeacher)
-    needs = module.soft[option].needs()
+    needs = reduce(or_, (distiller.needs() for distiller in module.soft.values()))
     queries = module.task.queries(module.train_part)
     compute_signals(live.model, module.train_part, needs, tmp_path, ask=module.task.view, queries=queries)
-    stored = module_of(task, {option: make(option)})
+    stored = module_of(task, beside(option))
     stored.teacher = StoredTeacher(tmp_path)
     assert stored.teacher.widths() == live.widths()
     for mine, other in zip(steps(module), steps(stored), strict=True):
@@ -137,9 +146,43 @@ def test_alpha_and_temperature_follow_their_schedules() -> None:
     module.advance(0.25)
     assert module.coefficients == pytest.approx({module.objective.name: 0.25, "soft_label": 0.75})
     assert soft.temperature == pytest.approx(4 - 3 * (1 - math.cos(math.pi / 4)) / 2)
-    module.sums = {module.objective.name: 2.0, "soft_label": 3.0}
-    assert module.facts()["alpha"] == 0.75
-    assert module.facts()["soft_label.temperature"] == soft.temperature
+    logged = module.step_facts({module.objective.name: 2.0, "soft_label": 3.0})
+    assert logged["alpha"] == 0.75
+    assert logged["soft_label.temperature"] == soft.temperature
+
+
+def test_what_is_logged_under_a_schedule_adds_up_to_the_loss() -> None:
+    from recdistill.distillers.schedules import Steps
+
+    module = module_of("ranking", {"soft_label": make("soft_label")}, alpha=Steps([0.0, 1.0], [0.5]))
+    for progress, hard in ((0.25, 1.0), (0.75, 0.0)):
+        module.advance(progress)
+        logged = module.step_facts({"loss": 0.0, module.objective.name: 2.0, "soft_label": 3.0})
+        assert logged == {f"{module.objective.name}.weighted": 2.0 * hard, "soft_label.weighted": 3.0 * (1 - hard),
+                          "alpha": 1 - hard}  # fmt: skip
+    assert module.facts() == {}, "sums of the steps, not the last factor times a sum"
+
+
+@pytest.mark.parametrize("task", MODELS)
+def test_weights_that_are_all_one_change_nothing(task: str) -> None:
+    """Bit for bit: asking first what the factors are must not take the student's gradients away."""
+    from recdistill.distillers.weighting import Gap
+
+    grads = []
+    for weighting in (None, Gap(k=6, power=0.0)):
+        module = module_of(task, {"soft_label": make("soft_label")}, weighting=weighting)
+        plan = module.task.epoch(module.train_part, module.objective, seed=1, epoch=0, batch_size=64, queries=16)
+        torch.manual_seed(0)
+        module.loss_terms(plan.batch(0))["soft_label"].backward()
+        grads.append([p.grad for p in module.model.parameters()])
+    for mine, other in zip(*grads, strict=True):
+        assert (mine is None) == (other is None)
+        assert mine is None or torch.equal(mine, other)
+
+
+def test_a_regulariser_alone_is_no_distillation() -> None:
+    with pytest.raises(InputError, match="teaches nothing by itself"):
+        module_of("ctr", {"entropy": make("entropy")})
 
 
 def test_weights_of_queries_move_the_loss_between_them() -> None:

@@ -135,7 +135,7 @@ def test_distillers_take_the_logit_of_yes() -> None:
     s, z, rng = student.hidden.sum(-1), teacher.hidden.sum(-1), torch.Generator()
     torch.testing.assert_close(BCESoft(2.0)(student, teacher, rng), bce_soft_loss(s, z, 2.0))
     torch.testing.assert_close(CLID("pointwise")(student, teacher, rng), clid_loss(s, z, "pointwise"))
-    assert LogitMSE()(student, teacher, rng).item() == pytest.approx(((s - z) ** 2).mean().item() / 2)
+    assert LogitMSE()(student, teacher, rng).mean().item() == pytest.approx(((s - z) ** 2).mean().item() / 2)
 
 
 def test_debiased_trusts_rows_on_which_the_heads_agree() -> None:

@@ -240,3 +240,16 @@ def test_no_more_rows_than_asked_for(schema: Schema, train: Interactions) -> Non
     distiller(*views(student, make_mf(schema, 2, 5), train, torch.arange(9)), generator("cpu", 1)).backward()
     touched = (student.user.weight.grad != 0).any(1)  # type: ignore[union-attr]
     assert touched.nonzero().flatten().tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_gumbel_noise_of_half_precision_is_a_number(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Among half precision numbers an exact 0 is drawn now and then: the noise must not be of the logits' type."""
+    drawn: list[torch.dtype] = []
+    exponential = torch.Tensor.exponential_
+    monkeypatch.setattr(
+        torch.Tensor, "exponential_", lambda x, **given: (drawn.append(x.dtype), exponential(x, **given))[1]
+    )
+    share = gumbel_softmax(torch.zeros(4, 3, dtype=dtype), 0.1, generator("cpu", 1))
+    assert drawn == [torch.float32]
+    assert share.dtype == dtype

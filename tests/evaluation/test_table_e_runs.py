@@ -28,7 +28,13 @@ from recdistill.models.mf import MF
 from recdistill.tasks.ranking import scorer
 
 Cli = Callable[..., int]
-OF_THE_TEACHER = ("distillers", "alpha", "teacher", "signals")  # what only the key of a distilled student has
+OF_THE_TEACHER = (
+    "distillers",
+    "weighting",
+    "alpha",
+    "teacher",
+    "signals",
+)  # what only the key of a distilled student has
 
 
 def test_e06_sampled_metrics_are_off_named_and_in_no_table(cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,7 +17,7 @@ from recdistill.cli import main
 from recdistill.reporting import svg
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)  # the worker goes on with files of other folders
 def light_charts() -> Iterator[None]:
     """Charts are painted, and not laid out and written as SVG, which the tests of reporting are about."""
     with pytest.MonkeyPatch.context() as patch:

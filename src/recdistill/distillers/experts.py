@@ -19,8 +19,10 @@ def gumbel_softmax(logits: Tensor, temperature: float, rng: torch.Generator) -> 
 
     Source: Jang et al., ICLR 2017; Maddison et al., ICLR 2017.
     """
-    exponential = torch.empty_like(logits).exponential_(generator=rng)
-    return ((logits.log_softmax(-1) - exponential.log()) / temperature).softmax(-1)
+    # Not in half precision, where an exact 0 is drawn now and then, whose logarithm is no number.
+    log_p = logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(-1)
+    noise = torch.empty_like(log_p).exponential_(generator=rng).log()
+    return ((log_p - noise) / temperature).softmax(-1).to(logits.dtype)
 
 
 class ExpertMixture(nn.Module):

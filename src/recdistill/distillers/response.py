@@ -78,10 +78,10 @@ def _require_probabilities(name: str, rows: Tensor) -> None:
 
 
 def listed_mse(student: Tensor, teacher: Tensor) -> Tensor:
-    """Mean of (z_t - z_s)² over the places of ``[Q, K]`` that hold an item."""
+    """Mean of (z_t - z_s)² over the places of each row of ``[Q, K]`` that hold an item: ``[Q]``, 0 for none."""
     listed = on_list(teacher)
     gap = torch.where(listed, teacher - student, 0.0)
-    return gap.square().sum() / listed.sum().clamp(min=1)
+    return gap.square().sum(-1) / listed.sum(-1).clamp(min=1)
 
 
 class SoftLabel(Distiller):
@@ -159,6 +159,7 @@ class LogitMSE(Distiller):
     """
 
     tasks = (*LISTS, *TABLES)
+    per_query = True
 
     def __init__(self, k: Annotated[int, Ge(1)] = 50, weight: Weight = 1.0):
         super().__init__(weight)
@@ -169,9 +170,10 @@ class LogitMSE(Distiller):
 
     def forward(self, student: Any, teacher: Any, rng: torch.Generator) -> Tensor:
         if not ranks(student):
-            return F.mse_loss(student.scores(), teacher.scores())
+            gap: Tensor = teacher.scores() - student.scores()
+            return gap.square().mean(-1)
         items, top_scores = teacher.top_items(self.k)
         others = torch.randint(student.n_items, (self.k,), generator=rng, device=items.device)
         on_top = listed_mse(student.scores(items), top_scores)
-        on_others = F.mse_loss(student.scores(others), teacher.scores(others))
+        on_others: Tensor = (teacher.scores(others) - student.scores(others)).square().mean(-1)
         return (on_top + on_others) / 2

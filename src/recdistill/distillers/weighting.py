@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Annotated, Any
 
 import torch
@@ -17,7 +16,8 @@ from recdistill.distillers.candidates import candidates, entropy
 class Weighting:
     """A factor for each query of a step, computed from both models' answers without gradients.
 
-    The factors of a step have mean 1, so that they move attention between queries and not between the terms of the
+    A list of one item says nothing of an order: its factor is 0, and so is that of an empty one. The module brings the
+    factors of a step to mean 1, so that they move attention between queries and not between the terms of the
     loss. What is looked at are the probabilities of the classes or, in a ranking, of the items on the teacher's list.
 
     Args:
@@ -38,29 +38,31 @@ class Weighting:
         """Signals that it takes from the teacher."""
         return Needs(top_k=self.k)
 
-    def raw(self, teacher: Tensor, student: Tensor) -> Tensor:
-        """Factors ``[Q]``, at least 0, from log-probabilities ``[Q, C]``."""
+    def raw(self, teacher: Tensor, student: Tensor, count: Tensor) -> Tensor:
+        """Factors ``[Q]``, at least 0, from log-probabilities ``[Q, C]`` of ``count`` ``[Q]`` classes or items each."""
         raise NotImplementedError
 
-    @torch.no_grad()
     def __call__(self, student: Any, teacher: Any) -> Tensor:
-        """Float32 ``[Q]``, with mean 1; all 1 where no factor is above 0."""
+        """Float32 ``[Q]``, not yet brought to mean 1, which is that over the step of all processes."""
         both = candidates(student, teacher, self.k)
-        logits = both.teacher, both.of(student)
-        factors = self.raw(*(F.log_softmax(z.float() / self.temperature, -1) for z in logits)) ** self.power
-        mean = factors.mean()
-        return torch.where(mean > 0, factors / mean.clamp(min=1e-30), torch.ones_like(factors))
+        # With gradients, and detached: the view keeps what it computes for the losses of the step.
+        logits = both.teacher, both.of(student).detach()
+        log_t, log_s = (F.log_softmax(z.float() / self.temperature, -1) for z in logits)
+        count = torch.full_like(log_t[:, 0], log_t.shape[-1])
+        if both.hidden is not None:
+            count = (~both.hidden).sum(-1).float()
+        return torch.where(count > 1, self.raw(log_t, log_s, count.clamp(min=2)), 0.0) ** self.power
 
 
 class Confidence(Weighting):
-    """The teacher's highest probability, max_c p_c.
+    """How far the teacher's highest probability is from a guess: (max_c p_c - 1 / C) / (1 - 1 / C).
 
     Args:
         k, temperature, power: see :class:`Weighting`.
     """
 
-    def raw(self, teacher: Tensor, student: Tensor) -> Tensor:  # noqa: ARG002
-        return teacher.amax(-1).exp()
+    def raw(self, teacher: Tensor, student: Tensor, count: Tensor) -> Tensor:  # noqa: ARG002
+        return ((teacher.amax(-1).exp() - 1 / count) / (1 - 1 / count)).clamp(min=0)
 
 
 class Entropy(Weighting):
@@ -70,8 +72,8 @@ class Entropy(Weighting):
         k, temperature, power: see :class:`Weighting`.
     """
 
-    def raw(self, teacher: Tensor, student: Tensor) -> Tensor:  # noqa: ARG002
-        return (1 - entropy(teacher) / math.log(teacher.shape[-1])).clamp(min=0)
+    def raw(self, teacher: Tensor, student: Tensor, count: Tensor) -> Tensor:  # noqa: ARG002
+        return (1 - entropy(teacher) / count.log()).clamp(min=0)
 
 
 class Gap(Weighting):
@@ -81,5 +83,5 @@ class Gap(Weighting):
         k, temperature, power: see :class:`Weighting`.
     """
 
-    def raw(self, teacher: Tensor, student: Tensor) -> Tensor:
+    def raw(self, teacher: Tensor, student: Tensor, count: Tensor) -> Tensor:  # noqa: ARG002
         return (teacher.exp() * (teacher - student)).sum(-1).clamp(min=0)

@@ -95,11 +95,11 @@ def _without_history(schema: Schema, target: str, history: str) -> Sizes:
     if history not in sets:
         raise InputError(f"the data have no set-valued column '{history}'", where="net.history",
                          why="din needs interactions with a history" + (f"; there are {listing(sets)}" if sets else ""),
-                         fix="task.history=20, for the last 20 items of the user")  # fmt: skip
+                         fix="take a log: data=ml100k data.path=... task.threshold=4 task.history=20")  # fmt: skip
     column_of(schema, target, "net.target")
     size = schema.features["categorical"][target]
     if sets[history] != size:
         raise InputError(f"'{history}' and '{target}' have different vocabularies", where="net.history",
                          why=f"they have {sets[history]:,} and {size:,} codes; din needs interactions with a history",
-                         fix="task.history=20, and net.target and net.history as they are by default")  # fmt: skip
+                         fix="take a log, task.history=20, and the default net.target and net.history")  # fmt: skip
     return {**schema.features, "multi": {name: n for name, n in sets.items() if name != history}}

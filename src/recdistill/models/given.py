@@ -29,6 +29,7 @@ from recdistill.runs.atomic import file_digest
 
 log = logging.getLogger(__name__)
 LARGEST = 1e37  # of a score: the floor below a list is a float32 too
+MANY = 0.1  # share of rows that are left out, above which ids are likely to be written in another way
 FILL = -3.4e38  # the lowest float32 is below it, which some libraries, such as implicit, fill short lists with
 
 
@@ -37,9 +38,13 @@ class ReadyMade(Model):
 
     Attributes:
         files: names of the constructor's arguments that are paths of files.
+        made: arguments of the constructor that :meth:`make` has replaced, by name.
+        stands_in: whether it only gives what another model answered, so that its size is not that model's.
     """
 
     files: ClassVar[tuple[str, ...]] = ()
+    stands_in: ClassVar[bool] = False
+    made: dict[str, Any] | None = None
 
     @classmethod
     def contents(cls, name: str, path: str, key: str) -> list[str]:
@@ -109,6 +114,7 @@ class GivenLists(RankingModel, ReadyMade):
     """
 
     files = ("path",)
+    stands_in = True
     items: Tensor
     score: Tensor
     length: Tensor
@@ -143,6 +149,9 @@ class GivenLists(RankingModel, ReadyMade):
         kept = places(user, data.train.n_users) < self.k
         user, item, score = user[kept], item[kept], score[kept]
         counts = torch.bincount(user, minlength=data.train.n_users)
+        self.k = int(counts.max())
+        self.made = {"k": self.k}
+        self.items = torch.zeros(data.train.n_users, self.k, dtype=torch.int32)
         place = places(user, data.train.n_users)
         self.items[user, place] = item.int()
         # Behind its end a list repeats its last score, so that rounding by row is as fine as for the list itself.
@@ -275,8 +284,12 @@ def known_rows(frame: pl.DataFrame, data: Dataset, path: str) -> tuple[Tensor, T
             fix="write the ids as the data have them",
         )  # fmt: skip
     if lost := len(frame) - len(found):
-        log.info("'%s': %d of %d rows are of users or items that the training part lacks: left out", path, lost,
-                 len(frame))  # fmt: skip
+        level = logging.WARNING if lost > MANY * len(frame) else logging.INFO
+        unknown = frame.join(found, on=["user", "item"], how="anti").row(0)
+        log.log(level, "'%s': %d of %d rows are of users or items that the training part lacks, the first of them user"
+                " %r and item %r: left out", path, lost, len(frame), *unknown[:2])  # fmt: skip
+    if frame["score"].n_unique() == 1 and len(frame) > 1:
+        log.warning("'%s': all rows have one score, so that no list has an order", path)
     found = found.sort("user_number", "score", "item_number", descending=[False, True, False])
     user, item, score = (torch.from_numpy(found[name].to_numpy().copy()) for name in
                          ("user_number", "item_number", "score"))  # fmt: skip

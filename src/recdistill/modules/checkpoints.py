@@ -172,7 +172,7 @@ class KeepBest(pl.Callback):
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, SupervisedModule)
-        if self.entropy > 1 and trainer.is_global_zero:
+        if self.entropy > 1 and trainer.is_global_zero and not pl_module.max_steps:  # one step tells nothing
             log.warning(
                 "%s: worse probabilities than the mean rate of clicks (normalised entropy %.3f on the valid part): "
                 "train it longer, or with another %s.fit.batch_size or %s.fit.lr",

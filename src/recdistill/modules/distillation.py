@@ -109,18 +109,38 @@ class DistillationModule(StudentModule):
         terms = {self.objective.name: times(batch.weight, self.objective(self.model, batch, student, rng))}
         if self.soft:
             teacher = self.teacher.view(batch.query)
-            weights = self.weighting(student, teacher) if self.weighting is not None else None
-            if weights is not None:
-                self.noted["weighting.sd"] = float(weights.std(correction=0))
+            weights = self.weights(student, teacher, batch)
             for name, distiller in self.soft.items():
                 terms[name] = times(batch.query_weight, mean(distiller(student, teacher, rng), weights))
         return terms
 
+    def weights(self, student: Any, teacher: Any, batch: Batch) -> Tensor | None:
+        """Factors ``[Q]`` of the queries, whose mean over the step of all processes is 1; None for none."""
+        if self.weighting is None:
+            return None
+        factors = self.weighting(student, teacher)
+        mean = batch.query_weight * factors.mean()
+        if torch.distributed.is_initialized():
+            torch.distributed.all_reduce(mean)
+            mean = mean / torch.distributed.get_world_size()
+        weights = torch.where(mean > 0, factors / mean.clamp(min=1e-30), torch.ones_like(factors))
+        self.noted["weighting.sd"] = float(weights.std(correction=0))
+        return weights
+
+    @property
+    def changes(self) -> bool:
+        """Whether factors of the terms are others from step to step."""
+        return bool(self.noted)
+
+    def step_facts(self, values: dict[str, float]) -> dict[str, float]:
+        return self.weighted(values) | self.noted if self.changes else {}
+
     def facts(self) -> dict[str, float]:
-        if not self.soft:
-            return {}
-        terms = {f"{name}.weighted": factor * self.sums[name] for name, factor in self.coefficients.items()}
-        return terms | self.noted
+        return {} if self.changes or not self.soft else self.weighted(self.sums)
+
+    def weighted(self, values: dict[str, float]) -> dict[str, float]:
+        """The terms times their factors."""
+        return {f"{name}.weighted": factor * values[name] for name, factor in self.coefficients.items()}
 
     def describe(self) -> str:
         temperatures = {n: d.temperature for n, d in self.soft.items() if hasattr(d, "temperature")}
@@ -138,9 +158,14 @@ def mean(loss: Tensor, weights: Tensor | None) -> Tensor:
 def require_sound(alpha: float | Schedule, distillers: dict[str, Distiller], weighting: Weighting | None) -> None:
     """Raises InputError for a schedule with values that the number must not have, and for weights of queries where no
     loss has values that could be weighted."""
-    if weighting is not None and not any(distiller.per_query for distiller in distillers.values()):
+    if distillers and not any(distiller.teaches for distiller in distillers.values()):
         raise InputError(
-            f"{' and '.join(distillers) or 'no distiller'} can't be weighted: the loss is one value for a step",
+            f"{' and '.join(distillers)} teaches nothing by itself", where="distiller",
+            fix=f"put it beside a distiller: distiller=[soft_label,{next(iter(distillers))}]",
+        )  # fmt: skip
+    if weighting is not None and distillers and not any(distiller.per_query for distiller in distillers.values()):
+        raise InputError(
+            f"{' and '.join(distillers)} can't be weighted by query: the loss is one value for a step",
             where="weighting", fix="weighting=none, or another distiller",
         )  # fmt: skip
     given = {"alpha": alpha}

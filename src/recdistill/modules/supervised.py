@@ -87,6 +87,10 @@ class SupervisedModule(pl.LightningModule):
     def advance(self, progress: float) -> None:
         """Sets what changes while training goes on; ``progress`` is from 0 at the first step towards 1."""
 
+    def step_facts(self, values: dict[str, float]) -> dict[str, float]:  # noqa: ARG002
+        """What is logged of a step beside the ``values`` of its terms."""
+        return {}
+
     def facts(self) -> dict[str, float]:
         """What is logged of an epoch, at its end, beside the terms of the loss."""
         return {}
@@ -173,7 +177,8 @@ class SupervisedModule(pl.LightningModule):
             if not math.isfinite(values[0]):
                 raise self.diverged(found, step, optimizer.param_groups[0]["lr"])
             self.manual_backward(times(1 / len(parts), loss))
-            named = {name: named.get(name, 0.0) + value / len(parts) for name, value in found.items()}
+            for name, value in {**found, **self.step_facts(found)}.items():
+                named[name] = named.get(name, 0.0) + value / len(parts)
         if self.fit_config.clip:
             self.clip(optimizer)
         optimizer.step()

@@ -60,6 +60,11 @@ class Line:
                 has not, or a pass can't be applied in its place.
         """
         processes(self.cfg["trainer"])
+        if "max_epochs" in self.cfg["trainer"]:
+            raise InputError(
+                "each training has its own number of epochs", where="trainer.max_epochs",
+                fix="teacher.fit.epochs=20, student.fit.epochs=20",
+            )  # fmt: skip
         self.task.require_metric(self.cfg["evaluation"]["metric"])
         soft: dict[str, Distiller] = {name: instantiate(node) for name, node in self.distillers.items()}
         for name, distiller in soft.items():

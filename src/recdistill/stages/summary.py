@@ -17,6 +17,7 @@ import torch
 
 from recdistill import __version__
 from recdistill.config.importing import import_target
+from recdistill.config.plugins import plugin_modules
 from recdistill.config.secrets import redact
 from recdistill.config.words import COMMAND
 from recdistill.data.interactions import Data, TableDataset
@@ -52,12 +53,10 @@ class Entry:
 
 def planned(cfg: dict[str, Any]) -> list[tuple[str, str]]:
     """Name and role of each row that a config gives, in order; nothing is trained to know them."""
-    rows = [
-        ("teacher", "teacher"),
-        ("teacher int8", "teacher_quantized"),
-        ("teacher int4", "teacher_quantized"),
-        ("student alone", "alone"),
-    ]
+    rows = [("teacher", "teacher")]
+    if not stands_in(cfg):
+        rows += [("teacher int8", "teacher_quantized"), ("teacher int4", "teacher_quantized")]
+    rows.append(("student alone", "alone"))
     if cfg.get("distiller") and cfg["alpha"]:
         rows.append(("student distilled", "student"))
     passes = list(cfg.get("compression") or {})
@@ -65,15 +64,21 @@ def planned(cfg: dict[str, Any]) -> list[tuple[str, str]]:
     return rows + [(name, "baseline") for name in cfg.get("baselines") or {}]
 
 
+def stands_in(cfg: dict[str, Any]) -> bool:
+    """Whether the teacher is the answers of a model that is not here."""
+    found = import_target(cfg["teacher"]["net"]["_target_"], "teacher.net", plugin_modules())
+    return bool(getattr(found, "stands_in", False))
+
+
 def entries(line: Line) -> list[Entry]:
     """The rows of a run's table, in order, each model made or found."""
     folders = {
         "teacher": line.teacher,
-        "teacher int8": line.quantized_teacher(8),
-        "teacher int4": line.quantized_teacher(4),
         "student alone": line.alone,
         "student distilled": line.student,
     } | dict(line.compressed)
+    if not stands_in(line.cfg):
+        folders |= {f"teacher int{bits}": line.quantized_teacher(bits) for bits in (8, 4)}
     rows = [(name, role, line.baseline(name) if role == "baseline" else folders[name])
             for name, role in planned(line.cfg)]  # fmt: skip
     return [Entry(name, role, folder, tried(role, folder, line.cfg)) for name, role, folder in rows]
@@ -205,6 +210,12 @@ def notes(cfg: dict[str, Any], data: Data, n_cold: int, run: Path) -> list[str]:
     said = []
     if cfg.get("distiller") and not cfg["alpha"]:
         said.append("alpha=0 gives the soft losses no weight: the distilled student would be the student alone")
+    if stands_in(cfg):
+        said.append(
+            "the teacher is lists from a file: its bytes are those of the lists, not of the model that made them"
+        )
+    if own := different(cfg["student"], cfg.get("alone") or {}):
+        said.append(f"the student alone has settings of its own: {', '.join(own)}")
     untuned = [name for name, node in dict(cfg.get("baselines") or {}).items() if node.get("tune")]
     if untuned and not len(data.valid):
         said.append(f"no validation part to tune on: {', '.join(untuned)} are each the first of their grid")
@@ -216,6 +227,17 @@ def notes(cfg: dict[str, Any], data: Data, n_cold: int, run: Path) -> list[str]:
     if n_cold:
         said.append(f"{n_cold} relevant test pairs are of items without training data; no row can hit them")
     return said
+
+
+def different(node: dict[str, Any], changes: dict[str, Any], key: str = "") -> list[str]:
+    """What replaces values of ``node``, and by what."""
+    found = []
+    for name, value in changes.items():
+        if isinstance(value, dict) and isinstance(node.get(name), dict):
+            found += different(node[name], value, f"{key}{name}.")
+        elif value != node.get(name):
+            found.append(f"{key}{name}={value} (distilled: {node.get(name)})")
+    return found
 
 
 def data_name(node: dict[str, Any]) -> str:

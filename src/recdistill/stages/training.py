@@ -122,6 +122,7 @@ def _fit(spec: FitSpec) -> None:
     history: list[dict[str, float]] = []
     if isinstance(model, ReadyMade):
         model.make(data, {name: load_model(Path(at), data.train) for name, at in spec.members.items()})
+        state.net = {**state.net, **(model.made or {})}
     elif isinstance(model, ClosedFormModel):
         assert isinstance(data.train, Interactions)
         model.fit(data.train)
