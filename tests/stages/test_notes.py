@@ -12,7 +12,6 @@ from recdistill.data.interactions import Examples, TableDataset
 from recdistill.data.parts import EARLIER_PAIR, NO_HISTORY
 from recdistill.stages.summary import notes, planned
 
-
 MODEL = {"net": {"_target_": "recdistill.models.mf.MF", "dim": 8}, "fit": {"lr": 0.1}}
 CFG = {"teacher": MODEL, "student": MODEL}
 EMPTY = TableDataset(
