@@ -3,7 +3,7 @@
 Every model starts as its own code starts it, but for the spread of embeddings, which ours take from the peer. All use
 Adam at a constant rate without weight decay, and the weights after the last epoch: nothing is validated.
 
-RecBole's LightGCN is without its penalty, of a form that ours has not. RecBole's GRU4Rec takes every beginning of a
+LightGCN is without a penalty: RecBole's is of a form that ours has not. RecBole's GRU4Rec takes every beginning of a
 history for a sample of its own, 512 in a step; ours reads windows, 13 (Beauty: 87) in a step, so that an epoch has as
 many steps.
 Its GRU has no biases. DeepCTR-Torch's DCN adds a linear term to the paper's model. ``implicit`` minimises the same as
@@ -82,7 +82,10 @@ def gru4rec(epochs: int) -> dict[str, Any]:
 ML1M = ("data=ml1m", "data.path={data}/ml-1m")
 ML100K = ("data=ml100k", "data.path={data}/ml-100k", "data/split=user_temporal")
 BPR = ("teacher=mf", "teacher.net.dim=64", "teacher.net.init_std=0.02", "objective@teacher.objective=bpr")
-LIGHTGCN = ("teacher=lightgcn", "teacher.net.dim=64", "teacher.net.layers=3", "objective@teacher.objective=bpr")
+LIGHTGCN = (
+    "teacher=lightgcn", "teacher.net.dim=64", "teacher.net.layers=3", "objective@teacher.objective=bpr",
+    "teacher.objective.l2=0",
+)  # fmt: skip
 NEUMF = (
     "teacher=neumf", "teacher.net.dim=16", "teacher.net.layers=3", "teacher.net.init_std=0.01",
     "objective@teacher.objective=bce", "teacher.objective.negatives=4", "teacher.objective.weight=4",
