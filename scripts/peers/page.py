@@ -17,7 +17,7 @@ from peers.cases import Case
 if TYPE_CHECKING:
     from loops import Loop
 
-HEAD = """# {date}: `python scripts/benchmark_models.py ranking als sequence ctr speed`
+HEAD = """# {date}: `python scripts/benchmark_models.py ranking als sequence ctr speed --long`
 
 {cores} cores, {machine}, Python {python}, torch {torch}. Everything on one thread, on a machine that did other work
 too: times are CPU seconds, and ratios are between turns next to each other.

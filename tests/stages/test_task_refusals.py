@@ -59,7 +59,7 @@ def assert_refused(words: list[str], said: list[str], capsys: pytest.CaptureFixt
         (words_of("ctr", "data.source.group=null", "evaluation.metric=gauc"), ["gauc", "data.group=", "auc"]),
         (words_of("ctr", "evaluation.sampled=20"), ["evaluation.sampled=null"]),
         (words_of("ctr", "+trainer.max_epochs=2"), ["its own number of epochs", "student.fit.epochs"]),
-        (words_of("ctr", "distiller=[entropy]"), ["entropy teaches nothing by itself", "distiller=[soft_label,entropy]"]),
+        (words_of("ctr", "distiller=[entropy]"), ["teaches nothing by itself", "distiller=[soft_label,entropy]"]),
         (words_of("ctr", "data.source.rate=0.00001"), ["every label of the training part is 0"]),
     ],
 )
