@@ -1,7 +1,6 @@
 """Papers' tables again: ours beside the published numbers, by one command a table.
 
     python scripts/reproduce.py topology --data ../shared/data/citeulike-loo/topology --seeds 1,2,3
-    python scripts/reproduce.py derrd    --data ../shared/data/citeulike-loo/derrd    --seeds 1,2,3
 
 Each row is a run of an experiment below ``conf/experiment/paper``, over the seeds; runs share their teachers by the
 cache, so a stopped command goes on where it was. A row misses where ours is more than 3 % below the published number.
@@ -72,24 +71,7 @@ def topology() -> Table:
     return Table("paper/topology", "Kang et al., KDD 2021: log of the authors, full ranking", tuple(rows))
 
 
-def derrd() -> Table:
-    """Leave-one-out against 499 sampled items."""
-    columns = ("hr@5", "ndcg@5", "mrr@5", "hr@10", "ndcg@10", "mrr@10")
-    published = {
-        "student": (0.4486, 0.3353, 0.2978, 0.5559, 0.3686, 0.3104),
-        "RRD": (0.4698, 0.3554, 0.3175, 0.5727, 0.3879, 0.3303),
-        "DE": (0.4773, 0.3595, 0.3205, 0.5796, 0.3933, 0.3350),
-    }
-    rows = [
-        Row(label, "student alone" if label == "student" else "student distilled",
-            (f"distiller={'de' if label == 'DE' else 'rrd'}",),
-            {f"sampled_{name}[n=499]": value for name, value in zip(columns, values, strict=True)})
-        for label, values in published.items()
-    ]  # fmt: skip
-    return Table("paper/derrd", "Kang et al., CIKM 2020: log of the authors, 499 sampled items", tuple(rows))
-
-
-TABLES = {"topology": topology, "derrd": derrd}
+TABLES = {"topology": topology}
 
 
 def found(table: Table, overrides: tuple[str, ...], data: Path, seeds: str, folder: Path) -> dict[str, Any]:

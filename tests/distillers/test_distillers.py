@@ -8,31 +8,15 @@ import math
 import pytest
 import torch
 from distiller_parts import MAKERS, make_mf, prepared
-from torch import Tensor
+from list_parts import INF, softmax, views
 
 from recdistill.data.csr import Csr
 from recdistill.data.interactions import Interactions, Schema
 from recdistill.distillers.lists import FLOOR, RRD, TopKKL, draw_ranks, unlisted
 from recdistill.distillers.response import LogitMSE
-from recdistill.distillers.teacher import LiveTeacher
 from recdistill.distillers.views import ModelView
 from recdistill.models.base import FactorModel
 from recdistill.tasks.batches import generator
-
-INF = math.inf
-
-
-def softmax(z: list[float], t: float = 1.0) -> list[float]:
-    e = [math.exp(x / t) for x in z]
-    return [x / sum(e) for x in e]
-
-
-def views(
-    student: FactorModel, teacher: FactorModel, train: Interactions, users: Tensor
-) -> tuple[ModelView, ModelView]:
-    live = LiveTeacher(teacher, train).view(users).inner
-    assert isinstance(live, ModelView)
-    return ModelView(student, users, train.csr), live
 
 
 @pytest.mark.parametrize("name", MAKERS)

@@ -43,14 +43,18 @@ class DistillationModule(StudentModule):
         self.soft = distillers if alpha != 0 else {}
         self.distillers = nn.ModuleDict(self.soft)  # for their parameters
         self.queries = self.fit_config.queries if alpha != 0 else 0
-        self.watched = sorted({name for distiller in distillers.values() for name in distiller.layers})
+        self.watched = sorted({name for distiller in self.soft.values() for name in distiller.layers})
         self.noted: dict[str, float] = {}
+        if self.soft:
+            self.prepare_distillers()
+        self.advance(0.0)
+
+    def prepare_distillers(self) -> None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(mix(self.seed, 0xD15))
             setting = self.setting()
-            for distiller in distillers.values():
+            for distiller in self.soft.values():
                 distiller.prepare(setting)
-        self.advance(0.0)
 
     def setting(self) -> Setting:
         """What the distillers may know."""
@@ -119,11 +123,11 @@ class DistillationModule(StudentModule):
         if self.weighting is None:
             return None
         factors = self.weighting(student, teacher)
-        mean = batch.query_weight * factors.mean()
+        average = batch.query_weight * factors.mean()
         if torch.distributed.is_initialized():
-            torch.distributed.all_reduce(mean)
-            mean = mean / torch.distributed.get_world_size()
-        weights = torch.where(mean > 0, factors / mean.clamp(min=1e-30), torch.ones_like(factors))
+            torch.distributed.all_reduce(average)
+            average = average / torch.distributed.get_world_size()
+        weights = torch.where(average > 0, factors / average.clamp(min=1e-30), torch.ones_like(factors))
         self.noted["weighting.sd"] = float(weights.std(correction=0))
         return weights
 
@@ -156,8 +160,8 @@ def mean(loss: Tensor, weights: Tensor | None) -> Tensor:
 
 
 def require_sound(alpha: float | Schedule, distillers: dict[str, Distiller], weighting: Weighting | None) -> None:
-    """Raises InputError for a schedule with values that the number must not have, and for weights of queries where no
-    loss has values that could be weighted."""
+    """Raises InputError for a schedule with values that the number must not have, for weights of queries where no loss
+    has values that could be weighted, and where no distiller teaches."""
     if distillers and not any(distiller.teaches for distiller in distillers.values()):
         raise InputError(
             f"{' and '.join(distillers)} teaches nothing by itself", where="distiller",

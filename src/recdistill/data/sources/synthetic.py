@@ -1,7 +1,6 @@
 """A made-up log with a known right answer: many small niches of taste, a long tail, and seasons.
 
-A user likes a few of many niches, so preferences have about as many directions as there are niches: a wide
-    model
+A user likes a few of many niches, so preferences have about as many directions as there are niches: a wide model
 can hold them and a narrow one has to blur them. That is the gap which distillation is to close.
 """
 
