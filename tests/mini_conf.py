@@ -53,7 +53,7 @@ from json import dumps as alias
 
 
 class Data:
-    def __init__(self, path: str | None, rows: Annotated[int, Ge(1)]): ...
+    def __init__(self, path: str | None, rows: Annotated[int, Ge(1)], label_fraction: float = 1.0, privileged=()): ...
 
 
 class Net:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,17 @@ class TestAnyModel:
             batch = own.view(model, part, torch.tensor([7, 0, 7, 59])).scores()
             single = torch.cat([own.view(model, part, torch.tensor([query])).scores() for query in (7, 0, 7, 59)])
         torch.testing.assert_close(batch, single, **CLOSE)
+
+    @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+    def test_weights_of_any_precision_answer(self, task: str, option: str, dtype: torch.dtype) -> None:
+        model, own = copy.deepcopy(learned(task, option)), task_of(task)
+        part, queries = own.prepare(data_of(task).train, torch.device("cpu")), torch.arange(20)
+        with torch.no_grad():
+            before = own.view(model, part, queries).scores()
+            after = own.view(model.to(dtype), part, queries).scores()
+        rough = 0.1 * float(before.std(correction=0)) + 0.02 * float(before.abs().max())
+        close = 1e-4 if dtype == torch.float64 else rough
+        torch.testing.assert_close(after.float(), before, atol=close, rtol=0)
 
     def test_gradients_reach_every_parameter(self, task: str, option: str) -> None:
         torch.manual_seed(0)

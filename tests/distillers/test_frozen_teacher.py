@@ -217,12 +217,27 @@ def test_the_info_is_plain(schema: Schema, train: Interactions, tmp_path: Path) 
 def test_needs_that_cannot_be_met(schema: Schema, train: Interactions, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match="no user and item vectors"):
         check_needs(Popularity(schema), Needs(embeddings=True), train.n_users)
-    with pytest.raises(InputError, match="lists of 18 items, the catalogue has 17"):
-        check_needs(Popularity(schema), Needs(top_k=18), train.n_users)
     monkeypatch.setattr(signals, "MAX_SCORE_BYTES", 4 * 12 * 17 - 1)
     with pytest.raises(InputError, match="GiB"):
         check_needs(Popularity(schema), Needs(scores=True), train.n_users)
     check_needs(make_mf(schema, 1), EVERYTHING, train.n_users)
+
+
+def test_a_list_longer_than_the_catalogue_is_a_short_one(schema: Schema, train: Interactions, tmp_path: Path) -> None:
+    model, users = make_mf(schema, 1), torch.arange(train.n_users)
+    compute_signals(model, train, Needs(top_k=40), tmp_path)
+    stored = StoredTeacher(tmp_path)
+    stored.to(torch.device("cpu"), train)
+    live = ModelView(model, users, train.csr)
+    for view in (live, stored.view(users)):
+        items, scores = view.top_items(40)
+        assert items.shape == scores.shape == (train.n_users, 40)
+        for user in range(train.n_users):
+            seen = set(train.item[train.user == user].tolist())
+            listed = on_list(scores[user])
+            assert set(items[user][listed].tolist()) == set(range(train.n_items)) - seen
+            assert scores[user][~listed].eq(-torch.inf).all()
+            assert set(items[user][~listed].tolist()) <= seen or not seen
 
 
 def test_needs_add_up() -> None:

@@ -12,7 +12,7 @@ from recdistill.data.features import Features
 from recdistill.data.interactions import Examples, Schema
 from recdistill.data.rows import Rows
 from recdistill.distillers.base import Needs, Setting
-from recdistill.distillers.layers import LayerHints, attention_loss
+from recdistill.distillers.layers import AttentionHints, LayerHints, attention_loss
 from recdistill.errors import InputError
 from recdistill.models.attention import LOOK_BACK, SelfAttention
 from recdistill.models.autoint import AutoInt
@@ -173,6 +173,20 @@ def test_attention_is_the_loop() -> None:
         expected = sum(p * math.log(p / q) for p, q in zip(a_t, a_s, strict=True))
         assert found[row].item() == pytest.approx(expected)
     assert found[2] == 0
+
+
+def test_several_attentions_are_the_mean_of_each_query() -> None:
+    distiller = AttentionHints({"a": "x", "b": "x"})
+    assert distiller.needs() == Needs(layers=("x",))
+    distiller.prepare(Setting())
+    student = {name: randn(4, 5, seed=seed).softmax(-1) for seed, name in enumerate("ab")}
+    teacher = {"x": randn(4, 5, seed=7).softmax(-1)}
+    found = distiller(Fixed(student), Fixed(teacher), generator("cpu", 1))  # type: ignore[arg-type]
+    for row in range(4):
+        p, losses = teacher["x"][row].tolist(), []
+        for weights in student.values():
+            losses.append(sum(a * math.log(a / b) for a, b in zip(p, weights[row].tolist(), strict=True)))
+        assert found[row].item() == pytest.approx(sum(losses) / 2, rel=1e-4)
 
 
 def test_gradient_of_attention() -> None:

@@ -242,6 +242,28 @@ def test_users_and_items_weigh_the_same_however_many(schema: Schema, train: Inte
     assert values[0] == pytest.approx(values[1], rel=1e-5)
 
 
+def test_ftd_is_the_loop_over_users_and_items_together(schema: Schema, train: Interactions) -> None:
+    student, teacher, distiller = make_mf(schema, 1), LiveTeacher(make_mf(schema, 2, 5), train), FTD(rows=7)
+    distiller.prepare(Setting(4, 6, train=train))
+    users = torch.tensor([3, 5, 0])
+    view = ModelView(student, users, train.csr)
+    found = distiller(view, teacher.view(users), generator("cpu", 1))
+    items = distiller.draw(train.n_items, generator("cpu", 1))
+    s, t = (
+        [*model.factors()[0][users].tolist(), *model.factors()[1][items].tolist()]
+        for model in (student, teacher.model)  # type: ignore[union-attr]
+    )
+    w = [0.5 / 3] * 3 + [0.5 / 7] * 7
+    total = sum(w[i] * w[j] * (cos(t[i], t[j]) - cos(s[i], s[j])) ** 2 for i in range(10) for j in range(10))
+    assert found.item() == pytest.approx(total, rel=1e-5)
+
+
+def test_rkd_weighs_distances_of_all_and_angles_of_some() -> None:
+    s, t = randn(7, 3), randn(7, 4, seed=1)
+    expected = 0.7 * distance_loss(s, t) + 1.3 * angle_loss(s[:5], t[:5])
+    assert RKD(distance=0.7, angle=1.3, triples=5).loss(s, t).item() == pytest.approx(expected.item())
+
+
 def test_groups_of_users_and_items_are_different(schema: Schema, train: Interactions) -> None:
     """With a selector that prefers one group for all, users are compared with users, and items with items."""
     student, teacher, distiller = (

@@ -205,3 +205,12 @@ def test_ensembles_of_other_tasks(task: str, words: tuple[str, ...], cli: Cli) -
         assert cli("distill", *own, *words, *fit, f"signals={signals}", f"run.name={signals}") == 0
     key = "student distilled"
     assert metrics("live")[key] == pytest.approx(metrics("stored")[key], abs=1e-5)
+
+
+def test_scores_too_large_to_store_are_asked_for_live(cli: Cli, monkeypatch: Any, capsys: Any) -> None:
+    monkeypatch.setattr("recdistill.distillers.signals.MAX_SCORE_BYTES", 100)
+    words = ("distill", "teacher=neumf", "teacher.fit.epochs=1", "student.fit.epochs=1", "distiller=soft_label")
+    assert cli(*words) == 2
+    said = capsys.readouterr()
+    assert "signals=live" in said.out + said.err
+    assert cli(*words, "signals=live", "run.name=live") == 0

@@ -30,7 +30,7 @@ def test_settings_of_the_student_alone_are_said(tmp_path: Path) -> None:
 def test_a_teacher_that_is_lists_says_so(tmp_path: Path) -> None:
     lists = {"net": {"_target_": "recdistill.models.given.GivenLists", "path": "lists.parquet"}}
     (said,) = notes({"teacher": lists, "student": MODEL}, EMPTY, 0, tmp_path)
-    assert "its bytes are those of the lists" in said
+    assert "its bytes are those of the answers" in said
     assert [role for _, role in planned({"teacher": lists, "student": MODEL, "alpha": 0})] == ["teacher", "alone"]
 
 

@@ -139,6 +139,15 @@ class Download(Section):
     members: list[Text] = []
 
 
+class Data(BaseModel):
+    """What is the same for all data; whatever else is there belongs to one source."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    label_fraction: Annotated[float, Ge(0), Le(1)] = 1.0
+    privileged: list[Text] = []
+
+
 class Config(Section):
     """The whole config."""
 
@@ -156,11 +165,12 @@ class Config(Section):
     verify: Verify = Verify()
     download: Download = Download()
     signals: Literal["stored", "live"] = "stored"
-    data: Any = None
+    data: Data | None = None
     task: Any = None
     teacher: Any = None
     student: Any = None
     distiller: Any = None
+    teaching: Any = None
     weighting: Any = None
     compression: Any = None
     trainer: Any = None

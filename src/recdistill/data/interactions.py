@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from recdistill.data.csr import Csr
-from recdistill.data.features import Features, Sizes, sizes_of
+from recdistill.data.features import Features, Sizes, sizes_of, take
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,8 @@ class Interactions:
         n_cold_users: how many cold users the data set has; 0 in the training part.
         user_features, item_features: of the training part, those of its data set, for models that take them: a row for
             each user and item of the vocabulary, then the cold ones. Empty in the other parts.
+        labelled: bool ``[N]``, the events that a student may learn from; None for all.
+        unlabelled: how many others :attr:`taught` left out.
     """
 
     user: Tensor
@@ -63,9 +65,23 @@ class Interactions:
     n_cold_users: int = 0
     user_features: Features = field(default_factory=Features)
     item_features: Features = field(default_factory=Features)
+    labelled: Tensor | None = None
+    unlabelled: int = 0
 
     def __len__(self) -> int:
         return self.user.numel()
+
+    @cached_property
+    def taught(self) -> Interactions:
+        """The labelled events alone, over the same users and items."""
+        if self.labelled is None:
+            return self
+        at = self.labelled.nonzero().flatten()
+        return replace(
+            self, user=self.user[at], item=self.item[at], value=None if self.value is None else self.value[at],
+            time=None if self.time is None else self.time[at], context=take(self.context, at) if self.context else
+            self.context, labelled=None, unlabelled=len(self) - len(at),
+        )  # fmt: skip
 
     @cached_property
     def csr(self) -> Csr:
@@ -129,15 +145,26 @@ class Examples:
         features: ``N`` rows.
         time: int64 ``[N]``, or None.
         group: int64 ``[N]``, whose row it is, in all parts alike and for unseen values too; or None.
+        labelled: bool ``[N]``, the rows whose label a student may learn from; None for all.
     """
 
     label: Tensor
     features: Features
     time: Tensor | None = None
     group: Tensor | None = None
+    labelled: Tensor | None = None
 
     def __len__(self) -> int:
         return self.label.numel()
+
+    @cached_property
+    def taught(self) -> Examples:
+        """The labelled rows alone."""
+        if self.labelled is None:
+            return self
+        at = self.labelled.nonzero().flatten()
+        time, group = (None if column is None else column[at] for column in (self.time, self.group))
+        return Examples(self.label[at], take(self.features, at), time, group)
 
 
 @dataclass(frozen=True)

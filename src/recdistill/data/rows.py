@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -56,6 +56,13 @@ class Rows:
             {name: sets.take(rows) for name, sets in self.multi.items()},
             {name: embedding(rows, vectors) for name, vectors in self.vector.items()},
         )
+
+    def cast(self, dtype: torch.dtype) -> Rows:
+        """The same rows with numbers of another precision."""
+        if self.numeric.dtype == dtype:
+            return self
+        vectors = {name: vectors.to(dtype) for name, vectors in self.vector.items()}
+        return replace(self, numeric=self.numeric.to(dtype), vector=vectors)
 
     def to(self, device: torch.device) -> Rows:
         return Rows(

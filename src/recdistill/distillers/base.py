@@ -81,7 +81,8 @@ class View(Protocol):
         ...
 
     def target(self) -> Tensor:
-        """The label of each row ``[Q]``; of a history the item that comes next, -1 where none does."""
+        """The label of each row ``[Q]``; of a history the item that comes next. Where there is none that may be known
+        it is -1 of a class or an item, and NaN of a click or a number."""
         ...
 
     def layer(self, name: str) -> Tensor:
@@ -152,6 +153,7 @@ class Setting:
             :class:`~recdistill.data.interactions.Examples`, on the CPU.
         queries: how many queries there are.
         members: how many models the teacher is an ensemble of, 1 for any other.
+        whole: whether the hard loss scores all items or classes at every step, so that a soft loss may too.
     """
 
     student_dim: int = 0
@@ -161,6 +163,7 @@ class Setting:
     train: Any = None
     queries: int = 0
     members: int = 1
+    whole: bool = True
 
 
 @dataclass(frozen=True)
@@ -212,6 +215,10 @@ class Distiller(nn.Module):
 
     def needs(self) -> Needs:
         raise NotImplementedError
+
+    def swap(self) -> None:
+        """Turns it into what the teacher learns from the student, where both learn; called before all else. Most losses
+        are the same in both directions."""
 
     def prepare(self, setting: Setting) -> None:
         """Build what depends on the models and the data; called once, before the optimizer is made."""

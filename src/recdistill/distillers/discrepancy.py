@@ -138,11 +138,11 @@ class DCD(Distiller):
 
 
 def listed_ce(student: Tensor, teacher: Tensor, listed: Tensor, temperature: float) -> Tensor:
-    """Cross-entropy between the softmaxes of both scores ``[Q, K]``, divided by the temperature, over the places that
-    hold an item: ``[Q]``."""
+    """T² · cross-entropy between the softmaxes of both scores ``[Q, K]``, divided by the temperature T, over the places
+    that hold an item: ``[Q]``."""
     log_q = (student / temperature).masked_fill(~listed, FLOOR).log_softmax(-1)
     p = (teacher / temperature).masked_fill(~listed, FLOOR).softmax(-1) * listed
-    return -(p * log_q).sum(-1)
+    return -(temperature**2) * (p * log_q).sum(-1)
 
 
 def isin(items: Tensor, others: Tensor, listed: Tensor) -> Tensor:

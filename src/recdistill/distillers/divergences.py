@@ -194,7 +194,7 @@ class DKD(Soft):
         return Needs(top_k=self.k, scores=True)
 
     def forward(self, student: Any, teacher: Any, rng: torch.Generator) -> Tensor:
-        target = student.target().long()
+        target = student.target().nan_to_num(-1.0).long()
         both = candidates(student, teacher, self.k, self.others, rng)
         if both.items is not None:
             both = target_first(both, target, teacher)

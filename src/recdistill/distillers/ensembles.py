@@ -33,22 +33,25 @@ def confidence_weights(teachers: Tensor, label: Tensor) -> Tensor:
     """w_m = (1 − e^(L_m) / Σ_j e^(L_j)) / (M − 1), where L_m is the cross-entropy of teacher m with the label; they sum
     to 1.
 
+    Without a label they are alike.
+
     Args:
         teachers: logits ``[M, Q, C]``.
-        label: int64 ``[Q]``.
+        label: int64 ``[Q]``, -1 for none.
 
     Returns:
         ``[M, Q]``; 1 for a single teacher.
     """
     if len(teachers) == 1:
         return torch.ones_like(teachers[..., 0])
-    loss = -F.log_softmax(teachers, -1).gather(-1, label.expand(len(teachers), -1).unsqueeze(-1)).squeeze(-1)
+    known = label.clamp(min=0).expand(len(teachers), -1).unsqueeze(-1)
+    loss = -F.log_softmax(teachers, -1).gather(-1, known).squeeze(-1).masked_fill(label < 0, 0.0)
     return (1 - F.softmax(loss, 0)) / (len(teachers) - 1)
 
 
 def member_scores(teacher: View) -> Tensor:
     """Logits of all members ``[M, Q, C]``."""
-    return torch.stack([member.scores().float() for member in teacher.members()])
+    return torch.stack([member.scores() for member in teacher.members()])
 
 
 class CtrEnsemble(Distiller):
@@ -84,7 +87,7 @@ class CtrEnsemble(Distiller):
     def shares(self, teachers: Tensor) -> Tensor:
         """α ``[M, Q]`` of logits of no and yes ``[M, Q, 2]``."""
         logit = teachers[..., 1] - teachers[..., 0]
-        alpha: Tensor = self.gate(logit.T).softmax(-1).T
+        alpha: Tensor = self.gate(logit.T.to(self.gate.weight.dtype)).softmax(-1).T
         return alpha
 
     def forward(self, student: Any, teacher: Any, rng: torch.Generator) -> Tensor:  # noqa: ARG002
@@ -117,5 +120,5 @@ class ConfidenceEnsemble(Distiller):
 
     def forward(self, student: Any, teacher: Any, rng: torch.Generator) -> Tensor:  # noqa: ARG002
         teachers = member_scores(teacher)
-        weight = confidence_weights(teachers, student.target().long())
+        weight = confidence_weights(teachers, student.target().nan_to_num(-1.0).long())
         return (weight * soft_cross_entropies(student.scores(), teachers, self.temperature)).sum(0)

@@ -42,6 +42,10 @@ class LayerDistiller(Distiller):
         self.pairs = dict(layers)
         self.layers = tuple(self.pairs)
 
+    def swap(self) -> None:
+        self.pairs = {its: own for own, its in self.pairs.items()}
+        self.layers = tuple(self.pairs)
+
     def needs(self) -> Needs:
         return Needs(layers=tuple(sorted(set(self.pairs.values()))))
 

@@ -9,11 +9,12 @@ from annotated_types import Ge
 from torch import Tensor
 from torch.nn import functional as F
 
-from recdistill.distillers.base import Distiller, ListView, Needs, on_list
+from recdistill.distillers.base import Distiller, ListView, Needs, Setting, on_list
 from recdistill.distillers.schedules import Temperature, Weight
 
 # Instead of -inf, whose differences are NaN: e^FLOOR is exactly 0 beside any score.
 FLOOR = -1e9
+SMALL = 2000  # items of a catalogue that is not worth sampling
 
 
 def topk_kl_loss(top_s: Tensor, log_norm: Tensor, top_t: Tensor, temperature: float) -> Tensor:
@@ -58,7 +59,7 @@ class TopKKL(Distiller):
     Args:
         k: length of the teacher's list.
         negatives: random items beside it, shared by the users of a step, of which a user's training items do not
-            count; 0 takes the whole catalogue.
+            count; 0 takes the whole catalogue, None :func:`usual_others`.
         temperature: of the teacher's distribution over its list.
         weight: factor among the distillers.
     """
@@ -69,7 +70,7 @@ class TopKKL(Distiller):
     def __init__(
         self,
         k: Annotated[int, Ge(1)] = 100,
-        negatives: Annotated[int, Ge(0)] = 500,
+        negatives: Annotated[int, Ge(0)] | None = None,
         temperature: Temperature = 1.0,
         weight: Weight = 1.0,
     ):
@@ -79,6 +80,9 @@ class TopKKL(Distiller):
 
     def needs(self) -> Needs:
         return Needs(top_k=self.k)
+
+    def prepare(self, setting: Setting) -> None:
+        self.negatives = usual_others(self.negatives, setting)
 
     def forward(self, student: ListView, teacher: ListView, rng: torch.Generator) -> Tensor:
         items, top_t = teacher.top_items(self.k)
@@ -180,6 +184,14 @@ class IRRRD(RRD):
         flipped = student.flipped(queries)
         item_side = relaxed_ranking(flipped, users, top_t, self.users, temperature, self.uninteresting_users, rng)
         return user_side + self.item_weight * item_side.mean()
+
+
+def usual_others(asked: int | None, setting: Setting) -> int:
+    """How many random items stand for the catalogue beside a list: those that are asked for, or 0, for all of it, where
+    the hard loss scores it anyway or it is small, and else 500."""
+    if asked is not None:
+        return asked
+    return 0 if setting.whole or setting.train is None or setting.train.n_items <= SMALL else 500
 
 
 def require_pool(pool: int, k: int, pool_name: str = "pool", k_name: str = "k") -> None:

@@ -10,7 +10,12 @@ from recdistill.distillers.schedules import Weight
 
 
 def bounded_loss(student: Tensor, teacher: Tensor, label: Tensor, margin: float) -> Tensor:
-    """(z_s - y)² where (z_s - y)² + margin > (z_t - y)², and 0 elsewhere, of each of ``[Q]``: ``[Q]``."""
+    """(z_s - y)² where (z_s - y)² + margin > (z_t - y)², and 0 elsewhere, of each of ``[Q]``: ``[Q]``.
+
+    0 too where there is no label, which is NaN.
+    """
+    known = ~label.isnan()
+    student, teacher, label = (torch.where(known, x, 0.0) for x in (student, teacher, label))
     error = (student - label).square()
     return torch.where(error + margin > (teacher - label).square(), error, 0.0)
 

@@ -9,8 +9,9 @@ from annotated_types import Ge, Interval
 from torch import Tensor
 from torch.nn import functional as F
 
-from recdistill.distillers.base import LISTS, TABLES, Distiller, Needs, View, on_list
-from recdistill.distillers.candidates import ranks
+from recdistill.distillers.base import LISTS, TABLES, Distiller, Needs, Setting, View, on_list
+from recdistill.distillers.candidates import candidates, ranks
+from recdistill.distillers.lists import usual_others
 from recdistill.distillers.schedules import Temperature, Weight
 from recdistill.errors import InputError
 
@@ -91,35 +92,9 @@ class SoftLabel(Distiller):
 
     Args:
         temperature: softens both distributions.
-        weight: factor among the distillers.
-    """
-
-    tasks = (*LISTS, *TABLES)
-    per_query = True
-    temperature: float
-
-    def __init__(self, temperature: Temperature = 2.0, weight: Weight = 1.0):
-        super().__init__(weight)
-        self.temperature = temperature  # type: ignore[assignment]
-
-    def needs(self) -> Needs:
-        return Needs(scores=True)
-
-    def forward(self, student: View, teacher: View, rng: torch.Generator) -> Tensor:  # noqa: ARG002
-        if student.regression:
-            return number_loss(student.scores(), teacher.scores())
-        return soft_label_loss(student.scores(), teacher.scores(), self.temperature)
-
-
-class CEKL(Distiller):
-    """Cross-entropy and KL on the soft labels, mixed: :func:`ce_kl_loss`. Their gradients for the student are
-    equal (CE = KL + a constant); the mix matters for the value that is logged.
-
-    Source: the combined loss of teaching articles.
-
-    Args:
-        mix: share of the cross-entropy.
-        temperature: softens both distributions.
+        negatives: 0 compares the whole catalogue; otherwise the teacher's first k items and so many random ones, shared
+            by the users of a step; None is :func:`~recdistill.distillers.lists.usual_others`.
+        k: length of that list.
         weight: factor among the distillers.
     """
 
@@ -128,22 +103,56 @@ class CEKL(Distiller):
     temperature: float
 
     def __init__(
-        self,
-        mix: Annotated[float, Interval(ge=0, le=1)] = 0.7,
-        temperature: Temperature = 2.0,
-        weight: Weight = 1.0,
-    ):
+        self, temperature: Temperature = 2.0, negatives: Annotated[int, Ge(0)] | None = None,
+        k: Annotated[int, Ge(1)] = 100, weight: Weight = 1.0,
+    ):  # fmt: skip
         super().__init__(weight)
-        self.mix = mix
         self.temperature = temperature  # type: ignore[assignment]
+        self.negatives, self.k = negatives, k
 
     def needs(self) -> Needs:
-        return Needs(scores=True)
+        return Needs(scores=True, top_k=0 if self.negatives == 0 else self.k)
 
-    def forward(self, student: View, teacher: View, rng: torch.Generator) -> Tensor:  # noqa: ARG002
+    def prepare(self, setting: Setting) -> None:
+        self.negatives = usual_others(self.negatives, setting)
+
+    def forward(self, student: View, teacher: View, rng: torch.Generator) -> Tensor:
+        if student.regression:
+            return number_loss(student.scores(), teacher.scores())
+        student_logits, teacher_logits = self.logits(student, teacher, rng)
+        return soft_label_loss(student_logits, teacher_logits, self.temperature)
+
+    def logits(self, student: View, teacher: View, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Of both, over what is compared: ``[Q, C]``."""
+        if not self.negatives or not ranks(student):
+            return student.scores(), teacher.scores()
+        compared = candidates(student, teacher, self.k, self.negatives, rng)
+        return compared.of(student), compared.teacher
+
+
+class CEKL(SoftLabel):
+    """Cross-entropy and KL on the soft labels, mixed: :func:`ce_kl_loss`. Their gradients for the student are
+    equal (CE = KL + a constant); the mix matters for the value that is logged.
+
+    Source: the combined loss of teaching articles.
+
+    Args:
+        mix: share of the cross-entropy.
+        temperature, negatives, k, weight: see :class:`SoftLabel`.
+    """
+
+    def __init__(
+        self, mix: Annotated[float, Interval(ge=0, le=1)] = 0.7, temperature: Temperature = 2.0,
+        negatives: Annotated[int, Ge(0)] | None = None, k: Annotated[int, Ge(1)] = 100, weight: Weight = 1.0,
+    ):  # fmt: skip
+        super().__init__(temperature, negatives, k, weight)
+        self.mix = mix
+
+    def forward(self, student: View, teacher: View, rng: torch.Generator) -> Tensor:
         if student.regression:  # the entropy of the label is a constant
             return number_loss(student.scores(), teacher.scores())
-        return ce_kl_loss(student.scores(), teacher.scores(), self.temperature, self.mix)
+        student_logits, teacher_logits = self.logits(student, teacher, rng)
+        return ce_kl_loss(student_logits, teacher_logits, self.temperature, self.mix)
 
 
 class LogitMSE(Distiller):

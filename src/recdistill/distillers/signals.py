@@ -60,6 +60,7 @@ class StoredTeacher(FrozenTeacher):
                 fix=f"remove the folder {folder} and run again: they are computed anew",
             )
         self.data: str = info.get("data", "")
+        self.identity = info["hash"]
         self.n_items: int = info["n_items"]
         self.queries: int = info["queries"]
         self.tensors: dict[str, Tensor] = load_file(folder / SIGNALS)
@@ -217,17 +218,6 @@ def check_needs(model: Model, needs: Needs, queries: int) -> None:
             where="distiller",
             fix="leave out hint, or choose a teacher with vectors: teacher=mf or teacher=lightgcn",
         )
-    if needs.top_k > n_items:
-        raise InputError(
-            f"a distiller wants lists of {needs.top_k} items, the catalogue has {n_items}",
-            where="distiller",
-            fix=f"set its k (or pool) to at most {n_items}",
-        )
-    if needs.top_users > queries:
-        raise InputError(
-            f"a distiller wants lists of {needs.top_users} users, there are {queries}",
-            where="distiller", fix=f"set its k (or pool) to at most {queries}",
-        )  # fmt: skip
     matrices = int(not vector_size(model)) + (len(members_of(model)) if needs.members else 0)
     size = 4 * queries * (n_items or model.schema.n_outputs) * matrices
     if needs.scores and size > MAX_SCORE_BYTES:

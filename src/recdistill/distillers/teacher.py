@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -29,10 +30,12 @@ class FrozenTeacher:
     Attributes:
         dim: length of its vectors, 0 if it has none.
         members: how many models it is an ensemble of, 1 for any other.
+        identity: a hash of what it answers from; a training is not gone on with under another one.
     """
 
     dim: int = 0
     members: int = 1
+    identity: str = ""
 
     def to(self, device: torch.device, train: Any) -> None:
         """Move to where the student trains, and where its training part is."""
@@ -55,19 +58,21 @@ class LiveTeacher(FrozenTeacher):
         train: the training part, as ``ask`` wants it.
         ask: gives the answers of a model for queries, see :meth:`recdistill.tasks.base.Task.view`.
         layers: submodules whose outputs are wanted.
+        own: gives the training part on a device, where the teacher sees more of it than the student; None otherwise.
     """
 
     def __init__(
         self, model: Model, train: Any, ask: Callable[[Any, Any, Tensor], Any] = view_of_users,
-        layers: Sequence[str] = (),
+        layers: Sequence[str] = (), own: Callable[[torch.device], Any] | None = None,
     ):  # fmt: skip
-        self.model = model.eval().requires_grad_(False)
+        self.model, self.own = model.eval().requires_grad_(False), own
         self.train, self.ask, self.layers = train, ask, layers
         self.dim, self.members = vector_size(model), len(members_of(model)) or 1
+        self.identity = weights_hash(model)
 
     def to(self, device: torch.device, train: Any) -> None:
         self.model.to(device)
-        self.train = train
+        self.train = train if self.own is None else self.own(device)
 
     def widths(self) -> dict[str, int]:
         if not self.layers:
@@ -79,6 +84,15 @@ class LiveTeacher(FrozenTeacher):
         with quiet(users.device):
             view = self.ask(self.model, self.train, users)
             return QuietView(view.watch(self.layers) if self.layers else view)
+
+
+def weights_hash(model: Model) -> str:
+    """Of all that is stored of a model."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name, tensor in model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 @contextmanager

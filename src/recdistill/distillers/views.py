@@ -114,7 +114,10 @@ class ModelView:
         scores[row, item] = -torch.inf
         if isinstance(self.model, GivenLists):
             scores[scores <= self.floor(self.model)] = -torch.inf
-        values, items = scores.topk(k)
+        values, items = scores.topk(min(k, self.n_items))
+        if (missing := k - self.n_items) > 0:  # a short list of everybody
+            items = torch.cat([items, items[:, -1:].expand(-1, missing)], -1)
+            values = nn.functional.pad(values, (0, missing), value=-torch.inf)
         return items, values
 
     def floor(self, model: GivenLists) -> Tensor:

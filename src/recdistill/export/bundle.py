@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from recdistill.data.interactions import Schema
+from recdistill.data.withheld import with_labels
 from recdistill.errors import DivergedError, InputError
 from recdistill.export.packing import Codec, codec_json, pack, unpack
 from recdistill.models.base import Model
@@ -33,6 +34,7 @@ def save_model(
     codecs: dict[str, Codec] | None = None,
     clips: dict[str, Tensor] | None = None,
     data: str = "",
+    labels: dict[str, Any] | None = None,
 ) -> None:
     """Writes the model.
 
@@ -43,6 +45,7 @@ def save_model(
         codecs: how tensors are stored that are not plain float32.
         clips: of quantized tensors, see :func:`~recdistill.export.packing.quantize_rows`.
         data: fingerprint of the data set it was trained on.
+        labels: which labels it may know, arguments of :func:`~recdistill.data.withheld.with_labels`; None for all.
 
     Raises:
         DivergedError: a weight is NaN.
@@ -69,7 +72,7 @@ def save_model(
         "net": net, "schema": asdict(model.schema), "codecs": codec_json(codecs), "shapes": shapes,
         "data": data, "hash": file_digest(folder / WEIGHTS), "bytes": (folder / WEIGHTS).stat().st_size,
     }  # fmt: skip
-    write_json(folder / INFO, info)
+    write_json(folder / INFO, info | ({"labels": labels} if labels else {}))
 
 
 def load_model(folder: Path, train: Any = None) -> Any:
@@ -77,7 +80,8 @@ def load_model(folder: Path, train: Any = None) -> Any:
 
     Args:
         folder: that :func:`save_model` wrote; nothing in it is trusted.
-        train: the training part, attached to models that score with it (graphs, histories).
+        train: the training part, attached to models that score with it (graphs, histories): of one that was given few
+            labels, the events with these.
 
     Returns:
         A :class:`~recdistill.models.base.Model`.
@@ -93,7 +97,7 @@ def load_model(folder: Path, train: Any = None) -> Any:
         _check_shapes(info["net"], schema, state)
         model = build(info["net"], schema)
         if train is not None:
-            model.bind(train)
+            model.bind(with_labels(train, **info["labels"]).taught if info.get("labels") else train)
         model.load_state_dict(state)
     return model.eval()
 

@@ -165,6 +165,12 @@ class SequenceModel(Model):
 class TableModel(Model):
     """A model of the rows of a table."""
 
+    def __call__(self, rows: Rows) -> Tensor:
+        """The output, from numbers of the precision of the weights."""
+        dtype = next((weight.dtype for weight in self.parameters()), torch.float32)
+        output: Tensor = super().__call__(rows.cast(dtype))
+        return output
+
     def forward(self, rows: Rows) -> Tensor:
         """The logit of a click or the rating of each row, ``[B]``; the logits of the classes, ``[B, C]``."""
         raise NotImplementedError

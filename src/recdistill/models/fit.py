@@ -24,7 +24,9 @@ class Fit:
         validate_every: epochs between validations.
         patience: validations without improvement before training stops, 0 for never.
         clip: largest norm of the gradient, 0 for no clipping.
-        queries: users distilled per step where the hard loss is over interactions.
+        queries: users distilled at once where the hard loss is over interactions.
+        every: steps from one that distils to the next, whose soft losses then count for all of them; None for 1, but
+            where the hard loss is over interactions as many as keep the soft losses cheap: 40 · queries / batch_size.
         accumulate: parts that a step is computed in, one after another, to save memory; 1 is all at once.
         ema: decay of the average over the steps of the weights, which is then what is evaluated and kept;
             0 for the weights themselves.
@@ -42,6 +44,7 @@ class Fit:
     patience: Annotated[int, Ge(0)] = 0
     clip: Annotated[float, Ge(0)] = 0.0
     queries: Annotated[int, Ge(1)] = 256
+    every: Annotated[int, Ge(1)] | None = None
     warmup: Annotated[int, Ge(0)] = 0
     accumulate: Annotated[int, Ge(1)] = 1
     ema: Annotated[float, Ge(0), Lt(1)] = 0.0

@@ -84,6 +84,9 @@ class ReadyMade(Model):
         """
         raise NotImplementedError
 
+    def require_part(self, data: Any, part: str) -> None:
+        """Raises InputError where it has no answers for what is evaluated on a part."""
+
 
 class Bundle(Model):
     """Stands in a config for the model in a folder, whatever its class; stages take that model and never build this.

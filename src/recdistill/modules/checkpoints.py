@@ -165,7 +165,7 @@ class KeepBest(pl.Callback):
         if self.best is None or self.sign * (value - self.best) > 0:
             self.best, self.waited, self.best_epoch = value, 0, trainer.current_epoch
             self.entropy = float(trainer.callback_metrics.get("valid/ne", 0.0))
-            self.weights = {k: v.detach().to("cpu", copy=True) for k, v in pl_module.model.state_dict().items()}
+            self.weights = {k: v.detach().to("cpu", copy=True) for k, v in pl_module.kept.state_dict().items()}
         else:
             self.waited += 1
             trainer.should_stop = self.exhausted

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -13,9 +14,11 @@ from recdistill.distillers.teacher import FrozenTeacher, QuietView, quiet
 from recdistill.distillers.weighting import Weighting
 from recdistill.errors import InputError
 from recdistill.models.base import vector_size
+from recdistill.models.fit import Fit
 from recdistill.modules.supervised import StudentModule, times
 from recdistill.tasks.base import Batch
 from recdistill.tasks.batches import generator, mix
+from recdistill.tasks.objectives import Objective
 
 
 class DistillationModule(StudentModule):
@@ -43,11 +46,12 @@ class DistillationModule(StudentModule):
         self.soft = distillers if alpha != 0 else {}
         self.distillers = nn.ModuleDict(self.soft)  # for their parameters
         self.queries = self.fit_config.queries if alpha != 0 else 0
+        self.every = self.fit_config.every or usual_pause(self.objective, self.fit_config)
         self.watched = sorted({name for distiller in self.soft.values() for name in distiller.layers})
         self.noted: dict[str, float] = {}
         if self.soft:
             self.prepare_distillers()
-        self.advance(0.0)
+        DistillationModule.advance(self, 0.0)  # a subclass has not all that its own would set
 
     def prepare_distillers(self) -> None:
         with torch.random.fork_rng(devices=[]):
@@ -68,13 +72,29 @@ class DistillationModule(StudentModule):
             self.model.train()
         return Setting(
             vector_size(self.model), self.teacher.dim, widths, self.teacher.widths() if self.watched else {},
-            self.data.train, self.task.queries(part), self.teacher.members,
+            self.data.train.taught, self.task.queries(part), self.teacher.members,
+            self.objective.samples != "interactions",
         )  # fmt: skip
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         # A precision such as bf16-true has cast all parameters; what distillers compare is float32.
         self.distillers.float()
         return super().configure_optimizers()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["recdistill"]["taught_by"] = self.teacher.identity
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Raises InputError: it is of a training under another teacher."""
+        before = checkpoint["recdistill"].get("taught_by", self.teacher.identity)
+        if before != self.teacher.identity:
+            raise InputError(
+                "the checkpoint is of a training under another teacher", where=self.role,
+                why=f"it learned from {before}, and the teacher here is {self.teacher.identity}",
+                fix="remove the checkpoint and run again, or take the teacher of before",
+            )  # fmt: skip
+        super().on_load_checkpoint(checkpoint)
 
     def on_fit_start(self) -> None:
         super().on_fit_start()
@@ -106,17 +126,40 @@ class DistillationModule(StudentModule):
             self.coefficients[name] = alpha * distiller.weight
 
     def loss_terms(self, batch: Batch) -> dict[str, Tensor]:
-        student = self.task.batch_view(self.model, batch, self.train_part)
-        if self.watched:
-            student.watch(self.watched)
-        rng = generator(self.device, batch.seed)
-        terms = {self.objective.name: times(batch.weight, self.objective(self.model, batch, student, rng))}
-        if self.soft:
-            teacher = self.teacher.view(batch.query)
-            weights = self.weights(student, teacher, batch)
-            for name, distiller in self.soft.items():
-                terms[name] = times(batch.query_weight, mean(distiller(student, teacher, rng), weights))
-        return terms
+        student, rng = self.step_view(batch), generator(self.device, batch.seed)
+        hard = self.hard_loss(batch, student, rng)
+        if not self.soft or not self.due:
+            return {self.objective.name: self.with_all(hard)}
+        teacher = self.teacher.view(batch.query)
+        return {self.objective.name: hard, **self.soft_terms(student, teacher, batch, rng)}
+
+    def step_view(self, batch: Batch) -> Any:
+        """The model's answers in this step."""
+        view = self.task.batch_view(self.model, batch, self.train_part)
+        return view.watch(self.watched) if self.watched and self.due else view
+
+    def soft_terms(self, student: Any, teacher: Any, batch: Batch, rng: torch.Generator) -> dict[str, Tensor]:
+        weights = self.weights(student, teacher, batch)
+        factor = batch.query_weight * self.steps / math.ceil(self.steps / self.every)
+        return {name: times(factor, mean(distiller(student, teacher, rng), weights))
+                for name, distiller in self.soft.items()}  # fmt: skip
+
+    def with_all(self, loss: Tensor) -> Tensor:
+        """The loss of a step that does not distil; DDP waits for a gradient of every parameter."""
+        if torch.distributed.is_initialized():
+            for parameter in self.distillers.parameters():
+                loss = loss + 0 * parameter.sum()
+        return loss
+
+    @property
+    def due(self) -> bool:
+        """Whether this step distils. The soft losses of those that do stand for the others too."""
+        return self.position[1] % self.every == 0
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:  # noqa: ARG002
+        if not self.due:  # zeros that DDP has averaged: without a gradient nothing is updated
+            for parameter in self.distillers.parameters():
+                parameter.grad = None
 
     def weights(self, student: Any, teacher: Any, batch: Batch) -> Tensor | None:
         """Factors ``[Q]`` of the queries, whose mean over the step of all processes is 1; None for none."""
@@ -144,12 +187,19 @@ class DistillationModule(StudentModule):
 
     def weighted(self, values: dict[str, float]) -> dict[str, float]:
         """The terms times their factors."""
-        return {f"{name}.weighted": factor * values[name] for name, factor in self.coefficients.items()}
+        present = [name for name in self.coefficients if name in values]
+        return {f"{name}.weighted": self.coefficients[name] * values[name] for name in present}
 
     def describe(self) -> str:
         temperatures = {n: d.temperature for n, d in self.soft.items() if hasattr(d, "temperature")}
         alpha = 1 - self.coefficients[self.objective.name]
         return f", alpha={alpha:g}" + "".join(f", {n}.temperature={t:g}" for n, t in temperatures.items())
+
+
+def usual_pause(objective: Objective, fit: Fit) -> int:
+    """Steps from one that distils to the next: 1, or so many that distilling a list of each query takes about half as
+    long as the hard loss of the samples in between."""
+    return max(1, round(40 * fit.queries / fit.batch_size)) if objective.samples == "interactions" else 1
 
 
 def mean(loss: Tensor, weights: Tensor | None) -> Tensor:

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.core.optimizer import LightningOptimizer
-from torch import Tensor
+from torch import Tensor, nn
 
 from recdistill.data.interactions import Data
+from recdistill.data.withheld import labels_left
 from recdistill.errors import DivergedError, InputError
 from recdistill.models.base import Model
 from recdistill.models.fit import Fit
@@ -47,6 +48,7 @@ class SupervisedModule(pl.LightningModule):
         coefficients: the factor of each term in the loss.
         train_part: the training part, as the task cuts batches from it.
         queries: how many answers are distilled in a step.
+        steps: of the epoch.
         average: of the model's weights, where ``fit.ema`` asks for it.
         after_step: called after each step; a callback puts itself there.
     """
@@ -61,10 +63,11 @@ class SupervisedModule(pl.LightningModule):
         self.automatic_optimization = False
         self.model = model
         self.objective, self.fit_config, self.data = objective, fit, data
+        self.unlabelled = data.train.labelled is not None and not labels_left(data.train)[0]
         self.task = task or Ranking()
         self.train_part: Any = None
         self.seed, self.ks, self.max_steps = seed, ks, max_steps
-        self.queries = 0
+        self.queries, self.steps = 0, 1
         self.coefficients = {objective.name: 1.0}
         self.average = Average(model, fit.ema) if fit.ema else None
         self.position = (0, 0)
@@ -79,7 +82,13 @@ class SupervisedModule(pl.LightningModule):
         """Named terms of the loss. Their average over processes is the mean over the whole step."""
         view = self.task.batch_view(self.model, batch, self.train_part)
         rng = generator(self.device, batch.seed)
-        return {self.objective.name: times(batch.weight, self.objective(self.model, batch, view, rng))}
+        return {self.objective.name: self.hard_loss(batch, view, rng)}
+
+    def hard_loss(self, batch: Batch, view: Any, rng: torch.Generator) -> Tensor:
+        """The hard loss; 0 of every weight where not one label is known."""
+        if self.unlabelled:
+            return torch.stack([0.0 * p.sum() for p in self.model.parameters() if p.requires_grad]).sum()
+        return times(batch.weight, self.objective(self.model, batch, view, rng))
 
     def start_epoch(self, epoch: int) -> None:
         """What is looked up once an epoch."""
@@ -102,16 +111,12 @@ class SupervisedModule(pl.LightningModule):
     # The loop.
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        parameters = [p for p in self.parameters() if p.requires_grad]
-        # Decay pulls vectors towards 0; a bias has a scale of its own.
-        groups = [
-            {"params": [p for p in parameters if p.dim() > 1], "weight_decay": self.fit_config.weight_decay},
-            {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
-        ]
         # The CPU default of Adam is five times slower than the fused one.
-        decoupled = self.fit_config.decay == "decoupled"
-        given = [group for group in groups if group["params"]]
-        return torch.optim.Adam(given, lr=self.fit_config.lr, fused=True, decoupled_weight_decay=decoupled)
+        return torch.optim.Adam(self.groups(), lr=self.fit_config.lr, fused=True)
+
+    def groups(self) -> list[dict[str, Any]]:
+        """What is trained, as the optimizer wants it."""
+        return groups_of(self.parameters(), self.fit_config)
 
     def on_fit_start(self) -> None:
         self.train_part = self.task.prepare(self.data.train, self.device)
@@ -133,10 +138,8 @@ class SupervisedModule(pl.LightningModule):
         if not done:
             self.sums = {}
             self.start_epoch(epoch)
-        plan = self.task.epoch(
-            self.train_part, self.objective, seed=self.seed, epoch=epoch,
-            batch_size=self.fit_config.batch_size, queries=self.queries,
-        )  # fmt: skip
+        plan = self.plan(epoch)
+        self.steps = plan.steps
         optimizer = self.optimizers()
         assert isinstance(optimizer, LightningOptimizer)
         for step in range(done, min(plan.steps, self.max_steps or plan.steps)):
@@ -148,6 +151,13 @@ class SupervisedModule(pl.LightningModule):
             self.position = (epoch, step + 1)
             self.after_step()
         self.share_sums()
+
+    def plan(self, epoch: int) -> Epoch:
+        """The batches of an epoch."""
+        return self.task.epoch(
+            self.train_part, self.objective, seed=self.seed, epoch=epoch,
+            batch_size=self.fit_config.batch_size, queries=self.queries,
+        )  # fmt: skip
 
     def share_sums(self) -> None:
         """Averages the logged values over processes; they may be averaged at any time and summed up further."""
@@ -179,29 +189,30 @@ class SupervisedModule(pl.LightningModule):
             self.manual_backward(times(1 / len(parts), loss))
             for name, value in {**found, **self.step_facts(found)}.items():
                 named[name] = named.get(name, 0.0) + value / len(parts)
-        if self.fit_config.clip:
-            self.clip(optimizer)
+        self.clip(optimizer)
         optimizer.step()
         if self.average is not None:
             self.average.update()
         return named
 
     def clip(self, optimizer: LightningOptimizer) -> None:
-        """Limits the norm of the gradient, also where half precision has scaled it (fused optimizers unscale late)."""
+        self.limit(optimizer.param_groups, self.fit_config.clip)
+
+    def limit(self, groups: list[dict[str, Any]], norm: float) -> None:
+        """Limits the norm of a gradient, also where half precision has scaled it (fused optimizers unscale late).
+
+        Args:
+            norm: 0 for no limit.
+        """
+        if not norm:
+            return
         scaler: torch.amp.GradScaler | None = getattr(self.trainer.precision_plugin, "scaler", None)
         scale = scaler.get_scale() if scaler is not None else 1.0
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        torch.nn.utils.clip_grad_norm_(parameters, self.fit_config.clip * scale)
+        torch.nn.utils.clip_grad_norm_([p for group in groups for p in group["params"]], norm * scale)
 
     def set_learning_rate(self, optimizer: LightningOptimizer, step: int, total: int) -> None:
-        """That of a step of ``total``: linear in the warm-up, then by the schedule."""
-        lr, warmup = self.fit_config.lr, self.fit_config.warmup
-        if step < warmup:
-            lr *= (step + 1) / warmup
-        elif self.fit_config.schedule == "cosine":
-            lr *= 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(total - warmup, 1)))
         for group in optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"] = learning_rate(self.fit_config, step, total)
 
     def diverged(self, values: dict[str, float], step: int, lr: float) -> DivergedError:
         """The error that names the term; it is raised before a bad gradient can reach the weights."""
@@ -216,6 +227,11 @@ class SupervisedModule(pl.LightningModule):
     def on_train_epoch_end(self) -> None:
         self.log_dict({f"train/{name}": value for name, value in {**self.sums, **self.facts()}.items()})
         self.position = (self.position[0] + 1, 0)
+
+    @property
+    def kept(self) -> nn.Module:
+        """What the best epoch is kept of."""
+        return self.model
 
     # Validation: the same evaluator as for every table, of the averaged weights where there are any. Callbacks, such as
     # the one that keeps the best weights, see these too: their on_validation_end comes before ours.
@@ -274,6 +290,26 @@ def seed_device(device: torch.device, seed: int) -> None:
     torch.default_generator.manual_seed(seed)
     if device.type != "cpu":
         torch.get_device_module(device).manual_seed(seed)
+
+
+def groups_of(parameters: Iterable[nn.Parameter], fit: Fit) -> list[dict[str, Any]]:
+    """Those that are trained, with and without decay, which pulls vectors towards 0; a bias has a scale of its own."""
+    trained = [p for p in parameters if p.requires_grad]
+    common = {"lr": fit.lr, "decoupled_weight_decay": fit.decay == "decoupled"}
+    groups = [
+        {"params": [p for p in trained if p.dim() > 1], "weight_decay": fit.weight_decay, **common},
+        {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0, **common},
+    ]
+    return [group for group in groups if group["params"]]
+
+
+def learning_rate(fit: Fit, step: int, total: int) -> float:
+    """That of a step of ``total``: linear in the warm-up, then by the schedule."""
+    if step < fit.warmup:
+        return fit.lr * ((step + 1) / fit.warmup)
+    if fit.schedule == "cosine":
+        return fit.lr * (0.5 * (1 + math.cos(math.pi * (step - fit.warmup) / max(total - fit.warmup, 1))))
+    return fit.lr
 
 
 def times(factor: float, term: Tensor) -> Tensor:

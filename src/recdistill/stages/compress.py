@@ -35,10 +35,13 @@ def compress(
         launch: runs a training.
     """
     step: CompressionPass = instantiate(node)
-    state = step.apply(read_state(source, train))
-    write_latent(folder / LATENT, state)
+    state, labels = step.apply(read_state(source, train)), model_info(source).get("labels")
+    write_latent(folder / LATENT, state, labels)
     if step.finetune is None:
-        save_model(folder, state.model, state.net, codecs=state.codecs, clips=state.clips, data=finetune_data(source))
+        save_model(
+            folder, state.model, state.net, codecs=state.codecs, clips=state.clips, data=finetune_data(source),
+            labels=labels,
+        )  # fmt: skip
         return
     spec = replace(
         finetune,
@@ -65,10 +68,10 @@ def read_state(source: Path, train: Any) -> Compressed:
     return Compressed(load_model(source, train), info["net"], codecs)
 
 
-def write_latent(folder: Path, state: Compressed) -> None:
-    """The unrounded weights and the clips."""
+def write_latent(folder: Path, state: Compressed, labels: dict[str, Any] | None = None) -> None:
+    """The unrounded weights and the clips; ``labels`` as in :func:`~recdistill.export.bundle.save_model`."""
     from safetensors.torch import save_file
 
-    save_model(folder, state.model, state.net)
+    save_model(folder, state.model, state.net, labels=labels)
     if state.clips:
         save_file(state.clips, folder / "clips.safetensors")

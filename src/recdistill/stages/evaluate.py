@@ -18,6 +18,7 @@ from recdistill.evaluation.ranking import RankingResult
 from recdistill.evaluation.sampled import sampled_name
 from recdistill.evaluation.slices import slices
 from recdistill.export.bundle import WEIGHTS, count_parameters, load_model, model_info
+from recdistill.models.given import ReadyMade
 from recdistill.runs.store import Store
 from recdistill.stages.results import Evaluated, read_result, write_ranking, write_table
 from recdistill.tasks.base import Task
@@ -50,10 +51,13 @@ def evaluate(
     depends_on = {
         "task": [task.name, vars(task)], "model": info["hash"], "net": info["net"], "data": data.fingerprint, "ks": ks,
         "part": part, "metric": metric, "negatives": negatives,
+        **({"labels": info["labels"]} if info.get("labels") else {}),
     }  # fmt: skip
 
     def make(folder: Path) -> None:
         model = load_model(model_folder, data.train)
+        if isinstance(model, ReadyMade):
+            model.require_part(data, part)
         result = task.evaluate(model, data, part, ks, name=name)
         if math.isnan(result.means().get(metric, 0.0)):
             raise InputError(

@@ -4,35 +4,35 @@ its output is not in the cache; a stop's key holds all that its output depends o
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from recdistill.compression.base import CompressionPass, materialised
+from recdistill.compression.base import materialised
 from recdistill.compression.quantize import Quantize
 from recdistill.data import store as data_store
 from recdistill.data.interactions import Data, Dataset
 from recdistill.data.prepare import prepare
 from recdistill.data.sources.base import PARTS
-from recdistill.distillers.base import Distiller, Needs
+from recdistill.distillers.base import Needs
 from recdistill.distillers.signals import check_needs, compute_signals
 from recdistill.errors import InputError
 from recdistill.evaluation.metrics import direction
 from recdistill.export.bundle import load_model, model_info, save_model
-from recdistill.models.base import FactorModel, SequenceModel
 from recdistill.models.build import instantiate
-from recdistill.modules.distillation import require_sound
 from recdistill.runs.store import Store
-from recdistill.stages import tune
+from recdistill.stages import tune, withheld
 from recdistill.stages.compress import compress
 from recdistill.stages.evaluate import require_same_data
-from recdistill.stages.launch import launch, processes
-from recdistill.stages.nodes import Member, class_of, given_files, is_made, members_of, merged, target_of, with_members
-from recdistill.stages.training import TRAINING_PARTS, FitSpec, number
+from recdistill.stages.launch import launch
+from recdistill.stages.nodes import Member, given_files, is_made, members_of, merged
+from recdistill.stages.sound import require_line, task_for
+from recdistill.stages.teaching import learns_along, teaching_key, teaching_spec
+from recdistill.stages.training import ALONG, TRAINING_PARTS, FitSpec, take_bundle
 from recdistill.tasks.base import Task
-from recdistill.tasks.ranking import Ranking
 
 log = logging.getLogger(__name__)
 
@@ -50,49 +50,7 @@ class Line:
         self.cfg, self.folder, self.max_steps = cfg, folder, max_steps
         self.store = Store(Path(cfg["cache"]))
         self.task: Task = instantiate(cfg["task"])
-        self.require_sound()
-
-    def require_sound(self) -> None:
-        """Refuses, before anything is read or trained, what only fails at the end of the line.
-
-        Raises:
-            InputError: the trainer's devices are not there, a distiller wants vectors that the teacher or student
-                has not, or a pass can't be applied in its place.
-        """
-        processes(self.cfg["trainer"])
-        if "max_epochs" in self.cfg["trainer"]:
-            raise InputError(
-                "each training has its own number of epochs", where="trainer.max_epochs",
-                fix="teacher.fit.epochs=20, student.fit.epochs=20",
-            )  # fmt: skip
-        self.task.require_metric(self.cfg["evaluation"]["metric"])
-        soft: dict[str, Distiller] = {name: instantiate(node) for name, node in self.distillers.items()}
-        for name, distiller in soft.items():
-            self.task.require_distiller(distiller, f"distiller.{name}")
-        weighting = self.cfg.get("weighting")
-        require_sound(number(self.cfg["alpha"]), soft, instantiate(weighting) if weighting else None)
-        for name, node in dict(self.cfg.get("baselines") or {}).items():
-            tune.combinations(node, f"baselines.{name}")
-            self.task_for(node, name)
-        for role in ("teacher", "student"):
-            for part in with_members(Member(role, self.cfg[role], self.cfg["task"])):
-                tune.stated(part.node, part.key)
-                task: Task = instantiate(part.task)
-                task.require_model(class_of(part.node, part.key), f"{part.key}.net")
-                if part.node.get("objective"):
-                    objective = target_of(part.node["objective"], f"{part.key}.objective")
-                    task.require_objective(objective, f"{part.key}.objective")
-            model = class_of(self.cfg[role], role)
-            if self.cfg["alpha"] and self.needs.embeddings and not issubclass(model, FactorModel | SequenceModel):
-                raise InputError(
-                    f"the {role} {model.__name__} has no user and item vectors, which a distiller needs",
-                    where="distiller", fix=f"leave out hint, or choose {role}=mf or {role}=lightgcn",
-                )  # fmt: skip
-        net, earlier = dict(self.cfg["student"]["net"]), list[CompressionPass]()
-        for node in dict(self.cfg.get("compression") or {}).values():
-            step: CompressionPass = instantiate(node)
-            net = step.check(net, earlier)
-            earlier.append(step)
+        require_line(cfg, self.task, self.needs)
 
     # Data.
 
@@ -130,6 +88,7 @@ class Line:
 
     def _load(self, parts: tuple[str, ...]) -> Data:
         data = self.task.load(self.data_folder, parts)
+        self.given(data, labels=1.0)  # says which columns it lacks
         longest = max(self.cfg["evaluation"]["ks"])
         if isinstance(data, Dataset) and longest > data.train.n_items:
             raise InputError(
@@ -137,6 +96,14 @@ class Line:
                 where="evaluation.ks", fix=f"keep k at or below {data.train.n_items}",
             )  # fmt: skip
         return data
+
+    def given(self, data: Data, **more: Any) -> Any:
+        """The data as students and baselines get them."""
+        return withheld.given(data, **{**self.withheld, **more}, seed=self.cfg["seed"])
+
+    @property
+    def withheld(self) -> dict[str, Any]:
+        return withheld.withheld(self.cfg)
 
     # Models.
 
@@ -158,6 +125,7 @@ class Line:
         for part in members_of(whole):
             own = {**spec, "node": part.node, "key": part.key, "task": part.task}
             depends_on = {"node": part.node, **({"task": part.task} if part.task != whole.task else {})}
+            depends_on |= {name: spec[name] for name in self.withheld if name in spec}
             found[part.name] = self._fit("teacher", f"{title}: {part.name}", own, depends_on)
         return found
 
@@ -192,24 +160,13 @@ class Line:
         choices = tune.combinations(node, f"baselines.{name}")
         if len(choices) > 1 and len(self.data.valid) and not self.max_steps:
             return self._tune(name, node["tune"], choices)
-        return self._fit("teacher", name, self.baseline_spec(choices[0], name), {"node": choices[0]})
+        first = self.baseline_spec(choices[0], name)
+        return self._fit("teacher", name, first, {"node": choices[0], **self.withheld})
 
     def baseline_spec(self, node: dict[str, Any], name: str) -> dict[str, Any]:
         """What is particular to the training of a baseline."""
-        return {"role": "teacher", "node": node, "task": self.task_for(node, name), "key": f"baselines.{name}"}
-
-    def task_for(self, node: dict[str, Any], name: str) -> dict[str, Any]:
-        """The task that a baseline trains for: that of the line or, where it ranks by users alone and the line by
-        histories, ranking.
-
-        Raises:
-            InputError: it serves neither.
-        """
-        model = target_of(node["net"], f"baselines.{name}.net")
-        if self.task.name == "sequence" and Ranking.name in model.tasks:
-            return {"_target_": f"{Ranking.__module__}.{Ranking.__name__}"}
-        self.task.require_model(model, "baselines")
-        return dict(self.cfg["task"])
+        task = task_for(node, name, self.cfg, self.task)
+        return {"role": "teacher", "node": node, "task": task, "key": f"baselines.{name}", **self.withheld}
 
     def _tune(self, name: str, grid: dict[str, Any], choices: list[dict[str, Any]]) -> Path:
         ks, metric = self.cfg["evaluation"]["ks"], self.cfg["evaluation"]["metric"]
@@ -226,13 +183,16 @@ class Line:
             values = tune.search(folder, choices, fit, score, best=direction(metric))
             log.info("%s: %s", name, tune.write_trials(folder, grid, values, metric))
 
-        return self.store.obtain("tune", self._key({"choices": choices}, f"baselines.{name}"), make, name)
+        depends_on = {"choices": choices, **self.withheld}
+        return self.store.obtain("tune", self._key(depends_on, f"baselines.{name}"), make, name)
 
     @cached_property
     def alone(self) -> Path:
         """The student without a teacher: same model, hard loss, seed and budget, its own settings where it has any."""
+        withheld.require_labels(self.cfg, "the student alone")
         node = merged(self.cfg["student"], self.cfg["alone"])
-        return self._fit("student", "student alone", {"role": "student", "node": node}, {"node": node})
+        own = {"node": node, **self.withheld}
+        return self._fit("student", "student alone", {"role": "student", **own}, own)
 
     @property
     def distillers(self) -> dict[str, Any]:
@@ -252,16 +212,20 @@ class Line:
         """The teacher's answers, computed once; None where the teacher is asked live."""
         require_same_data(self.teacher, self.data)
         queries = self.task.queries(self.task.prepare(self.data.train, torch.device("cpu")))
-        check_needs(load_model(self.teacher, self.data.train), self.needs, queries)
-        if self.cfg["signals"] == "live":
+        live = self.cfg["signals"] == "live"  # then scores take no room
+        needs = replace(self.needs, scores=self.needs.scores and not live)
+        check_needs(load_model(self.teacher, self.data.train), needs, queries)
+        if live:
             return None
         depends_on = {
             "format": 4, "task": self.cfg["task"], "teacher": self.teacher.name, "data": self.data_folder.name,
             "needs": vars(self.needs),
+            **({"labels": self.withheld["labels"], "seed": self.cfg["seed"]} if "labels" in self.withheld else {}),
         }  # fmt: skip
 
         def make(folder: Path) -> None:
-            train = self.task.prepare(self.data.train, torch.device("cpu"))
+            # What has no label is asked about; the columns are all there.
+            train = self.task.prepare(self.given(self.data, privileged=[]).train, torch.device("cpu"))
             compute_signals(
                 load_model(self.teacher, self.data.train), train, self.needs, folder, data=self.data.fingerprint,
                 ask=self.task.view, queries=self.task.queries(train),
@@ -275,29 +239,51 @@ class Line:
         if not self.distillers or not self.cfg["alpha"]:
             return self.alone
         node = self.cfg["student"]
-        depends_on = {"node": node, **self.soft_key}
-        return self._fit("student", "student", {"role": "student", "node": node, **self.soft_spec}, depends_on)
+        own = {"node": node, **self.withheld}
+        return self._fit("student", "student", {"role": "student", **own, **self.soft_spec}, own | self.soft_key)
 
     @property
     def soft_spec(self) -> dict[str, Any]:
         """What makes a training run a distillation."""
+        if not self.losses:
+            return {}
+        if self.cfg.get("teaching"):
+            return self.losses | teaching_spec(self.cfg)
+        return self.losses | {"teacher": str(self.teacher), "signals": str(self.signals) if self.signals else None}
+
+    @property
+    def soft_key(self) -> dict[str, Any]:
+        if not self.losses:
+            return {}
+        if self.cfg.get("teaching"):
+            return self.losses | teaching_key(self.cfg)
+        return self.losses | {"teacher": self.teacher.name, "signals": self.cfg["signals"]}
+
+    @property
+    def losses(self) -> dict[str, Any]:
+        """The soft losses; none where they have no weight."""
         if not self.distillers or not self.cfg["alpha"]:
             return {}
         return {
             "distillers": self.distillers, "weighting": self.cfg.get("weighting") or {}, "alpha": self.cfg["alpha"],
-            "teacher": str(self.teacher),
-            "signals": str(self.signals) if self.signals else None,
         }  # fmt: skip
 
+    @cached_property
+    def along(self) -> Path:
+        """The teacher that was trained together with the student."""
+        found = self.student / ALONG
+        return self.store.obtain(
+            "teacher", {"along": self.student.name}, lambda folder: take_bundle(found, folder, self.data),
+            "teacher trained along",
+        )  # fmt: skip
+
     @property
-    def soft_key(self) -> dict[str, Any]:
-        if not self.soft_spec:
-            return {}
-        return {
-            "distillers": self.distillers, "weighting": self.cfg.get("weighting") or {}, "alpha": self.cfg["alpha"],
-            "teacher": self.teacher.name,
-            "signals": self.cfg["signals"],
-        }  # fmt: skip
+    def tuning_spec(self) -> dict[str, Any]:
+        """What makes a fine-tuning a distillation. Its teacher is frozen: what one that was trained along became, or in
+        the place of an average of weights the student that it led to."""
+        if not self.losses or not self.cfg.get("teaching"):
+            return self.soft_spec
+        return self.losses | {"teacher": str(self.along if learns_along(self.cfg) else self.student)}
 
     @cached_property
     def compressed(self) -> list[tuple[str, Path]]:
@@ -313,11 +299,12 @@ class Line:
     def _compress(self, name: str, node: dict[str, Any], source: Path) -> Path:
         depends_on: dict[str, Any] = {"pass": node, "source": source.name, "max_steps": self.max_steps}
         if node.get("finetune"):
-            depends_on |= {"node": self.cfg["student"], "seed": self.cfg["seed"], **self.soft_key}
+            depends_on |= {"node": self.cfg["student"], "seed": self.cfg["seed"], **self.soft_key, **self.withheld}
 
         def make(folder: Path) -> None:
             log.info("%s: compressing", name)
-            finetune = self.spec(name, folder, role="student", node=self.cfg["student"], **self.soft_spec)
+            own = {"node": self.cfg["student"], **self.withheld, **self.tuning_spec}
+            finetune = self.spec(name, folder, role="student", **own)
             compress(source, node, self.data.train, folder, finetune, launch)
 
         return self.store.obtain("compress", depends_on, make, name)
@@ -329,8 +316,9 @@ class Line:
             state = materialised(load_model(self.teacher, self.data.train), model_info(self.teacher)["net"])
             state = Quantize(bits=8 if bits == 8 else 4).apply(state)
             save_model(
-                folder, state.model, state.net, codecs=state.codecs, clips=state.clips, data=self.data.fingerprint
-            )
+                folder, state.model, state.net, codecs=state.codecs, clips=state.clips, data=self.data.fingerprint,
+                labels=model_info(self.teacher).get("labels"),
+            )  # fmt: skip
 
         return self.store.obtain(
             "compress", {"teacher": self.teacher.name, "bits": bits}, make, f"teacher in {bits} bits"

@@ -56,7 +56,7 @@ def row_checks(run: Run, results: dict[str, Evaluated], config: dict[str, Any], 
 def _found(folder: Path, name: str, role: str, results: dict[str, Evaluated], config: dict[str, Any]) -> dict[str, Any]:
     """A row without what was measured once; without what needs teacher and student alone, where they lack."""
     found: dict[str, Any] = {"metrics": results[name].means}
-    if {"teacher", "student alone"} <= set(results):
+    if {"teacher", "student alone"} & dict(planned(config)).keys() <= set(results):
         found = quality(name, role, results, config["evaluation"]["ks"], config["evaluation"]["metric"])
     return found | {
         "name": name,
@@ -82,7 +82,8 @@ def _record(folder: Path, role: str, config: dict[str, Any]) -> tuple[Any, int]:
 
 def _model_checks(folder: Path, name: str, role: str, config: dict[str, Any], data: Data) -> Iterator[Check]:
     """Whether the model is the one that the config names, of a tuned baseline the one that was chosen."""
-    node = {"teacher": config["teacher"], "student": config["student"]}.get(role)
+    teacher = config["teacher"]
+    node = {"teacher": teacher, "teacher_along": teacher, "student": config["student"]}.get(role)
     if role == "alone":
         node = merged(config["student"], config["alone"])
     if role == "baseline":

@@ -33,8 +33,10 @@ from recdistill.runs.store import stamp
 from recdistill.stages.evaluate import costs, evaluate
 from recdistill.stages.line import Line
 from recdistill.stages.results import PER_ROW, PER_USER, Evaluated
+from recdistill.stages.teaching import how_taught, learns_along
 from recdistill.stages.training import HISTORY
 from recdistill.stages.tune import TRIALS, edges, stated, trials
+from recdistill.stages.withheld import label_share, notes_on, report_on
 
 FORMAT = 1
 PLACES = ("run", "cache")
@@ -53,15 +55,18 @@ class Entry:
 
 def planned(cfg: dict[str, Any]) -> list[tuple[str, str]]:
     """Name and role of each row that a config gives, in order; nothing is trained to know them."""
-    rows = [("teacher", "teacher")]
+    rows = [("teacher", "teacher")] if cfg["teacher"].get("evaluated", True) else []
     if not stands_in(cfg):
         rows += [("teacher int8", "teacher_quantized"), ("teacher int4", "teacher_quantized")]
-    rows.append(("student alone", "alone"))
+    if learns_along(cfg):
+        rows.append(("teacher trained along", "teacher_along"))
+    if label_share(cfg):
+        rows.append(("student alone", "alone"))
     if cfg.get("distiller") and cfg["alpha"]:
         rows.append(("student distilled", "student"))
     passes = list(cfg.get("compression") or {})
     rows += [(" + ".join(passes[: n + 1]), "compressed") for n in range(len(passes))]
-    return rows + [(name, "baseline") for name in cfg.get("baselines") or {}]
+    return rows + [(name, "baseline") for name in cfg.get("baselines") or {} if label_share(cfg)]
 
 
 def stands_in(cfg: dict[str, Any]) -> bool:
@@ -74,9 +79,12 @@ def entries(line: Line) -> list[Entry]:
     """The rows of a run's table, in order, each model made or found."""
     folders = {
         "teacher": line.teacher,
-        "student alone": line.alone,
         "student distilled": line.student,
     } | dict(line.compressed)
+    if label_share(line.cfg):
+        folders["student alone"] = line.alone
+    if learns_along(line.cfg):
+        folders["teacher trained along"] = line.along
     if not stands_in(line.cfg):
         folders |= {f"teacher int{bits}": line.quantized_teacher(bits) for bits in (8, 4)}
     rows = [(name, role, line.baseline(name) if role == "baseline" else folders[name])
@@ -102,6 +110,7 @@ def summarise(line: Line, command: str, overrides: list[str], started: float) ->
     shutil.rmtree(line.folder / "models", ignore_errors=True)  # of an earlier run into this folder
     rows = [row(entry, results, line, metric) for entry in table]
     adjust(rows)
+    first = results[table[0].name]
     return {
         "format": FORMAT,
         "task": line.task.name,
@@ -112,13 +121,13 @@ def summarise(line: Line, command: str, overrides: list[str], started: float) ->
         **provenance(line.cfg, line.data),
         "machine": {"cpu": cpu_name(), "threads": torch.get_num_threads()},
         "overrides": overrides,
-        "data": {"name": data_name(line.cfg["data"]), "fingerprint": line.data.fingerprint, "report": line.data.report,
-                 "manifest": line.data.manifest},
+        "data": {"name": data_name(line.cfg["data"]), "fingerprint": line.data.fingerprint,
+                 "report": report_on(line.cfg, line.data), "manifest": line.data.manifest},
         "metric": metric,
         "ks": ks if line.task.unit == "user" else [],
-        f"n_{line.task.unit}s": results["teacher"].info[f"n_{line.task.unit}s"],
+        f"n_{line.task.unit}s": first.info[f"n_{line.task.unit}s"],
         "rows": rows,
-        "notes": notes(line.cfg, line.data, results["teacher"].info["n_cold"], line.folder),
+        "notes": notes(line.cfg, line.data, first.info["n_cold"], line.folder),
     }  # fmt: skip
 
 
@@ -147,16 +156,16 @@ def adjust(rows: Sequence[dict[str, Any]]) -> None:
 
 def quality(name: str, role: str, results: dict[str, Evaluated], ks: list[int], metric: str) -> dict[str, Any]:
     """The part of a row that follows from the evaluations alone: ``recdistill verify`` finds it anew."""
-    own, teacher, alone = results[name], results["teacher"], results["student alone"]
-    values, of_teacher = own.values[metric], teacher.values[metric]
-    share = None if role == "teacher" else kept(values, of_teacher, metric)
+    own, teacher, alone = results[name], results.get("teacher"), results.get("student alone")
+    values = own.values[metric]
+    share = None if role == "teacher" or teacher is None else kept(values, teacher.values[metric], metric)
     return {
         "metrics": own.means,
         "ci": {metric: list(bootstrap_mean(values)[1:])},
         "kept": None if share is None else dict(zip(("value", "low", "high"), share, strict=True)),
-        "p_alone": None if role == "alone" else paired_t(values, alone.values[metric]),
+        "p_alone": None if role == "alone" or alone is None else paired_t(values, alone.values[metric]),
         "p_alone_holm": None,  # known with all rows
-        "overlap": None if role == "teacher" else overlaps(own, teacher, ks),
+        "overlap": None if role == "teacher" or teacher is None else overlaps(own, teacher, ks),
         "tie_rate": own.info["tie_rate"],
         "n_cold_items": own.info["n_cold"],
         "beyond": own.beyond,
@@ -207,19 +216,22 @@ def label(folder: Path, role: str, cfg: dict[str, Any]) -> str:
 def notes(cfg: dict[str, Any], data: Data, n_cold: int, run: Path) -> list[str]:
     """What a reader of the table must know of the test part and of the tuning, by the models in the folder of a run;
     what was found is the headline's to say."""
-    said = []
+    said = notes_on(cfg, data) + how_taught(cfg)
     if cfg.get("distiller") and not cfg["alpha"]:
         said.append("alpha=0 gives the soft losses no weight: the distilled student would be the student alone")
     if stands_in(cfg):
         said.append(
-            "the teacher is lists from a file: its bytes are those of the lists, not of the model that made them"
-        )
+            "the teacher is answers from a file: its bytes are those of the answers, not of the model that made them"
+            if cfg["teacher"].get("evaluated", True) else
+            "the teacher is answers from a file that are not of the test part, so that it has no row"
+        )  # fmt: skip
     if own := different(cfg["student"], cfg.get("alone") or {}):
         said.append(f"the student alone has settings of its own: {', '.join(own)}")
-    untuned = [name for name, node in dict(cfg.get("baselines") or {}).items() if node.get("tune")]
+    baselines = dict(cfg.get("baselines") or {}) if label_share(cfg) else {}
+    untuned = [name for name, node in baselines.items() if node.get("tune")]
     if untuned and not len(data.valid):
         said.append(f"no validation part to tune on: {', '.join(untuned)} are each the first of their grid")
-    for name in cfg.get("baselines") or {}:
+    for name in baselines:
         if edge := edges(run / models_folder(name)):
             said.append(f"{name} did best at the edge of its grid ({', '.join(edge)}): widen baselines.{name}.tune")
     if isinstance(data, TableDataset) and (lost := data.report.get("lost", {}).get("test", {}).get(NO_HISTORY)):

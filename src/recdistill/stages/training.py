@@ -8,6 +8,7 @@ import shutil
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ from recdistill.models.given import ReadyMade
 from recdistill.models.item_init import initialise_items
 from recdistill.modules.checkpoints import LAST, AtomicCheckpointIO, Checkpointer, KeepBest, Stopped
 from recdistill.modules.distillation import DistillationModule
+from recdistill.modules.mean_teacher import MeanTeacher
+from recdistill.modules.mutual import Mutual, MutualModule
 from recdistill.modules.progress import History, Progress
 from recdistill.modules.supervised import StudentModule, SupervisedModule, TeacherModule
 from recdistill.runs.atomic import write_json
@@ -36,6 +39,8 @@ from recdistill.runs.stop import deferred, stop_error, stop_requested
 from recdistill.stages.blame import keys_below
 from recdistill.stages.evaluate import require_made_for, require_same_data
 from recdistill.stages.nodes import bundle_of
+from recdistill.stages.teaching import self_taught, taught_along, teaching_of
+from recdistill.stages.withheld import given
 from recdistill.tasks.base import Task
 from recdistill.tasks.batches import mix
 from recdistill.tasks.ranking import Ranking
@@ -43,6 +48,7 @@ from recdistill.tasks.ranking import Ranking
 log = logging.getLogger(__name__)
 
 HISTORY = "history.json"
+ALONG = "teacher"  # in the folder of a student, the teacher that was trained along
 TRAINING_PARTS = ("train", "valid")
 
 
@@ -65,6 +71,8 @@ class FitSpec:
         alpha: share of the soft losses, a number or the config of a schedule.
         teacher: folder of the teacher, for a live one.
         signals: folder of its stored signals; used instead of the live one when given.
+        teaching: config of how the teacher learns while it teaches; empty for one that does not.
+        peer: config of a teacher that is trained along.
         members: folder of each model that an ensemble is made of, by its name.
         init: folder of the model that training starts from.
         codecs: constraints under which it is trained, see :mod:`recdistill.compression.base`.
@@ -72,6 +80,8 @@ class FitSpec:
         max_steps: optimizer steps, after which it ends; 0 for all. To try a config out.
         task: its config; ranking where there is none.
         key: of ``node`` in the config of the run, for messages; by default the role.
+        labels, privileged: share of the training labels that it is given, and columns that it is not, see
+            :mod:`recdistill.stages.withheld`. A live teacher is given all.
     """
 
     title: str
@@ -90,6 +100,8 @@ class FitSpec:
     alpha: Any = 0.0
     teacher: str | None = None
     signals: str | None = None
+    teaching: dict[str, Any] = field(default_factory=dict)
+    peer: dict[str, Any] = field(default_factory=dict)
     members: dict[str, str] = field(default_factory=dict)
     init: str | None = None
     codecs: dict[str, Any] = field(default_factory=dict)
@@ -97,6 +109,8 @@ class FitSpec:
     max_steps: int = 0
     task: dict[str, Any] = field(default_factory=dict)
     key: str = ""
+    labels: float = 1.0
+    privileged: list[str] = field(default_factory=list)
 
 
 def task_of(spec: FitSpec) -> Task:
@@ -113,21 +127,23 @@ def fit(spec: FitSpec) -> None:
 def _fit(spec: FitSpec) -> None:
     quiet_lightning()
     task = task_of(spec)
-    data = task.load(Path(spec.data), TRAINING_PARTS)
+    whole = task.load(Path(spec.data), TRAINING_PARTS)
+    data = given(whole, spec.labels, spec.privileged, seed=spec.seed)
     if bundle := bundle_of(spec.node, spec.key or spec.role):
         take_bundle(bundle, Path(spec.folder), data)
         return
     state, clips_from = starting_point(spec, data, task)
     model = state.model
     history: list[dict[str, float]] = []
+    labels = {"share": spec.labels, "seed": spec.seed} if spec.labels < 1 else None
     if isinstance(model, ReadyMade):
         model.make(data, {name: load_model(Path(at), data.train) for name, at in spec.members.items()})
         state.net = {**state.net, **(model.made or {})}
     elif isinstance(model, ClosedFormModel):
         assert isinstance(data.train, Interactions)
-        model.fit(data.train)
+        model.fit(data.train.taught)
     else:
-        module = make_module(spec, model, data, task)
+        module = make_module(spec, model, data, task, whole)
         module.role = spec.key or spec.role
         trainer = make_trainer(spec, validates=len(data.valid) > 0)
         try:
@@ -139,7 +155,13 @@ def _fit(spec: FitSpec) -> None:
             return
         if clips_from:
             release(state.model)
-    save_model(Path(spec.folder), model, state.net, codecs=state.codecs, clips=state.clips, data=data.fingerprint)
+        if isinstance(module, MutualModule):
+            peer = module.peer.model
+            save_model(Path(spec.folder) / ALONG, peer, spec.peer["net"], data=data.fingerprint, labels=labels)
+    save_model(
+        Path(spec.folder), model, state.net, codecs=state.codecs, clips=state.clips, data=data.fingerprint,
+        labels=labels,
+    )  # fmt: skip
     write_json(Path(spec.folder) / HISTORY, history)
     (Path(spec.folder) / LAST).unlink(missing_ok=True)
 
@@ -165,12 +187,7 @@ def take_bundle(bundle: Path, folder: Path, data: Data) -> None:
 def starting_point(spec: FitSpec, data: Data, task: Task) -> tuple[Compressed, bool]:
     """A new model, or the one to be fine-tuned with the constraints it must keep."""
     if spec.init is None:
-        torch.manual_seed(mix(spec.seed, 0x1417))
-        model = build(spec.node["net"], task.schema(data))
-        if file := (spec.node.get("fit") or {}).get("item_init"):
-            initialise_items(model, file, catalogue(data), "fit.item_init")
-        model.bind(data.train)
-        return Compressed(model, spec.node["net"]), False
+        return Compressed(new_model(spec.node, mix(spec.seed, 0x1417), data, task), spec.node["net"]), False
     from safetensors.torch import load_file
 
     model = load_model(Path(spec.init), data.train).train()
@@ -182,6 +199,15 @@ def starting_point(spec: FitSpec, data: Data, task: Task) -> tuple[Compressed, b
     return state, True
 
 
+def new_model(node: dict[str, Any], seed: int, data: Data, task: Task) -> Model:
+    torch.manual_seed(seed)
+    model = build(node["net"], task.schema(data))
+    if file := (node.get("fit") or {}).get("item_init"):
+        initialise_items(model, file, catalogue(data), "fit.item_init")
+    model.bind(data.train.taught)
+    return model
+
+
 def catalogue(data: Data) -> Any:
     """Original ids of the items that models know; of the column ``item`` of a table, where there is one."""
     if isinstance(data, Dataset):
@@ -189,7 +215,8 @@ def catalogue(data: Data) -> Any:
     return data.train.features.vocabularies.get("item", [""])[1:]  # code 0 is no item
 
 
-def make_module(spec: FitSpec, model: Model, data: Data, task: Task) -> SupervisedModule:
+def make_module(spec: FitSpec, model: Model, data: Data, task: Task, whole: Data) -> SupervisedModule:
+    """What trains the model on ``data``, under a teacher, if any, that sees the ``whole``."""
     objective = instantiate(spec.node["objective"])
     settings: Fit = instantiate(spec.node["fit"])
     common: dict[str, Any] = {"seed": spec.seed, "ks": spec.ks, "max_steps": spec.max_steps, "task": task}
@@ -197,13 +224,25 @@ def make_module(spec: FitSpec, model: Model, data: Data, task: Task) -> Supervis
         return TeacherModule(model, objective, settings, data, **common)
     if not spec.distillers:
         return StudentModule(model, objective, settings, data, **common)
-    distillers: dict[str, Distiller] = {name: instantiate(node) for name, node in spec.distillers.items()}
+    common |= {"alpha": number(spec.alpha), "weighting": instantiate(spec.weighting) if spec.weighting else None}
+
+    def losses() -> dict[str, Distiller]:
+        return {name: instantiate(node) for name, node in spec.distillers.items()}
+
+    how = teaching_of(spec.teaching)
+    if isinstance(how, MeanTeacher):
+        return self_taught(how, model, objective, settings, data, losses=losses, **common)
+    if isinstance(how, Mutual):
+        its, its_fit = instantiate(spec.peer["objective"]), instantiate(spec.peer["fit"])
+        with keys_below("teacher"):  # from other weights than the student: two that are alike would stay alike
+            peer = new_model(spec.peer, mix(spec.seed, 0x1417, 1), data, task)
+        return taught_along(
+            how, model, objective, settings, data, peer=peer, its=its, its_fit=its_fit, losses=losses, **common
+        )
+    distillers = losses()
     layers = sorted({layer for distiller in distillers.values() for layer in distiller.needs().layers})
-    return DistillationModule(
-        model, objective, settings, data,
-        teacher=make_teacher(spec, data, task, layers), distillers=distillers,
-        alpha=number(spec.alpha), weighting=instantiate(spec.weighting) if spec.weighting else None, **common,
-    )  # fmt: skip
+    teacher = make_teacher(spec, whole, task, layers)
+    return DistillationModule(model, objective, settings, data, teacher=teacher, distillers=distillers, **common)
 
 
 def number(value: Any) -> Any:
@@ -218,7 +257,8 @@ def make_teacher(spec: FitSpec, data: Data, task: Task, layers: Sequence[str] = 
         return stored
     assert spec.teacher is not None
     require_same_data(Path(spec.teacher), data)
-    return LiveTeacher(load_model(Path(spec.teacher), data.train), None, task.view, layers)
+    own = partial(task.prepare, data.train) if spec.privileged else None
+    return LiveTeacher(load_model(Path(spec.teacher), data.train), None, task.view, layers, own)
 
 
 def make_trainer(spec: FitSpec, validates: bool) -> pl.Trainer:
@@ -286,7 +326,7 @@ def finish(trainer: pl.Trainer, module: SupervisedModule) -> list[dict[str, floa
     history = next(c for c in callbacks if isinstance(c, History))
     module.cpu()
     if best.weights:
-        module.model.load_state_dict(best.weights)
+        module.kept.load_state_dict(best.weights)
     elif module.average is not None:  # nothing was validated
         module.average.to(module.device)
         module.average.put_in()

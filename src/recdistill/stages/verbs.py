@@ -16,6 +16,7 @@ from rich.console import Console
 from recdistill.errors import InputError
 from recdistill.runs.atomic import read_json, write_json
 from recdistill.stages.line import Line
+from recdistill.stages.withheld import label_share
 
 log = logging.getLogger(__name__)
 
@@ -79,14 +80,16 @@ def data(cfg: DictConfig, folder: Path) -> int:
 def train(cfg: DictConfig, folder: Path) -> int:
     """Trains the teacher, and tunes the baselines, and shows how they do on the validation part."""
     line = opened(plain(cfg), folder)
-    baselines = {name: line.baseline(name) for name in line.cfg.get("baselines") or {}}
+    baselines = {name: line.baseline(name) for name in line.cfg.get("baselines") or {} if label_share(line.cfg)}
     return show_models(line, {"teacher": line.teacher, **baselines}, "valid")
 
 
 def distill(cfg: DictConfig, folder: Path) -> int:
     """Distils the student and shows it beside the teacher and the student alone, on the validation part."""
     line = opened(plain(cfg), folder)
-    models = {"teacher": line.teacher, "student alone": line.alone, "student distilled": line.student}
+    teacher = {"teacher": line.teacher} if line.cfg["teacher"].get("evaluated", True) else {}
+    alone = {"student alone": line.alone} if label_share(line.cfg) else {}
+    models = {**teacher, **alone, "student distilled": line.student}
     return show_models(line, models, "valid")
 
 

@@ -32,6 +32,7 @@ from recdistill.stages.recount import plan_checks, row_checks
 from recdistill.stages.remake import Remade, remade_config, remade_data
 from recdistill.stages.results import Evaluated
 from recdistill.stages.summary import FORMAT, config_hash, data_name, notes, planned, recipe_hash, versions
+from recdistill.stages.withheld import report_on
 from recdistill.tasks.base import Task
 
 if TYPE_CHECKING:
@@ -89,12 +90,12 @@ def checks_of(run: Run, config: dict[str, Any], data: Remade, store: Store) -> I
     """Config, data, weights, then figures and values of users of each row, and the tables made from them."""
     task: Task = instantiate(config["task"])
     yield from _summary_checks(run.summary, config, task)
-    yield from _data_checks(run.summary, data)
+    dataset = task.adapt(data.dataset)
+    yield from _data_checks(run.summary, data, report_on(config, dataset))
     yield from plan_checks(run, config)
     same_data = data.dataset.fingerprint == run.summary["data"].get("fingerprint")
     if not same_data:
         yield Check("figures of all rows", "of other data", "nothing", False)
-    dataset = task.adapt(data.dataset)
     results: dict[str, Evaluated] = {}
     roles = dict(planned(config))
     for row in (row for row in run.summary["rows"] if row["name"] in roles):
@@ -149,14 +150,14 @@ def file_checks(folder: Path, render: Callable[[], tuple[Table, str]]) -> Iterat
         yield Check(name, "as written" if agrees else "other text", "rendered anew", agrees)
 
 
-def _data_checks(summary: dict[str, Any], data: Remade) -> Iterator[Check]:
+def _data_checks(summary: dict[str, Any], data: Remade, report: dict[str, Any]) -> Iterator[Check]:
     stored, found = summary["data"], data.dataset
     manifest = stored.get("manifest") or {}
     for name, part in (manifest.get("parts") or {}).items():
         yield equal(f"{name} part", part, data.hashes.get(name))
     yield equal("users and items", manifest.get("catalogue"), data.hashes.get("catalogue"))
-    for what in ("manifest", "report"):
-        both = stored.get(what) or {}, getattr(found, what)
+    for what, content in (("manifest", found.manifest), ("report", report)):
+        both = stored.get(what) or {}, content
         kept = ({key: value for key, value in one.items() if key not in _LEFT_OUT} for one in both)
         yield from figures_agree(f"data {what}:", *kept)
     yield equal("data fingerprint", stored.get("fingerprint"), found.fingerprint)

@@ -184,6 +184,9 @@ class Task:
                 fix=own + (f"; or {' or '.join(others)}, with data for it" if others else ""),
             )
 
+    def require_few_labels(self) -> None:
+        """Raises InputError where what models read is made of labels that students may not know."""
+
     def require_objective(self, objective: type, where: str) -> None:
         """Raises InputError for a hard loss of another task."""
         serves = getattr(objective, "tasks", ())

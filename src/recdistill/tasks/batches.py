@@ -43,7 +43,8 @@ class RankingBatch:
         item: int64 ``[B]``, an item of each user; empty where a sample is a user.
         negative: int64 ``[B, n]``, items that the user has not interacted with.
         step_item: int64 ``[S]``, the items of the whole step, those of all processes.
-        query: int64 ``[Q]``, users whose ranking is distilled in this step.
+        query: int64 ``[Q]``, users whose ranking is distilled in this step; ``user`` itself where a sample is a user
+            and all have labels.
         weight: this process's share of the step's samples times the number of processes, so that the average
             over processes of weight times local mean is the mean over the whole step. A process for which no
             sample is left takes one at weight 0: its mean stays finite and its gradients are there to
@@ -104,12 +105,13 @@ class RankingEpoch:
     def batch(self, step: int, rank: int = 0, world: int = 1) -> RankingBatch:
         here, weight = share(self.user.numel(), self.steps, step, rank, world)
         there, query_weight = share(self.query.numel(), self.steps, step, rank, world)
+        user = self.user[here]
         return RankingBatch(
-            user=self.user[here],
+            user=user,
             item=self.item[here],
             negative=self.negative[here],
             step_item=self.item[slice(*span(self.item.numel(), self.steps, step))],
-            query=self.query[there],
+            query=user if self.query is self.user else self.query[there],
             weight=weight,
             query_weight=query_weight,
             seed=mix(self.seed, step),
@@ -120,12 +122,21 @@ class RankingEpoch:
 def user_epoch(train: Interactions, *, seed: int, epoch: int, batch_size: int) -> RankingEpoch:
     """One pass over the users instead of the interactions, for losses over a user's whole ranking.
 
-    The users of a batch are also those who are distilled in it, so that hard and soft loss share one scoring.
+    The users of a batch are also those who are distilled in it, so that hard and soft loss share one scoring. Where
+    some have no labels, all are distilled, and the others are shared out over the same steps for the hard loss.
     """
     rng = generator(train.user.device, seed, epoch)
     steps = max(1, math.ceil(train.n_users / batch_size))
     order = torch.randperm(train.n_users, generator=rng, device=rng.device)
-    return RankingEpoch(order, order.new_empty(0), order.new_empty(0, 0), order, steps, mix(seed, epoch, 1))
+    users = order
+    if train.unlabelled:
+        users = enough(order[train.csr.counts()[order] > 0], steps)
+    return RankingEpoch(users, order.new_empty(0), order.new_empty(0, 0), order, steps, mix(seed, epoch, 1))
+
+
+def enough(order: Tensor, steps: int) -> Tensor:
+    """The samples ``[N]``, over and over where there are fewer than steps; none of none."""
+    return order.repeat(math.ceil(steps / len(order)))[: max(steps, len(order))] if len(order) else order
 
 
 def ranking_epoch(
@@ -133,6 +144,8 @@ def ranking_epoch(
     sampler: Sampler | None = None,
 ) -> RankingEpoch:  # fmt: skip
     """Shuffles, draws all negatives of the epoch at once and plans which users are distilled when.
+
+    There are as many steps as for all events: where only some have labels, a step has fewer of them.
 
     Args:
         train: on the device where the batches are wanted.
@@ -142,10 +155,9 @@ def ranking_epoch(
         sampler: gives the distribution of negatives; uniform by default.
     """
     rng = generator(train.user.device, seed, epoch)
-    n = len(train)
-    steps = max(1, math.ceil(n / batch_size))
-    order = torch.randperm(n, generator=rng, device=rng.device)
-    user, item = train.user[order], train.item[order]
+    steps = max(1, math.ceil((len(train) + train.unlabelled) / batch_size))
+    order = enough(torch.randperm(len(train), generator=rng, device=rng.device), steps)
+    user, item, n = train.user[order], train.item[order], len(order)
     proposal = (sampler or Uniform()).proposal(train)
     negative = proposal.draw_unseen(user, negatives, rng) if negatives else user.new_empty(n, 0)
     rounds = math.ceil(steps * queries / max(train.n_users, 1))

@@ -59,6 +59,13 @@ class Ctr(TableTask):
                 fix="another data.split, or evaluation.metric=logloss",
             )  # fmt: skip
 
+    def require_few_labels(self) -> None:
+        if self.history:
+            raise InputError(
+                "the feature 'history' is made of labels, of which students are given some", where="task.history",
+                fix="task.history=0, or data.label_fraction=1",
+            )  # fmt: skip
+
     def of_pairs(self, data: Dataset) -> TableDataset:
         return as_table(data, self.threshold, self.history)
 

@@ -45,6 +45,7 @@ class Ranking(Task):
         return data.schema
 
     def prepare(self, train: Interactions, device: torch.device) -> Interactions:
+        train = train.taught
         moved = replace(train, user=train.user.to(device), item=train.item.to(device))
         csr = train.csr
         moved.__dict__["csr"] = Csr(csr.indptr.to(device), csr.indices.to(device))

@@ -25,7 +25,7 @@ class SequenceBatch:
 
     Attributes:
         history: int64 ``[B, L]``, items of a user in a row; ``n_items`` behind the end.
-        target: int64 ``[B, L]``, the item that comes after each place; -1 behind the end.
+        target: int64 ``[B, L]``, the item that comes after each place; -1 behind the end, and where it has no label.
         user: int64 ``[B]``.
         query: int64 ``[Q]``, rows of events whose next item is distilled in this step, all of them places of
             ``history``.
@@ -58,6 +58,7 @@ class SequenceEpoch:
         train: what is read.
         first, count: int64 ``[W]``, the windows in the order of the batches.
         upto: int64 ``[W + 1]``, places before each window.
+        targets: int64 ``[W + 1]``, targets before each window: places, but for those whose next item has no label.
         bounds: ``[steps + 1]``, where each step begins among the windows.
         order: ``[steps]``, which of these is made when.
         queries: how many places are distilled in a step.
@@ -69,6 +70,7 @@ class SequenceEpoch:
     first: Tensor
     count: Tensor
     upto: Tensor
+    targets: Tensor
     bounds: list[int]
     order: list[int]
     queries: int
@@ -92,7 +94,7 @@ class SequenceEpoch:
         if total and not query_weight:
             sequence, offset, query_weight = torch.tensor([mine.start]), torch.tensor([0]), 0.0
         history, target, user = self._cut(mine, width)
-        places, all_places = (int(self.upto[s.stop] - self.upto[s.start]) for s in (mine, slice(begin, end)))
+        own, of_all = (int(self.targets[s.stop] - self.targets[s.start]) for s in (mine, slice(begin, end)))
         device = history.device
         return SequenceBatch(
             history=history,
@@ -100,7 +102,7 @@ class SequenceEpoch:
             user=user,
             query=(self.first[sequence] + offset).to(device),
             place=((sequence - mine.start) * width + offset).to(device),
-            weight=world * places / all_places if counts else 0.0,
+            weight=world * own / max(of_all, 1) if counts else 0.0,
             query_weight=query_weight,
             seed=seed,
             proposal=self.proposal,
@@ -125,7 +127,7 @@ class SequenceEpoch:
         inside = place < self.count[windows].to(device).unsqueeze(1)
         at = torch.where(inside, first.unsqueeze(1) + place, 0)
         history = torch.where(inside, timeline.item[at], timeline.n_items)
-        return history, torch.where(inside, timeline.item[at + 1], -1), timeline.users(first)
+        return history, torch.where(inside, timeline.next_item(at), -1), timeline.users(first)
 
 
 def sequence_epoch(
@@ -157,12 +159,23 @@ def sequence_epoch(
         first=train.first[order],
         count=count,
         upto=upto,
+        targets=targets_before(train, order, upto),
         bounds=even_bounds(upto, steps).tolist(),
         order=torch.randperm(steps, generator=rng).tolist(),
         queries=queries,
         seed=mix(seed, epoch, 1),
         proposal=sampler.proposal(train.part) if sampler else None,
     )
+
+
+def targets_before(train: Sequences, order: Tensor, upto: Tensor) -> Tensor:
+    """Targets before each window in an order, int64 ``[W + 1]``; ``upto`` are the places before it."""
+    labelled = train.timeline.labelled
+    if labelled is None:
+        return upto
+    before = torch.cat([upto.new_zeros(1), labelled.cpu().cumsum(0)])
+    first, last = train.first[order] + 1, train.first[order] + train.count[order]
+    return torch.cat([upto.new_zeros(1), (before[last + 1] - before[first]).cumsum(0)])
 
 
 def even_bounds(upto: Tensor, steps: int) -> Tensor:

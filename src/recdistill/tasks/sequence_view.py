@@ -124,4 +124,4 @@ class SequenceView(ModelView):
         timeline = self.train.timeline
         following = (self.users + 1).clamp(max=len(timeline) - 1)
         same = (self.users + 1 < len(timeline)) & (timeline.users(following) == timeline.users(self.users))
-        return torch.where(same, timeline.item[following], -1)
+        return torch.where(same, timeline.next_item(following - 1), -1)

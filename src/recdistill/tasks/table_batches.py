@@ -15,7 +15,7 @@ from recdistill.models.base import TableModel
 from recdistill.models.ensemble import members_of
 from recdistill.models.layers import recorded
 from recdistill.tasks.augment import blur
-from recdistill.tasks.batches import generator, mix, share
+from recdistill.tasks.batches import enough, generator, mix, share
 
 Output = Literal["click", "value", "classes"]
 """What a model's output is: the logit of a click, a number, or the logits of classes."""
@@ -27,11 +27,13 @@ class TablePart:
 
     Attributes:
         rows: the features.
-        label: float32 ``[N]``, or int64 of classes.
+        label: float32 ``[N]``, or int64 of classes; NaN or -1 where there is none to learn from.
+        labelled: bool ``[N]``; None where all rows have a label.
     """
 
     rows: Rows
     label: Tensor
+    labelled: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.label)
@@ -42,9 +44,9 @@ class TableBatch:
     """One step on a table, or one process's share of it.
 
     Attributes:
-        rows: ``B`` rows.
-        label: ``[B]``.
-        query: int64 ``[B]``, their numbers in the training part: all rows of a step are distilled.
+        rows: ``B`` rows, first those that have a label.
+        label: of these, ``[L]``.
+        query: int64 ``[B]``, the numbers of the rows in the training part: all rows of a step are distilled.
         weight, query_weight, seed: see :class:`~recdistill.tasks.base.Batch`.
     """
 
@@ -62,30 +64,46 @@ class TableEpoch:
 
     Attributes:
         part: the training part.
-        order: int64 ``[N]``, its rows shuffled.
+        order: int64 ``[N]``, its labelled rows shuffled.
         steps: number of batches; their sizes differ by one at most.
         seed: of this epoch.
+        others: int64 ``[M]``, the rows without a label, shuffled.
     """
 
     part: TablePart
     order: Tensor
     steps: int
     seed: int
+    others: Tensor
 
     def batch(self, step: int, rank: int = 0, world: int = 1) -> TableBatch:
-        here, weight = share(self.order.numel(), self.steps, step, rank, world)
-        query = self.order[here]
-        return TableBatch(
-            self.part.rows.take(query), self.part.label[query], query, weight, weight, mix(self.seed, step)
-        )
+        here, weight = share(len(self.order), self.steps, step, rank, world)
+        labelled = query = self.order[here]
+        query_weight = weight
+        if len(self.others):
+            there, _ = share(len(self.others), self.steps, step, rank, world)
+            query = torch.cat([labelled, self.others[there]])
+            query_weight = world * len(query) / max(1, sum(self._size(step, other, world) for other in range(world)))
+        rows, label = self.part.rows.take(query), self.part.label[labelled]
+        return TableBatch(rows, label, query, weight, query_weight, mix(self.seed, step))
+
+    def _size(self, step: int, rank: int, world: int) -> int:
+        """Rows of one process."""
+        parts = (share(len(rows), self.steps, step, rank, world)[0] for rows in (self.order, self.others))
+        return sum(part.stop - part.start for part in parts)
 
 
 def table_epoch(part: TablePart, *, seed: int, epoch: int, batch_size: int) -> TableEpoch:
-    """Shuffles the rows; ``batch_size`` is per step over all processes."""
+    """Shuffles the rows; ``batch_size`` is per step over all processes. Labelled rows, and those without a label, are
+    each shared out over all steps; the former come again and again where they are fewer than steps."""
     rng = generator(part.label.device, seed, epoch)
     steps = max(1, math.ceil(len(part) / batch_size))
     order = torch.randperm(len(part), generator=rng, device=rng.device)
-    return TableEpoch(part, order, steps, mix(seed, epoch, 1))
+    others = order[:0]
+    if part.labelled is not None:
+        known = part.labelled[order]
+        order, others = enough(order[known], steps), order[~known]
+    return TableEpoch(part, order, steps, mix(seed, epoch, 1), others)
 
 
 class TableView:

@@ -14,6 +14,7 @@ from recdistill.config.metrics import BY_USER
 from recdistill.data.interactions import Data, Dataset, Examples, Schema, TableDataset
 from recdistill.data.rows import Rows
 from recdistill.data.sources.base import PARTS
+from recdistill.data.withheld import column_names, only
 from recdistill.errors import InputError
 from recdistill.evaluation.table_result import TableResult, predict
 from recdistill.models.base import TableModel
@@ -73,7 +74,12 @@ class TableTask(Task):
         return examples.group
 
     def prepare(self, train: Examples, device: torch.device) -> TablePart:
-        return TablePart(Rows.of(train.features, len(train)).to(device), self.labels(train).to(device))
+        label, rows = self.labels(train), Rows.of(train.features, len(train)).to(device)
+        if train.labelled is None:
+            return TablePart(rows, label.to(device))
+        # What a student must not know is nowhere on its side.
+        label = label.masked_fill(~train.labelled, torch.nan if label.is_floating_point() else -1)
+        return TablePart(rows, label.to(device), train.labelled.to(device))
 
     def epoch(
         self, train: TablePart, objective: Objective, *,  # noqa: ARG002
@@ -98,7 +104,7 @@ class TableTask(Task):
         examples: Examples = getattr(data, part)
         rows = torch.arange(len(examples))[rank::world]
         device = next(iter(model.state_dict().values())).device
-        output = predict(model, Rows.of(examples.features, len(examples)).take(rows), device)
+        output = predict(model, rows_for(model, examples).take(rows), device)
         groups = self.groups(examples)
         group = None if groups is None else groups[rows]
         result = TableResult(self.prediction(output), self.labels(examples)[rows], group, {})
@@ -115,7 +121,7 @@ class TableTask(Task):
         raise NotImplementedError
 
     def request(self, model: TableModel, data: TableDataset, k: int) -> tuple[Callable[[Tensor], object], Tensor]:  # noqa: ARG002
-        rows = Rows.of(data.train.features, len(data.train))
+        rows = rows_for(model, data.train)
         return lambda some: model(rows.take(some)), torch.arange(len(data.train))
 
     def require_evaluation(self, data: TableDataset, metric: str, negatives: int | None) -> None:
@@ -129,3 +135,12 @@ class TableTask(Task):
                 f"{metric} is an average over users, and nothing says whose a row is", where="evaluation.metric",
                 fix=f"name the column of users: data.group=...; or evaluation.metric={self.metrics_known[0]}",
             )  # fmt: skip
+
+
+def rows_for(model: TableModel, examples: Examples) -> Rows:
+    """Rows with the columns that the model was built for: the data may have others, which only a teacher sees."""
+    features = examples.features
+    wanted = {name for sizes in model.schema.features.values() for name in sizes}
+    if wanted and wanted != set(column_names(features)):
+        features = only(features, wanted)
+    return Rows.of(features, len(examples))

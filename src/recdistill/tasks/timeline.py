@@ -28,11 +28,13 @@ class Timeline:
         indptr: int64 ``[n_users + n_cold_users + 1]``.
         item: int64 ``[N]``.
         n_items: size of the catalogue, and what stands behind the end of a history.
+        labelled: bool ``[N]``, the events that a student may learn to foresee; None for all. All are read.
     """
 
     indptr: Tensor
     item: Tensor
     n_items: int
+    labelled: Tensor | None = None
 
     @classmethod
     def of(cls, *parts: Interactions) -> Timeline:
@@ -53,13 +55,23 @@ class Timeline:
         order = order[item[order] < n_items]
         n_users = max(part.n_users + part.n_cold_users for part in parts)
         counts = torch.bincount(user[order], minlength=n_users)
-        return cls(torch.cat([counts.new_zeros(1), counts.cumsum(0)]), item[order], n_items)
+        first, labelled = parts[0].labelled, None
+        if first is not None and len(parts) == 1:
+            labelled = first[drawn[0][1]][order]
+        return cls(torch.cat([counts.new_zeros(1), counts.cumsum(0)]), item[order], n_items, labelled)
 
     def to(self, device: torch.device) -> Timeline:
-        return Timeline(self.indptr.to(device), self.item.to(device), self.n_items)
+        labelled = None if self.labelled is None else self.labelled.to(device)
+        return Timeline(self.indptr.to(device), self.item.to(device), self.n_items, labelled)
 
     def __len__(self) -> int:
         return self.item.numel()
+
+    def next_item(self, rows: Tensor) -> Tensor:
+        """What a student may know to come after each event, which must not be the last of all: -1 for an event without
+        a label. Whether it is of the same user is not looked at."""
+        item = self.item[rows + 1]
+        return item if self.labelled is None else torch.where(self.labelled[rows + 1], item, -1)
 
     def users(self, rows: Tensor) -> Tensor:
         """Whose events these are, int64 in the shape of ``rows``."""

@@ -21,7 +21,7 @@ class Sequences:
     does not fit in one is read in several, so that every event of a user but the first is a target.
 
     Attributes:
-        part: the events as they are.
+        part: the events as they are, those that a student may learn from; its ``csr`` is of all events.
         timeline: the same in the order of time.
         first: int64 ``[W]``, row of the first event of each window, on the CPU.
         count: int64 ``[W]``, places in each, on the CPU.
@@ -53,7 +53,8 @@ class Sequences:
                 where="data",
                 fix="choose data with longer histories, or task=ranking",
             )
-        moved = replace(train, user=train.user.to(device), item=train.item.to(device))
+        labels = train.taught
+        moved = replace(labels, user=labels.user.to(device), item=labels.item.to(device))
         moved.__dict__["csr"] = Csr(train.csr.indptr.to(device), train.csr.indices.to(device))
         return cls(moved, timeline.to(device), first, count, max_length)
 

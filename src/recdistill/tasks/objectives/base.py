@@ -19,6 +19,7 @@ class Objective:
         samples: what one sample of an epoch is: an interaction, a user, a sequence, or a row of a table.
         negatives: negatives that each interaction gets of its own.
         sampler: where they come from.
+        few_labels: whether it can do where only some of the samples have a label.
     """
 
     tasks: ClassVar[tuple[str, ...]] = ("ranking",)
@@ -26,6 +27,7 @@ class Objective:
     samples: Literal["interactions", "users", "sequences", "rows"] = "interactions"
     negatives: int = 0
     sampler: Sampler = Uniform()
+    few_labels: bool = True
 
     def __call__(self, model: Any, batch: Any, view: Any, rng: torch.Generator) -> Tensor:
         """Mean loss over the batch, a scalar.

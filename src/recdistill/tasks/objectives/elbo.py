@@ -41,10 +41,11 @@ class ELBO(Objective):
     def __call__(
         self,
         model: RankingModel,
-        batch: RankingBatch,  # noqa: ARG002
+        batch: RankingBatch,
         view: ModelView,
         rng: torch.Generator,  # noqa: ARG002
     ) -> Tensor:
+        view = view if batch.user is view.users else view.of(batch.user)
         row, item = view.seen.rows(view.users)
         counts = torch.bincount(row, minlength=view.users.numel())
         if not isinstance(model, MultVAE):

@@ -39,6 +39,8 @@ class OverSequences(Objective):
 
     def __call__(self, model: SequenceModel, batch: SequenceBatch, view: SequenceView, rng: torch.Generator) -> Tensor:  # noqa: ARG002
         row, place = (batch.target >= 0).nonzero(as_tuple=True)
+        if not len(row):  # none of the step has a label; a loss of 0 that all weights have a gradient of
+            return 0.0 * (view.hidden().sum() + view.items().sum())
         query = F.embedding(row * batch.target.shape[1] + place, view.hidden().flatten(0, 1))
         return self.loss(query, batch.target[row, place], batch.user[row], view, batch, rng)
 
@@ -73,6 +75,7 @@ class SequenceCloze(Objective):
     tasks = ("sequence",)
     samples = "sequences"
     name = "sequence_cloze"
+    few_labels = False  # what is masked is any place, and a place that is not is read
 
     def __init__(
         self,

@@ -52,7 +52,7 @@ class SequenceContrast(Objective):
     ):
         self.base, self.weight, self.temperature = base, weight, temperature
         self.crop, self.mask, self.reorder = crop, mask, reorder
-        self.negatives, self.sampler = base.negatives, base.sampler
+        self.negatives, self.sampler, self.few_labels = base.negatives, base.sampler, base.few_labels
 
     def __call__(self, model: SequenceModel, batch: SequenceBatch, view: SequenceView, rng: torch.Generator) -> Tensor:
         loss = self.base(model, batch, view, rng)

@@ -33,10 +33,11 @@ class Softmax(Objective):
     def __call__(
         self,
         model: RankingModel,  # noqa: ARG002
-        batch: RankingBatch,  # noqa: ARG002
+        batch: RankingBatch,
         view: ModelView,
         rng: torch.Generator,  # noqa: ARG002
     ) -> Tensor:
+        view = view if batch.user is view.users else view.of(batch.user)
         row, item = view.seen.rows(view.users)
         count = torch.bincount(row, minlength=view.users.numel()).clamp(min=1)
         log_p = view.pair_scores(row, item) / self.temperature - view.log_normaliser(self.temperature)[row]

@@ -22,7 +22,7 @@ class LogLoss(Objective):
     samples = "rows"
 
     def __call__(self, model: TableModel, batch: TableBatch, view: TableView, rng: torch.Generator) -> Tensor:  # noqa: ARG002
-        return F.binary_cross_entropy_with_logits(view.output(), batch.label)
+        return F.binary_cross_entropy_with_logits(labelled(view, batch), batch.label)
 
 
 class SquaredError(Objective):
@@ -36,7 +36,7 @@ class SquaredError(Objective):
     samples = "rows"
 
     def __call__(self, model: TableModel, batch: TableBatch, view: TableView, rng: torch.Generator) -> Tensor:  # noqa: ARG002
-        return F.mse_loss(view.output(), batch.label)
+        return F.mse_loss(labelled(view, batch), batch.label)
 
 
 class CrossEntropy(Objective):
@@ -56,4 +56,9 @@ class CrossEntropy(Objective):
         self.smoothing = smoothing
 
     def __call__(self, model: TableModel, batch: TableBatch, view: TableView, rng: torch.Generator) -> Tensor:  # noqa: ARG002
-        return F.cross_entropy(view.output(), batch.label, label_smoothing=self.smoothing)
+        return F.cross_entropy(labelled(view, batch), batch.label, label_smoothing=self.smoothing)
+
+
+def labelled(view: TableView, batch: TableBatch) -> Tensor:
+    """What the model gives for the rows of a step that have a label, which come first."""
+    return view.output()[: len(batch.label)]
