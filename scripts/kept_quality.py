@@ -81,14 +81,9 @@ def points(source: str, widths: Iterable[int], seeds: str, data: Path, folder: P
                       for row in ("teacher", "teacher int8", "teacher int4")]  # fmt: skip
         found += [point(source, f"student alone d={width}", "student alone", width, both[8]),
                   point(source, f"student distilled d={width}", "student distilled", width, both[8])]  # fmt: skip
-        found += [point(source, f"student distilled d={width} int{bits}", last_row(own[0]), width, own)
+        found += [point(source, f"student distilled d={width} int{bits}", "quantize", width, own)
                   for bits, own in both.items()]  # fmt: skip
     return found
-
-
-def last_row(rows: dict[str, Any]) -> str:
-    """The name of what the line ends with."""
-    return [name for name, row in rows.items() if row["role"] == rows["student distilled"]["role"]][-1]
 
 
 def line(one: Point) -> str:
