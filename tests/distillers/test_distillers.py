@@ -13,7 +13,7 @@ from list_parts import INF, softmax, views
 from recdistill.data.csr import Csr
 from recdistill.data.interactions import Interactions, Schema
 from recdistill.distillers.lists import FLOOR, RRD, TopKKL, draw_ranks, unlisted
-from recdistill.distillers.response import LogitMSE
+from recdistill.distillers.response import LogitMSE, SoftLabel
 from recdistill.distillers.views import ModelView
 from recdistill.models.base import FactorModel
 from recdistill.tasks.batches import generator
@@ -67,6 +67,29 @@ def test_topk_kl_over_the_catalogue_is_the_loop(
         *views(student, teacher, train, users), generator("cpu", 1)
     ).mean()
     assert value.item() == pytest.approx(total / 3, rel=1e-5)
+
+
+def test_soft_labels_of_a_sample_stand_for_the_catalogue(student: FactorModel, teacher: FactorModel) -> None:
+    """The others have their share of both distributions: by a loop, and with many of them the loss over everything."""
+    users, nobody = torch.tensor([0, 3]), Interactions(torch.zeros(0).long(), torch.zeros(0).long(), 12, 17)
+    both, z = views(student, teacher, nobody, users), [m.scores(users).double() for m in (student, teacher)]
+    others = torch.randint(17, (6,), generator=generator("cpu", 3)).tolist()
+    got = SoftLabel(temperature=2.0, negatives=6, k=4)(*both, generator("cpu", 3))
+    for row in range(2):
+        top = z[1][row].topk(4).indices.tolist()
+        beside = [item for item in others if item not in top]
+        masses = [
+            [math.exp(scores[row, item] / 2) for item in top]
+            + [(17 - 4) / 6 * math.exp(scores[row, item] / 2) for item in beside]
+            for scores in z
+        ]
+        q, p = ([mass / sum(own) for mass in own] for own in masses)
+        expected = 4 * sum(a * math.log(a / b) for a, b in zip(p, q, strict=True))
+        assert got[row].item() == pytest.approx(expected, rel=1e-4)
+    full = SoftLabel(temperature=2.0, negatives=0)(*both, generator("cpu", 3))
+    draws = [SoftLabel(temperature=2.0, negatives=13, k=4)(*both, generator("cpu", n)) for n in range(300)]
+    # A fifth of the draws are of the list, and not counted.
+    torch.testing.assert_close(torch.stack(draws).mean(0), full, rtol=0.25, atol=0)
 
 
 def test_unlisted_hides_what_is_listed_also_when_it_is_drawn_twice(student: FactorModel) -> None:

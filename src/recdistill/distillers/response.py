@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any
 
 import torch
@@ -93,7 +94,8 @@ class SoftLabel(Distiller):
     Args:
         temperature: softens both distributions.
         negatives: 0 compares the whole catalogue; otherwise the teacher's first k items and so many random ones, shared
-            by the users of a step; None is :func:`~recdistill.distillers.lists.usual_others`.
+            by the users of a step, which stand for all others; None is
+            :func:`~recdistill.distillers.lists.usual_others`.
         k: length of that list.
         weight: factor among the distillers.
     """
@@ -127,7 +129,11 @@ class SoftLabel(Distiller):
         if not self.negatives or not ranks(student):
             return student.scores(), teacher.scores()
         compared = candidates(student, teacher, self.k, self.negatives, rng)
-        return compared.of(student), compared.teacher
+        # e^(z / T) of each of the others counts for so many items.
+        stands_for = max(1.0, (student.n_items - self.k) / self.negatives)
+        shift = compared.teacher.new_zeros(compared.teacher.shape[1])
+        shift[self.k :] = self.temperature * math.log(stands_for)
+        return compared.of(student) + shift, compared.teacher + shift
 
 
 class CEKL(SoftLabel):
