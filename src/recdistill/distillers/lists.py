@@ -59,7 +59,8 @@ class TopKKL(Distiller):
     Args:
         k: length of the teacher's list.
         negatives: random items beside it, shared by the users of a step, of which a user's training items do not
-            count; 0 takes the whole catalogue, None :func:`usual_others`.
+            count; 0 takes the whole catalogue, None too where the hard loss scores it anyway, and else
+            :func:`usual_others`.
         temperature: of the teacher's distribution over its list.
         weight: factor among the distillers.
     """
@@ -82,6 +83,8 @@ class TopKKL(Distiller):
         return Needs(top_k=self.k)
 
     def prepare(self, setting: Setting) -> None:
+        if self.negatives is None and setting.whole:
+            self.negatives = 0
         self.negatives = usual_others(self.negatives, setting)
 
     def forward(self, student: ListView, teacher: ListView, rng: torch.Generator) -> Tensor:
@@ -187,11 +190,11 @@ class IRRRD(RRD):
 
 
 def usual_others(asked: int | None, setting: Setting) -> int:
-    """How many random items stand for the catalogue beside a list: those that are asked for, or 0, for all of it, where
-    the hard loss scores it anyway or it is small, and else 500."""
+    """How many random items stand for the catalogue beside a list: those that are asked for, or 500; 0, which is
+    all of it, where it is small."""
     if asked is not None:
         return asked
-    return 0 if setting.whole or setting.train is None or setting.train.n_items <= SMALL else 500
+    return 0 if setting.train is None or getattr(setting.train, "n_items", 0) <= SMALL else 500
 
 
 def require_pool(pool: int, k: int, pool_name: str = "pool", k_name: str = "k") -> None:

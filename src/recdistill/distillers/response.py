@@ -124,7 +124,7 @@ class SoftLabel(Distiller):
         student_logits, teacher_logits = self.logits(student, teacher, rng)
         return soft_label_loss(student_logits, teacher_logits, self.temperature)
 
-    def logits(self, student: View, teacher: View, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    def logits(self, student: Any, teacher: Any, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         """Of both, over what is compared: ``[Q, C]``."""
         if not self.negatives or not ranks(student):
             return student.scores(), teacher.scores()
