@@ -72,7 +72,7 @@ def test_topk_kl_over_the_catalogue_is_the_loop(
 def test_soft_labels_of_a_sample_stand_for_the_catalogue(student: FactorModel, teacher: FactorModel) -> None:
     """The others have their share of both distributions: by a loop, and with many of them the loss over everything."""
     users, nobody = torch.tensor([0, 3]), Interactions(torch.zeros(0).long(), torch.zeros(0).long(), 12, 17)
-    both, z = views(student, teacher, nobody, users), [m.scores(users).double() for m in (student, teacher)]
+    both, z = views(student, teacher, nobody, users), [m.scores(users).detach().double() for m in (student, teacher)]
     others = torch.randint(17, (6,), generator=generator("cpu", 3)).tolist()
     got = SoftLabel(temperature=2.0, negatives=6, k=4)(*both, generator("cpu", 3))
     for row in range(2):
