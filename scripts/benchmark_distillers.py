@@ -86,10 +86,10 @@ def line(place: Place, option: str, epochs: int, data: Path, own: Path) -> Line:
     return Line(config([*given, *common, f"distiller={option}"]), own)
 
 
-def seconds(place: Place, option: str, turn: int, data: Path, own: Path) -> float:
-    """CPU seconds that an epoch adds."""
+def seconds(place: Place, option: str, turn: int, more: int, data: Path, own: Path) -> float:
+    """CPU seconds that an epoch adds: the mean over so many."""
     spent = []
-    for epochs in (FEW + turn, FEW + turn + MORE):  # those of a turn are in no cache yet
+    for epochs in (FEW + turn, FEW + turn + more):  # those of a turn are in no cache yet
         with tempfile.TemporaryDirectory(dir=own) as scratch:
             made = line(place, option, epochs, data, own / "cache")
             if made.distillers:
@@ -98,7 +98,7 @@ def seconds(place: Place, option: str, turn: int, data: Path, own: Path) -> floa
             start = time.process_time()
             fit(made.spec("cost", Path(scratch), **spec))
             spent.append(time.process_time() - start)
-    return (spent[1] - spent[0]) / MORE
+    return (spent[1] - spent[0]) / more
 
 
 def rows(place: Place, chosen: Sequence[str], turns: int, data: Path, own: Path) -> list[str]:
@@ -107,7 +107,8 @@ def rows(place: Place, chosen: Sequence[str], turns: int, data: Path, own: Path)
     for option in chosen:
         # What teaches nothing by itself is measured beside what does.
         both, alone = (option, "none") if teaches(option) else (f"[{BESIDE},{option}]", BESIDE)
-        pairs = [(seconds(place, both, turn, data, own), seconds(place, alone, turn, data, own))
+        more = getattr(distiller_of(option), "every", MORE)  # with one look at the student's lists
+        pairs = [(seconds(place, both, turn, more, data, own), seconds(place, alone, turn, MORE, data, own))
                  for turn in range(turns)]  # fmt: skip
         spent, without = (statistics.median(column) for column in zip(*pairs, strict=True))
         ratio = statistics.median(a / b for a, b in pairs)

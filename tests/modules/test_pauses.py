@@ -75,7 +75,7 @@ def test_every_step_is_bit_for_bit_every_1(student: Callable[..., Any], train: A
     assert hashes[0] == hashes[1]
 
 
-@pytest.mark.parametrize(("batch_size", "pause"), [(1024, 10), (2048, 5), (20_000, 1), (1, 10_240)])
+@pytest.mark.parametrize(("batch_size", "pause"), [(1024, 12), (2048, 6), (20_000, 1), (1, 12_288)])
 def test_usual_pause(batch_size: int, pause: int) -> None:
     fit = Fit(batch_size=batch_size, queries=256)
     assert usual_pause(BPR(), fit) == pause

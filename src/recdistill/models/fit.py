@@ -26,7 +26,7 @@ class Fit:
         clip: largest norm of the gradient, 0 for no clipping.
         queries: users distilled at once where the hard loss is over interactions.
         every: steps from one that distils to the next, whose soft losses then count for all of them; None for 1, but
-            where the hard loss is over interactions as many as keep the soft losses cheap: 40 · queries / batch_size.
+            where the hard loss is over interactions as many as keep the soft losses cheap: 48 · queries / batch_size.
         accumulate: parts that a step is computed in, one after another, to save memory; 1 is all at once.
         ema: decay of the average over the steps of the weights, which is then what is evaluated and kept;
             0 for the weights themselves.

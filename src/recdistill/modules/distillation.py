@@ -199,7 +199,7 @@ class DistillationModule(StudentModule):
 def usual_pause(objective: Objective, fit: Fit) -> int:
     """Steps from one that distils to the next: 1, or so many that distilling a list of each query takes about half as
     long as the hard loss of the samples in between."""
-    return max(1, round(40 * fit.queries / fit.batch_size)) if objective.samples == "interactions" else 1
+    return max(1, round(48 * fit.queries / fit.batch_size)) if objective.samples == "interactions" else 1
 
 
 def mean(loss: Tensor, weights: Tensor | None) -> Tensor:
