@@ -214,3 +214,30 @@ def test_scores_too_large_to_store_are_asked_for_live(cli: Cli, monkeypatch: Any
     said = capsys.readouterr()
     assert "signals=live" in said.out + said.err
     assert cli(*words, "signals=live", "run.name=live") == 0
+
+
+def test_signals_of_another_teacher_or_request_are_stale(cli: Cli, capsys: Any) -> None:
+    """R20: in a folder that says otherwise."""
+    for seed in (1, 2):
+        assert cli("distill", *LIST, f"seed={seed}", f"run.name=s{seed}") == 0
+    first, second = sorted(Path("outputs/cache/signals").glob("*/signals.json"))
+    for file in ("signals.json", "signals.safetensors"):
+        shutil.copy(second.parent / file, first.parent / file)
+    shutil.rmtree("outputs/cache/student")
+    found = [cli("distill", *LIST, f"seed={seed}", f"run.name=t{seed}") for seed in (1, 2)]
+    assert sorted(found) == [0, 2]
+    said = capsys.readouterr()
+    assert "their teacher is another" in said.out + said.err
+    assert f"remove the folder {first.parent}" in (said.out + said.err).replace("\n", " ")
+    info = json.loads(second.read_text())
+    second.write_text(json.dumps({**info, "needs": {**info["needs"], "top_k": 5}}))
+    assert 2 in [cli("distill", *LIST, f"seed={seed}", f"run.name=u{seed}") for seed in (1, 2)]
+    said = capsys.readouterr()
+    assert "their needs is another" in said.out + said.err
+
+
+def test_a_temperature_that_nobody_reads_is_said(cli: Cli, capsys: Any) -> None:
+    assert cli("distill", *LIST, "temperature=9", "run.name=nobody") == 0
+    assert "temperature is read by none of the distillers, but distiller.topk_kl.temperature is" in capsys.readouterr().out
+    assert cli("distill", "distiller=soft_label", "temperature=9", "run.name=somebody") == 0
+    assert "read by none" not in capsys.readouterr().out

@@ -129,7 +129,7 @@ class _StoredView:
 
 def compute_signals(
     model: Any, train: Any, needs: Needs, folder: Path, chunk: int = 1024, data: str = "",
-    ask: Callable[[Any, Any, Tensor], Any] = view_of_users, queries: int | None = None,
+    ask: Callable[[Any, Any, Tensor], Any] = view_of_users, queries: int | None = None, teacher_name: str = "",
 ) -> None:  # fmt: skip
     """Writes what ``needs`` names, for all queries, from the training part alone.
 
@@ -142,13 +142,14 @@ def compute_signals(
         data: fingerprint of the data set that ``train`` is of.
         ask: see :class:`LiveTeacher`.
         queries: how many there are; None for a query a user.
+        teacher_name: what the teacher is known by, for :func:`require_signals_of`.
 
     Raises:
         InputError: a score matrix would be larger than 2 GiB, or vectors are wanted of a model that has none.
     """
     n = train.n_users if queries is None else queries
     check_needs(model, needs, n)
-    needs = needs if model.schema.n_items else needs.of_rows()
+    asked, needs = needs, needs if model.schema.n_items else needs.of_rows()
     teacher = LiveTeacher(model, train, ask, needs.layers)
     found: dict[str, list[Tensor]] = {}
     for part in chunks(n, chunk):
@@ -163,8 +164,21 @@ def compute_signals(
     tensors = {name: torch.cat(parts).contiguous() for name, parts in found.items()}
     if "user_factors" in tensors:
         tensors["item_factors"] = first.item_vectors(torch.arange(first.n_items)).contiguous()
-    info = {"data": data, "needs": vars(needs), "n_items": model.schema.n_items, "queries": n}
+    info = {"data": data, "teacher": teacher_name, "needs": vars(asked), "n_items": model.schema.n_items, "queries": n}
     write_signals(folder, tensors, info)
+
+
+def require_signals_of(folder: Path, teacher_name: str, needs: Needs) -> None:
+    """Raises InputError where the signals in a folder are of another teacher, or are not what is needed."""
+    info = read_json(folder / SIGNALS_INFO)
+    wanted = {"teacher": teacher_name, "needs": {**vars(needs), "layers": list(needs.layers)}}
+    for name, value in wanted.items():
+        if info.get(name) != value:
+            raise InputError(
+                f"the stored teacher signals are stale: their {name} is another",
+                where=str(folder / SIGNALS_INFO), why=f"{name} is {info.get(name)!r} there, and {value!r} here",
+                fix=f"remove the folder {folder} and run again: they are computed anew",
+            )  # fmt: skip
 
 
 def write_signals(folder: Path, tensors: dict[str, Tensor], info: dict[str, Any]) -> None:

@@ -263,6 +263,6 @@ def share_layers(student: Model, teacher: Model, names: list[str]) -> None:
             raise InputError(
                 f"student and teacher can't share {name!r}", where="teaching.shared",
                 why=f"that of the student is {said[0]}, of the teacher {said[1]}",
-                fix="give both the same sizes, such as teacher.net.dim=8 student.net.dim=8, or leave it out",
+                fix="teaching.shared=[PART, ...]: parts that both have in the same sizes, as the fields of task=ctr",
             )  # fmt: skip
         student.set_submodule(name, its)

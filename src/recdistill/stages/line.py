@@ -18,7 +18,7 @@ from recdistill.data.interactions import Data, Dataset
 from recdistill.data.prepare import prepare
 from recdistill.data.sources.base import PARTS
 from recdistill.distillers.base import Needs
-from recdistill.distillers.signals import check_needs, compute_signals
+from recdistill.distillers.signals import check_needs, compute_signals, require_signals_of
 from recdistill.errors import InputError
 from recdistill.evaluation.metrics import direction
 from recdistill.export.bundle import load_model, model_info, save_model
@@ -218,7 +218,7 @@ class Line:
         if live:
             return None
         depends_on = {
-            "format": 4, "task": self.cfg["task"], "teacher": self.teacher.name, "data": self.data_folder.name,
+            "format": 5, "task": self.cfg["task"], "teacher": self.teacher.name, "data": self.data_folder.name,
             "needs": vars(self.needs),
             **({"labels": self.withheld["labels"], "seed": self.cfg["seed"]} if "labels" in self.withheld else {}),
         }  # fmt: skip
@@ -228,10 +228,12 @@ class Line:
             train = self.task.prepare(self.given(self.data, privileged=[]).train, torch.device("cpu"))
             compute_signals(
                 load_model(self.teacher, self.data.train), train, self.needs, folder, data=self.data.fingerprint,
-                ask=self.task.view, queries=self.task.queries(train),
+                ask=self.task.view, queries=self.task.queries(train), teacher_name=self.teacher.name,
             )  # fmt: skip
 
-        return self.store.obtain("signals", depends_on, make, "signals")
+        folder = self.store.obtain("signals", depends_on, make, "signals")
+        require_signals_of(folder, self.teacher.name, self.needs)
+        return folder
 
     @cached_property
     def student(self) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from recdistill.compression.base import CompressionPass
@@ -17,6 +18,9 @@ from recdistill.stages.teaching import require_teaching
 from recdistill.stages.training import number
 from recdistill.tasks.base import Task
 from recdistill.tasks.ranking import Ranking
+
+log = logging.getLogger(__name__)
+USUAL_TEMPERATURE = 2.0  # of conf/config.yaml
 
 
 def require_line(cfg: dict[str, Any], task: Task, needs: Needs) -> None:
@@ -41,6 +45,7 @@ def require_line(cfg: dict[str, Any], task: Task, needs: Needs) -> None:
     soft: dict[str, Distiller] = {name: instantiate(node) for name, node in dict(cfg.get("distiller") or {}).items()}
     for name, distiller in soft.items():
         task.require_distiller(distiller, f"distiller.{name}")
+    warn_of_temperature(cfg)
     weighting = cfg.get("weighting")
     require_sound(number(cfg["alpha"]), soft, instantiate(weighting) if weighting else None)
     for name, node in dict(cfg.get("baselines") or {}).items():
@@ -79,3 +84,12 @@ def task_for(node: dict[str, Any], name: str, cfg: dict[str, Any], task: Task) -
         return {"_target_": f"{Ranking.__module__}.{Ranking.__name__}"}
     task.require_model(model, "baselines")
     return dict(cfg["task"])
+
+
+def warn_of_temperature(cfg: dict[str, Any]) -> None:
+    """Says so where the temperature of the run is nobody's: many soft losses have one of their own, or none."""
+    nodes, given = dict(cfg.get("distiller") or {}), cfg.get("temperature")
+    own = [name for name, node in nodes.items() if "temperature" in node]
+    if nodes and given not in (USUAL_TEMPERATURE, *(nodes[name]["temperature"] for name in own)):
+        named = f", but {', '.join(f'distiller.{name}.temperature' for name in own)} is" if own else ""
+        log.warning("temperature is read by none of the distillers%s", named)
