@@ -238,6 +238,7 @@ def test_signals_of_another_teacher_or_request_are_stale(cli: Cli, capsys: Any) 
 
 def test_a_temperature_that_nobody_reads_is_said(cli: Cli, capsys: Any) -> None:
     assert cli("distill", *LIST, "temperature=9", "run.name=nobody") == 0
-    assert "temperature is read by none of the distillers, but distiller.topk_kl.temperature is" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "temperature is read by none of the distillers, but distiller.topk_kl.temperature is" in said
     assert cli("distill", "distiller=soft_label", "temperature=9", "run.name=somebody") == 0
     assert "read by none" not in capsys.readouterr().out
