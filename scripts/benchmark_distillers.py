@@ -3,7 +3,7 @@
     python scripts/benchmark_distillers.py --data ../shared/data [--only rrd,hint] [--output PAGE.md]
 
 Lists and vectors: CiteULike (5,219 users, 25,181 items), BPR-MF d=200 to MF d=20 with its own settings, and the same
-student with BPR; sequences: ML-100K, SASRec to a smaller one; click prediction: Frappe, DCNv2 to DNN. The teacher is trained
+student with BPR; sequences: ML-100K, SASRec to a smaller one; clicks: Frappe, DCNv2 to DNN. The teacher is trained
 for one epoch, since its quality costs nothing; its signals are computed before the clock starts. One thread; with and
 without are timed in turn; an epoch is what more epochs add to a training.
 """
