@@ -199,6 +199,7 @@ def test_headline_teacher_not_better(
     found = headline(summary)
     assert found.lead.startswith(f"The teacher is {words} the student trained alone")
     assert "says little" in found.lead
+    assert ("too small to tell" in found.lead) == words.startswith("not significantly")
     assert any("keeps" in sentence for sentence in found.details) == (value >= 0.3644)
 
 

@@ -121,9 +121,10 @@ def _weak_teacher(teacher: Row, alone: Row, metric: str) -> str:
         extent = "worse than"
     else:
         extent = "no better than"
+    small = ", or the test part is too small to tell" if extent.startswith("not") else ""
     return (
         f"The teacher is {extent} the student trained alone ({_against(teacher, alone, metric)}):"
-        " there was little to distil, and the share kept of it says little."
+        f" there was little to distil{small}, and the share kept of it says little."
     )
 
 
