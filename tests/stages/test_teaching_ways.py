@@ -189,7 +189,7 @@ def test_two_processes_are_one(way: str, tmp_path: Path) -> None:
             "a schedule goes from 0 to 2",
             "where: teaching.back",
         ),
-        (("teaching.shared=[user]",), "can't share 'user'", "teacher.net.dim"),
+        (("teaching.shared=[user]",), "can't share 'user'", "same sizes"),
     ],
 )
 def test_what_is_refused(words: tuple[str, ...], text: str, fix: str, cli: Any, capsys: Any) -> None:
