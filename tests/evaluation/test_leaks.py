@@ -158,7 +158,7 @@ def test_e10_signals_of_another_split_are_refused(cli: Cli, tmp_path: Path, caps
     capsys.readouterr()
     assert cli("distill", *two, "cache=c") == 2
     said = capsys.readouterr().err
-    assert "signals were made for another data set" in said
+    assert "signals are stale: their data is another" in said
     assert all(fingerprint in said for fingerprint in carried)
     assert not student.exists()
 

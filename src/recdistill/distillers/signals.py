@@ -168,10 +168,10 @@ def compute_signals(
     write_signals(folder, tensors, info)
 
 
-def require_signals_of(folder: Path, teacher_name: str, needs: Needs) -> None:
-    """Raises InputError where the signals in a folder are of another teacher, or are not what is needed."""
+def require_signals_of(folder: Path, data: str, teacher_name: str, needs: Needs) -> None:
+    """Raises InputError where the signals in a folder are of other data or another teacher, or not what is needed."""
     info = read_json(folder / SIGNALS_INFO)
-    wanted = {"teacher": teacher_name, "needs": {**vars(needs), "layers": list(needs.layers)}}
+    wanted = {"data": data, "teacher": teacher_name, "needs": {**vars(needs), "layers": list(needs.layers)}}
     for name, value in wanted.items():
         if info.get(name) != value:
             raise InputError(

@@ -232,7 +232,7 @@ class Line:
             )  # fmt: skip
 
         folder = self.store.obtain("signals", depends_on, make, "signals")
-        require_signals_of(folder, self.teacher.name, self.needs)
+        require_signals_of(folder, self.data.fingerprint, self.teacher.name, self.needs)
         return folder
 
     @cached_property
