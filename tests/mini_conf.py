@@ -38,8 +38,8 @@ FILES = {
     "distiller/none.yaml": "# No teacher\n{}\n",
     "compression/none.yaml": "# Nothing\n{}\n",
     "trainer/auto.yaml": "# What is there\nbatch: 1\n",
-    "logger/csv.yaml": "# CSV files\ncsv: {}\n",
-    "baselines/default.yaml": "# Popularity\npop: {}\n",
+    "logger/csv.yaml": "# CSV files\ncsv:\n  _target_: miniparts.Kd\n",
+    "baselines/default.yaml": "# Popularity\npop:\n  net:\n    _target_: miniparts.Net\n    dim: 1\n",
     "experiment/paper/rrd.yaml": "# @package _global_\n# A paper\ndefaults:\n"
     "  - override /distiller: rrd\nalpha: 0.9\n",
 }

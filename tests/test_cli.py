@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from mini_conf import PLUGIN, STAGES, make_conf, make_launcher, write_tree
 from recdistill.cli import main
@@ -207,6 +208,20 @@ def test_cfg_is_hydras(cli: Cli, folder: Path, capsys: pytest.CaptureFixture[str
     assert cli("run", "--info", "defaults") == 0
     assert "student/mf" in capsys.readouterr().out
     assert not (folder / "work/outputs").exists()
+
+
+def test_settings_of_what_is_not_chosen_are_nowhere(cli: Cli, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = "# @package _global_\ndistiller:\n  soft_label: {weight: 9.0}\n  rrd: {weight: 8.0}\n"
+    write_tree(folder / "conf", {"experiment/both.yaml": text})
+    assert cli("run", "experiment=both", "distiller=rrd", "run.name=one") == 0
+    assert cli("run", "-m", "experiment=both", "distiller=rrd,soft_label,none", "run.name=grid") == 0
+    capsys.readouterr()
+    assert cli("run", "experiment=both", "distiller=none", "--cfg", "job") == 0
+    shown = yaml.safe_load(capsys.readouterr().out)["distiller"]
+    runs = [folder / "work/outputs" / name for name in ("one", "grid/0", "grid/1", "grid/2")]
+    saved = [yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))["distiller"] for run in runs]
+    rrd, soft = ({"_target_": "miniparts.Kd", "weight": weight} for weight in (8.0, 9.0))
+    assert [*saved, shown] == [{"rrd": rrd}, {"rrd": rrd}, {"soft_label": soft}, {}, {}]
 
 
 def test_secrets_stay_out(cli: Cli, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,6 +20,7 @@ from recdistill.config.check import check_nodes
 from recdistill.config.compose import compose_config, hydra_session, resolve
 from recdistill.config.locate import find_sources
 from recdistill.config.plugins import extend_path, plugin_folders, plugin_modules
+from recdistill.data.features import Features, sizes_of
 from recdistill.data.interactions import Interactions, Schema
 from recdistill.distillers.base import Distiller, Moment, Setting
 from recdistill.distillers.teacher import FrozenTeacher, LiveTeacher
@@ -101,7 +102,7 @@ def check_header(group: str, option: str) -> None:
 @dataclass(frozen=True)
 class Board:
     """Attributes:
-    train: the seen pairs.
+    train: the seen pairs, and a vector "look" of each item that hints at its block.
     own: bool ``[USERS, ITEMS]``, whether the item is of the user's block.
     """
 
@@ -110,7 +111,7 @@ class Board:
 
     @property
     def schema(self) -> Schema:
-        return Schema(USERS, ITEMS)
+        return Schema(USERS, ITEMS, item_features=sizes_of(self.train.item_features))
 
 
 @cache
@@ -118,7 +119,8 @@ def board() -> Board:
     own = torch.arange(USERS)[:, None] % BLOCKS == torch.arange(ITEMS) % BLOCKS
     seen = own & (torch.rand(USERS, ITEMS, generator=torch.Generator().manual_seed(1)) < 0.7)
     user, item = seen.nonzero(as_tuple=True)
-    return Board(Interactions(user, item, USERS, ITEMS), own)
+    look = own[:BLOCKS].T + 0.5 * torch.randn(ITEMS, BLOCKS, generator=torch.Generator().manual_seed(2))
+    return Board(Interactions(user, item, USERS, ITEMS, item_features=Features(vector={"look": look})), own)
 
 
 def recovery(scores: Tensor) -> float:

@@ -158,6 +158,21 @@ def test_dates_of_another_form(tmp_path: Path) -> None:
     assert log.events["time"].to_list() == [1735603200, 1735689600]
 
 
+def test_a_column_that_numbers_the_rows_is_warned_of(tmp_path: Path) -> None:
+    """By the words that leave it out; numbers may well differ, and so may the categories of a few rows."""
+    rows = [f"{n % 2},r{n:02d},{n / 7:.4f},{n % 5},{n}" for n in range(60)]
+    text = "\n".join(["click,id,price,site,extra", *rows, ""])
+    (warning,) = read(tmp_path, text, numeric=["price"], ignore=["extra"]).warnings
+    assert "another category in each row" in warning
+    assert "'data.ignore=[extra,id]' leaves it out" in warning
+    assert not read(tmp_path, text, numeric=["price"], ignore=["extra", "id"]).warnings
+    (warning,) = read(tmp_path, text, categorical=["id", "site"]).warnings
+    assert "learnt: id; data.categorical without id leaves it out" in warning
+    assert not read(tmp_path, "\n".join(text.splitlines()[:50]) + "\n", numeric=["price"], ignore=["extra"]).warnings
+    twice = text.replace("r07,", "r08,")
+    assert not read(tmp_path, twice, numeric=["price"], ignore=["extra"]).warnings
+
+
 def test_equal_times_and_values_are_warned_of(tmp_path: Path) -> None:
     log = read(tmp_path, LOG.replace("14102123", "14102100").replace("14102205", "14102100"), time="hour")
     assert log.warnings == ["all 3 times are equal: no split by time is possible"]

@@ -11,9 +11,11 @@ import pytest
 import torch
 from safetensors.numpy import save_file
 
+from recdistill.content.files import content_of
+from recdistill.content.spaces import narrowed
 from recdistill.data.interactions import Schema
 from recdistill.errors import InputError
-from recdistill.models.item_init import content_of, initialise_items, narrowed
+from recdistill.models.item_init import initialise_items
 from recdistill.models.lightgcn import LightGCN
 from recdistill.models.mf import MF
 from recdistill.models.popularity import Popularity

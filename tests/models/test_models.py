@@ -11,7 +11,7 @@ from torch import Tensor
 
 from recdistill.data.interactions import Interactions, Schema
 from recdistill.errors import InputError
-from recdistill.models.base import FactorModel, RankingModel, vector_size
+from recdistill.models.base import RankingModel, VectorModel, vector_size
 from recdistill.models.build import build, instantiate
 from recdistill.models.dot import dot_scores, log_normaliser, pair_scores
 from recdistill.models.lightgcn import LightGCN, normalised_adjacency
@@ -231,7 +231,7 @@ def test_binding_draws_no_random_numbers(train: Interactions) -> None:
         state = torch.get_rng_state()
         copy.deepcopy(model).bind(train)
         assert torch.equal(torch.get_rng_state(), state)
-        assert isinstance(model, FactorModel) == (vector_size(model) > 0)
+        assert isinstance(model, VectorModel) == (vector_size(model) > 0)
 
 
 class TestInstantiate:

@@ -10,10 +10,13 @@ from typing import Any
 
 import pytest
 import torch
-from training_kit import outcome
+from training_kit import callback, outcome
 
+from recdistill.distillers.schedules import Linear
+from recdistill.distillers.weighting import Confidence
 from recdistill.models.fit import Fit
 from recdistill.modules.distillation import usual_pause
+from recdistill.modules.progress import History
 from recdistill.tasks.objectives import BPR, Softmax
 
 
@@ -81,3 +84,45 @@ def test_usual_pause(batch_size: int, pause: int) -> None:
     assert usual_pause(BPR(), fit) == pause
     assert usual_pause(Softmax(), fit) == 1
     assert math.isclose(usual_pause(BPR(), replace(fit, queries=128)), max(1, pause / 2), abs_tol=0.51)
+
+
+def test_what_is_logged_has_the_same_names_whatever_changes(
+    student: Callable[..., Any], train: Any, settings: Fit, tmp_path: Path
+) -> None:
+    """With and without schedules and weights of queries; and what is weighted adds up to the loss."""
+    fit = replace(settings, epochs=1, every=3)
+    steady = Linear(0.4, 0.4)  # a schedule of one value
+    ways: dict[str, dict[str, Any]] = {
+        "plain": {},
+        "schedule": {"alpha": steady},
+        "weights": {"weighting": Confidence()},
+    }
+    rows = {}
+    for name, more in ways.items():
+        module = student(**{"alpha": 0.4, **more}, fit=fit)
+        rows[name] = callback(train(module, tmp_path / name), History).rows[-1]
+        weighted = {key: value for key, value in rows[name].items() if key.endswith(".weighted")}
+        assert set(weighted) == {f"train/{term}.weighted" for term in ("bpr", "soft_label", "hint")}
+        assert sum(weighted.values()) == pytest.approx(rows[name]["train/loss"], rel=1e-5)
+        assert weighted["train/bpr.weighted"] == pytest.approx(0.6 * rows[name]["train/bpr"], rel=1e-5)
+        assert weighted["train/hint.weighted"] == pytest.approx(0.4 * rows[name]["train/hint"], rel=1e-5)
+    assert set(rows["schedule"]) - set(rows["plain"]) == {"train/alpha"}
+    assert set(rows["weights"]) - set(rows["plain"]) == {"train/weighting.sd"}
+    same = [key for key in rows["plain"] if key != "seconds"]
+    assert [rows["schedule"][key] for key in same] == pytest.approx([rows["plain"][key] for key in same])
+
+
+def test_the_spread_of_weights_is_that_of_the_steps_that_distil(
+    student: Callable[..., Any], train: Any, settings: Fit, tmp_path: Path
+) -> None:
+    module = student(0.5, fit=replace(settings, epochs=1, every=3), weighting=Confidence())
+    spread, real = [], module.weights
+
+    def weights(*arguments: Any) -> Any:
+        found = real(*arguments)
+        spread.append(float(found.std(correction=0)))
+        return found
+
+    module.weights = weights
+    train(module, tmp_path)
+    assert module.sums["weighting.sd"] == pytest.approx(sum(spread) / len(spread))

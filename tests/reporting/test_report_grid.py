@@ -320,6 +320,23 @@ def test_identical_users_have_p_one() -> None:
     assert difference_p(same, same, True) == 1.0
 
 
+def test_a_teacher_that_is_the_student_alone_is_not_tested(grid: Path) -> None:
+    """As in self-distillation: the same weights under two names are no comparison, and Holm's correction knows."""
+    before = collect(grid, difference_p)
+    for job in sorted(grid.glob("[0-9]*")):
+        summary = json.loads((job / "summary.json").read_text())
+        teacher, alone, _ = summary["rows"]
+        teacher |= {name: alone[name] for name in ("metrics", "weights_hash")}
+        shutil.copy(job / alone["folder"] / "per_user.parquet", job / teacher["folder"] / "per_user.parquet")
+        (job / "summary.json").write_text(json.dumps(summary))
+    found = collect(grid, difference_p)
+    assert _row(before, "teacher")["p_holm"] is not None
+    assert _row(found, "teacher")["p_holm"] is None
+    students = [row for row in found["rows"] if row["name"] == "student"]
+    expected = users.holm([row["p_alone"] for row in students])
+    assert [row["p_holm"] for row in students] == pytest.approx(expected)
+
+
 def test_holm_against_a_worked_example() -> None:
     assert users.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert users.holm([]) == []

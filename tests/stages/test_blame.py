@@ -23,8 +23,25 @@ from recdistill.stages.blame import keys_below
     ],
 )  # fmt: skip
 def test_keys(where: str | None, fix: str | None, said_where: str | None, said_fix: str | None) -> None:
-    with pytest.raises(InputError) as error, keys_below("alone"):
+    with pytest.raises(InputError) as error, keys_below("alone", {"net": {"dim": 3}}):
         raise InputError("net.dim is wrong", where=where, why=fix, fix=fix)
     found = error.value
     assert (found.where, found.why, found.fix) == (said_where, said_fix, said_fix)
     assert found.what == "net.dim is wrong"
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        ("net.path", "teacher.path"),
+        ("net.k", "teacher.net.k"),
+        ("net.user", "teacher.net.user"),
+        ("net.pat", "teacher.net.pat"),
+    ],
+)
+def test_an_argument_that_the_net_takes_from_its_node(key: str, said: str) -> None:
+    """It is typed at the node, unless somebody has given the net one of its own."""
+    node = {"path": "lists.csv", "user": "user", "net": {"path": "lists.csv", "k": 100, "user": "id"}, "fit": None}
+    with pytest.raises(InputError) as error, keys_below("teacher", node):
+        raise InputError("it is wrong", where=key, fix=f"{key}=1, or fit.lr=2")
+    assert (error.value.where, error.value.fix) == (said, f"{said}=1, or teacher.fit.lr=2")

@@ -127,8 +127,12 @@ def test_classes_have_a_column_each(tmp_path: Path) -> None:
         (lambda f: f.with_columns(id=pl.col("id").cast(pl.Int64).cast(pl.String)), (), "have no row"),  # 007 is not 7
         (lambda f: pl.concat([f, f.head(3)]), (), "do not tell the rows apart"),
         (lambda f: f, ("teacher.keys=[idd]",), "no categorical column 'idd'"),
+        (lambda f: f, ("data.categorical=[device,hour]", "data.privileged=[]"),
+         "data.categorical=[device,hour,id] data.privileged=[id] reads it"),
+        (lambda f: f.rename({"score": "says"}), ("teacher.keys=[id]",), "in place of 'score' in teacher.scores"),
+        (lambda f: f.rename({"id": "key"}), ("teacher.keys=[id]",), "in place of 'id' in teacher.keys"),
         (lambda f: f, ("teacher.scores=[score,click]",), "2 columns of scores for 1 outputs"),
-        (lambda f: f, ("teacher.path=none.parquet",), "none.parquet"),
+        (lambda f: f, ("teacher.path=none.parquet",), "where: teacher.path"),
     ],
 )  # fmt: skip
 def test_refusals(folder: Path, capsys: pytest.CaptureFixture[str], change: Any, more: tuple[str, ...],
@@ -138,6 +142,29 @@ def test_refusals(folder: Path, capsys: pytest.CaptureFixture[str], change: Any,
     words = [word for word in CLICKS if word.partition("=")[0] not in keys]
     assert command("distill", [*words, "teacher.evaluated=false", *more]) == 2
     assert what in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize(
+    ("form", "scores", "said"),
+    [
+        ("logit", [0.0, 0.3, 1.0], True),
+        ("probability", [0.0, 0.3, 1.0], False),
+        ("value", [0.0, 0.3, 1.0], False),
+        ("logit", [-0.1, 0.3, 1.0], False),
+        ("logit", [0.1, 0.3, 1.1], False),
+    ],
+)
+def test_probabilities_that_are_read_as_logits_are_said(
+    form: Any, scores: list[float], said: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pl.DataFrame({"id": ["a", "b", "c"], "score": scores}).write_csv(tmp_path / "s.csv")
+    features = Features({"id": torch.arange(1, 4)}, vocabularies={"id": np.array(["", "a", "b", "c"], dtype=object)})
+    train = Examples(torch.zeros(3), features)
+    model = GivenRows(Schema(features=sizes_of(features)), str(tmp_path / "s.csv"), ["id"], ["score"], form)
+    model.make(TableDataset(train, train, train, {}, {}, ""), {})
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert [text for text in warnings if "teacher.form=probability" in text] == warnings
+    assert len(warnings) == said
 
 
 def test_trees_are_better_than_the_student_alone(folder: Path) -> None:

@@ -81,7 +81,7 @@ def test_the_key_is_what_the_file_says_and_not_where_it_is(cli: Cli, capsys: pyt
     assert cli("train", "teacher=files") == 2
     assert "teacher.path is needed" in capsys.readouterr().err
     assert cli("train", "teacher=files", "teacher.path=list.csv") == 2
-    assert "did you mean teacher.net.path=lists.csv" in capsys.readouterr().err
+    assert "did you mean teacher.path=lists.csv" in capsys.readouterr().err
     assert cli("train", "teacher=files", "teacher.path=lists.csv", "task=ctr") == 2
     assert "GivenLists is a model for ranking, not for ctr" in capsys.readouterr().err
 

@@ -34,3 +34,10 @@ def test_what_is_random_in_them_is_a_function_of_the_seed(name: str, cli: Callab
         assert cli("train", *small("teacher", name), f"cache={cache}") == 0
     (first,), (second,) = (models(tmp_path / cache, "teacher") for cache in ("a", "b"))
     assert weights(first) == weights(second)
+
+
+@pytest.mark.parametrize("signals", ["stored", "live"])
+def test_vectors_that_are_not_the_scores_teach(signals: str, cli: Callable[..., int], tmp_path: Path) -> None:
+    roles = [*small("teacher", "neumf"), *small("student", "neumf"), "student.net.dim=2"]
+    assert cli("run", *roles, "distiller=hint", f"signals={signals}") == 0
+    assert {"teacher", "student distilled"} <= set(rows(tmp_path))

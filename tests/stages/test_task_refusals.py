@@ -41,8 +41,15 @@ def assert_refused(words: list[str], said: list[str], capsys: pytest.CaptureFixt
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (words_of("ctr", "distiller=[rrd]"), ["distiller=soft_label"]),
-        (words_of("classification", "distiller=[hint]"), ["Hint is a soft loss for", "not for classification"]),
+        (words_of("ctr", "distiller=[rrd]"), ["distiller=rrd is", "bce_soft, ", "distiller=soft_label"]),
+        (
+            words_of("classification", "distiller=[hint]"),
+            [
+                "distiller=hint is a soft loss for ranking, sequence, not for classification",
+                "where: distiller.hint",
+                "those for classification are: ce_kl, confidence_ensemble, consistency, dist, dkd,",
+            ],
+        ),
         (["task=ranking", *LOG, *RANKING, "teacher=sasrec"], ["SASRec is a model for sequence", "task=sequence"]),
         (["task=ranking", *LOG, *RANKING, "teacher=dcnv2"], ["DCNv2 is a model for ctr and rating", "task=ctr"]),
         (words_of("ctr", "teacher=mlp"), ["MLP is a model for classification", "teacher=dcnv2"]),
@@ -60,6 +67,21 @@ def assert_refused(words: list[str], said: list[str], capsys: pytest.CaptureFixt
         (words_of("ctr", "evaluation.sampled=20"), ["evaluation.sampled=null"]),
         (words_of("ctr", "+trainer.max_epochs=2"), ["its own number of epochs", "student.fit.epochs"]),
         (words_of("ctr", "distiller=[entropy]"), ["teaches nothing by itself", "distiller=[soft_label,entropy]"]),
+        (words_of("sequence", "distiller=hint_attention"), ["GRU4Rec has no attention over a history"]),
+        (
+            words_of("sequence", "distiller=hint_attention", "student=sasrec", "teacher=gru4rec"),
+            ["GRU4Rec has no attention over a history", "choose another model or distiller"],
+        ),
+        (
+            words_of(
+                "ctr",
+                "distiller=[soft_label,hint_layers]",
+                "~distiller.hint_layers.layers.trunk",
+                "+distiller.hint_layers.layers={fields:dep}",
+            ),
+            ["has no layer 'dep'", "did you mean deep"],
+        ),
+        (words_of("ctr", "distiller=hint_layers"), ["FM has no hidden layer"]),
         (words_of("ctr", "data.source.rate=0.00001"), ["every label of the training part is 0"]),
     ],
 )

@@ -42,6 +42,8 @@ def test_mutual_learning(cli: Any, tmp_path: Path) -> None:
     assert rows["teacher"]["weights_hash"] != rows["teacher trained along"]["weights_hash"]
     assert rows["teacher trained along"]["label"] == "MF d=12"
     assert rows["student distilled"]["weights_hash"] != rows["student alone"]["weights_hash"]
+    assert rows["teacher trained along"]["train_seconds"] is None, "it is in the student's"
+    assert min(rows[name]["train_seconds"] for name in ("teacher", "student distilled")) > 0
     assert any("trained along" in note for note in rows["notes"])
     assert not list(tmp_path.rglob(SIGNALS)), "there is no teacher to ask before"
     kept = models(tmp_path / "outputs/cache", "student")
@@ -99,7 +101,18 @@ def test_mean_teacher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert rows["teacher"]["weights_hash"] == rows["student alone"]["weights_hash"]
     assert rows["student distilled"]["weights_hash"] != rows["teacher"]["weights_hash"]
     assert any("average of its own weights" in note for note in rows["notes"])
+    assert_counted_once(rows)
     assert command("verify", ["outputs/x"]) == 0
+
+
+def assert_counted_once(rows: dict[str, Any]) -> None:
+    """The teacher is the student alone: no comparison, and no part of Holm's correction over the others."""
+    assert rows["teacher"]["weights_hash"] == rows["student alone"]["weights_hash"]
+    assert rows["teacher"]["p_alone_holm"] is None
+    assert "teacher and student alone are one model, which is not compared with itself" in rows["notes"]
+    others = [row for name, row in rows.items() if name not in ("teacher", "student alone", "notes")]
+    smallest = min(others, key=lambda row: float(row["p_alone"]))
+    assert smallest["p_alone_holm"] == pytest.approx(min(1, len(others) * smallest["p_alone"]))
 
 
 def test_born_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,6 +122,8 @@ def test_born_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert command("run", [*words, "teaching=born_again", "student.net.dim=5", "run.name=x"]) == 0
     rows = table(tmp_path)
     assert rows["teacher"]["label"] == "MF d=5"
+    assert_counted_once(rows)
+    assert command("verify", ["outputs/x"]) == 0
     assert rows["student distilled"]["label"].startswith("MF d=5")
     assert list(tmp_path.rglob(SIGNALS))
     first = rows["student distilled"]["weights_hash"]
@@ -116,6 +131,8 @@ def test_born_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert command("run", [*words, *again]) == 0
     rows = table(tmp_path, "y")
     assert rows["teacher"]["weights_hash"] == first != rows["student distilled"]["weights_hash"]
+    assert rows["teacher"]["train_seconds"] is None, "it was copied"
+    assert rows["teacher"]["p_alone_holm"] is not None
 
 
 def test_rocket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,7 +199,7 @@ def test_two_processes_are_one(way: str, tmp_path: Path) -> None:
         (("teacher=ease",), "EASE is not trained step by step", "teaching=frozen"),
         (("teacher=mf", "teacher.fit.ema=0.9"), "no average is kept", "teacher.fit.ema=0"),
         (("data.label_fraction=0", "alpha=1"), "needs labels", "teaching=frozen"),
-        (("distiller=hint", "student=neumf"), "has no user and item vectors", "leave out hint"),
+        (("distiller=hint", "student=multvae"), "has no user and item vectors", "leave out hint"),
         (("teaching.back=1.5",), "teaching.back", ""),
         (
             ("+schedule@teaching.back=linear", "teaching.back.start=0", "teaching.back.end=2"),

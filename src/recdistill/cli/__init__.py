@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
+import shutil
 import signal
 import sys
 from collections.abc import Sequence
@@ -78,11 +79,12 @@ def _ls(words: Words) -> int:
     from recdistill.config.listing import render_all, render_group
     from recdistill.config.locate import find_sources
 
-    folders = find_sources(words.config_dirs, words.plugins).folders
+    sources = find_sources(words.config_dirs, words.plugins)
+    shown = (sources.home, shutil.get_terminal_size().columns if sys.stdout.isatty() else None)
     for group in words.overrides:
-        print(render_group(folders, group.strip("/")))
+        print(render_group(sources.folders, group.strip("/"), *shown))
     if not words.overrides:
-        print(render_all(folders))
+        print(render_all(sources.folders, *shown))
     return EXIT_OK
 
 

@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from recdistill.cli import preflight
 from recdistill.config.locate import Sources
 from recdistill.config.secrets import redact
+from recdistill.config.unchosen import drop, unchosen
 from recdistill.errors import (
     EXIT_BUG,
     EXIT_INTERRUPTED,
@@ -80,6 +81,7 @@ class Job:
 
     def _run(self, cfg: DictConfig, folder: Path) -> int:
         self.sources.enable_plugins()
+        drop(cfg, unchosen(cfg, HydraConfig.get().overrides.task, self.sources.folders))
         if rank() == 0:
             _save_config(cfg, folder)
         if self.in_grid:

@@ -152,7 +152,8 @@ def _refuse_escape(root: str, name: str) -> None:
 def _show(words: Words, sources: Sources, verb: str) -> int:
     with compose.hydra_session(sources):
         preflight.compose_gated(words.overrides)
-    _hand_over([*words.hydra_flags, *words.overrides], Job(verb, sources, False), sources)
+        removed = [f"~{key}" for key in compose.left_out(words.overrides)]  # Hydra composes once more, to print it
+    _hand_over([*words.hydra_flags, *words.overrides, *removed], Job(verb, sources, False), sources)
     return EXIT_OK
 
 

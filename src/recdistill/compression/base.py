@@ -21,8 +21,10 @@ from torch.nn.utils import parametrize
 
 from recdistill.export.packing import Codec, by_row, quantize_rows
 from recdistill.models.base import FactorModel, Model
+from recdistill.models.build import build
 from recdistill.models.fit import Fit
 from recdistill.models.mf import MF
+from recdistill.models.tied import TiedSequenceModel
 
 
 @dataclass
@@ -80,7 +82,10 @@ def tables(model: nn.Module) -> dict[str, Tensor]:
 
 
 def materialised(model: Model, net: dict[str, Any]) -> Compressed:
-    """The model as it is served: one that derives its factors from a graph becomes a plain factorisation."""
+    """The model as it is served: one that derives its factors from a graph or from features becomes a plain
+    factorisation; one that fuses features into its items' table has the vectors that came of it in this table."""
+    if isinstance(model, MF | TiedSequenceModel) and model.fused is not None:
+        return _with_table(model, net)
     if not isinstance(model, FactorModel) or type(model) is MF:
         return Compressed(model, net)
     with torch.inference_mode():
@@ -94,6 +99,18 @@ def from_factors(model: Model, user: Tensor, item: Tensor) -> Compressed:
     with torch.random.fork_rng(devices=[]):
         plain = MF(model.schema, dim=user.shape[1])
     plain.load_state_dict({"user.weight": user.clone().float(), "item.weight": item.clone().float()})
+    return Compressed(plain.eval(), net)
+
+
+def _with_table(model: MF | TiedSequenceModel, net: dict[str, Any]) -> Compressed:
+    """The same model with its items' vectors in a table."""
+    net = {key: value for key, value in net.items() if key not in ("fusion", "features", "adapter")}
+    with torch.inference_mode():
+        vectors = model.item_vectors().clone()
+    state = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith("fused.")}
+    with torch.random.fork_rng(devices=[]):
+        plain = build(net, model.schema)
+    plain.load_state_dict(state | {"item.weight": vectors})
     return Compressed(plain.eval(), net)
 
 

@@ -17,6 +17,7 @@ from recdistill.config.diagnose import CONFIG_NAME, FAILURES, diagnose
 from recdistill.config.gate import leaves
 from recdistill.config.locate import Sources
 from recdistill.config.overrides import parse
+from recdistill.config.unchosen import drop, unchosen
 from recdistill.errors import InputError
 
 VERSION_BASE = "1.3"
@@ -25,19 +26,17 @@ VERSION_BASE = "1.3"
 class UserFolders(SearchPathPlugin):
     """Puts the user's config folders before the shipped ones, so that a file of the same name wins."""
 
-    folders: tuple[str, ...] = ()
-    modules: frozenset[str] = frozenset()
+    sources: Sources
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         """Called by Hydra for every command."""
-        for folder in self.folders:  # each is put right before "main", after the ones before it
+        for folder in map(str, self.sources.extra):  # each is put right before "main", after the ones before it
             search_path.prepend("recdistill-user", f"file://{folder}", SearchPathQuery(provider="main"))
 
 
 def use_folders(sources: Sources) -> None:
     """Let Hydra look into the user's folders from now on."""
-    UserFolders.folders = tuple(str(folder) for folder in sources.extra)
-    UserFolders.modules = sources.modules
+    UserFolders.sources = sources
     plugins = Plugins.instance()
     if UserFolders not in plugins.discover(SearchPathPlugin):
         plugins.register(UserFolders)
@@ -52,15 +51,26 @@ def hydra_session(sources: Sources) -> Iterator[None]:
 
 
 def compose_config(overrides: Sequence[str]) -> DictConfig:
-    """Compose inside a :func:`hydra_session`; the ``hydra`` node is included.
+    """Compose inside a :func:`hydra_session`, with the ``hydra`` node and without settings of what is not chosen.
 
     Raises:
         InputError: an override or a config file is wrong.
     """
+    cfg = _composed(overrides)
+    drop(cfg, unchosen(cfg, overrides, UserFolders.sources.folders))
+    return cfg
+
+
+def left_out(overrides: Sequence[str]) -> list[str]:
+    """The keys that :func:`compose_config` takes out of what Hydra composes."""
+    return unchosen(_composed(overrides), overrides, UserFolders.sources.folders)
+
+
+def _composed(overrides: Sequence[str]) -> DictConfig:
     try:
         return compose(CONFIG_NAME, overrides=list(overrides), return_hydra_config=True)
     except FAILURES as error:
-        raise diagnose(error, parse(overrides), UserFolders.modules) from error
+        raise diagnose(error, parse(overrides), UserFolders.sources.modules) from error
 
 
 def resolve(cfg: DictConfig) -> dict[str, Any]:

@@ -5,9 +5,11 @@ Nothing of Hydra is imported, so that it answers at once.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from textwrap import wrap
 
+from recdistill.config.serves import Home, tasks_of
 from recdistill.config.suggest import did_you_mean, listing
 from recdistill.errors import InputError
 
@@ -45,30 +47,47 @@ def _printable(text: str) -> str:
     return "".join(char if char.isprintable() else "?" for char in text)
 
 
-def render_all(folders: Iterable[Path]) -> str:
-    """Every group with its options and their descriptions."""
+def render_all(folders: Sequence[Path], home: Home = (), width: int | None = None) -> str:
+    """Every group with its options, their descriptions and the tasks that they are for.
+
+    Args:
+        folders: config folders, the winner first.
+        home: folders that the packages of classes lie in.
+        width: of the terminal, None where lines may be as long as they are.
+    """
     found = groups(folders)
-    return "\n\n".join(_render(group, options) for group, options in found.items())
+    return "\n\n".join(_render(group, found, home, width) for group in found)
 
 
-def render_group(folders: Iterable[Path], group: str) -> str:
-    """One group (and the groups below it).
+def render_group(folders: Sequence[Path], group: str, home: Home = (), width: int | None = None) -> str:
+    """One group (and the groups below it). Args: see :func:`render_all`.
 
     Raises:
         InputError: there is no such group.
     """
     found = groups(folders)
-    chosen = {name: o for name, o in found.items() if name == group or name.startswith(f"{group}/")}
+    chosen = [name for name in found if name == group or name.startswith(f"{group}/")]
     if not chosen:
         raise InputError(
             f"there is no config group {group!r}",
             why=f"the groups are: {listing(found)}",
             fix=did_you_mean(group, found) or "recdistill ls",
         )
-    return "\n\n".join(_render(name, options) for name, options in chosen.items())
+    return "\n\n".join(_render(name, found, home, width) for name in chosen)
 
 
-def _render(group: str, options: dict[str, Path]) -> str:
-    width = max(len(option) for option in options)
-    lines = [f"  {option:<{width}}  {describe(file)}".rstrip() for option, file in options.items()]
-    return "\n".join([group, *lines])
+def serving(group: str, task: str, folders: Sequence[Path], home: Home) -> list[str]:
+    """The options of a group that are for a task. Args: see :func:`render_all`."""
+    found = groups(folders)
+    return [option for option in found.get(group, {}) if task in tasks_of(group, option, found, home)]
+
+
+def _render(group: str, found: dict[str, dict[str, Path]], home: Home, width: int | None) -> str:
+    names = max(len(option) for option in found[group])
+    lines = [group]
+    for option, file in found[group].items():
+        tasks = ", ".join(tasks_of(group, option, found, home))
+        line = f"  {option:<{names}}  {describe(file)}" + (f" [{tasks}]" if tasks else "")
+        indent = " " * min(names + 4, (width or 0) // 2)
+        lines += wrap(line, width, subsequent_indent=indent, break_on_hyphens=False) if width else [line.rstrip()]
+    return "\n".join(lines)

@@ -48,6 +48,11 @@ class Sources:
         return (*self.extra, self.conf)
 
     @property
+    def home(self) -> tuple[Path, ...]:
+        """Folders that the packages of a ``_target_`` lie in: ours, and the plug-ins."""
+        return (Path(recdistill.__file__).resolve().parents[1], *self.plugins)
+
+    @property
     def modules(self) -> frozenset[str]:
         """Top-level modules and packages of the plug-ins."""
         return frozenset(module.name for module in pkgutil.iter_modules([str(p) for p in self.plugins]))

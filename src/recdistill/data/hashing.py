@@ -11,11 +11,12 @@ import polars as pl
 from torch import Tensor
 
 from recdistill.data.features import Features
+from recdistill.data.graph import KnowledgeGraph
 from recdistill.data.interactions import Examples, Interactions
 from recdistill.data.sources.base import hash_arguments
 
 Array = np.ndarray[Any, Any]
-_COUNTED = ("filters", "split", "parts", "catalogue", "cold_items", "cold_users", "features")
+_COUNTED = ("filters", "split", "parts", "catalogue", "cold_items", "cold_users", "features", "graph")
 
 
 def fingerprint_of(manifest: dict[str, Any]) -> str:
@@ -50,6 +51,12 @@ def _add_texts(digest: hashlib.blake2b, texts: Array) -> None:
 def hash_features(features: Features) -> str:
     """Hex digest of encoded features and their vocabularies."""
     return _hash("features", features, ())
+
+
+def hash_graph(graph: KnowledgeGraph) -> str:
+    """Hex digest of numbered triples."""
+    sizes = f"{graph.n_items} {graph.n_entities} {graph.n_relations}"
+    return _hash(f"graph {sizes}", Features(), (graph.head, graph.relation, graph.tail))
 
 
 def _hash(head: str, features: Features, columns: tuple[Tensor | None, ...]) -> str:

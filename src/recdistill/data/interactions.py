@@ -11,6 +11,7 @@ from torch import Tensor
 
 from recdistill.data.csr import Csr
 from recdistill.data.features import Features, Sizes, sizes_of, take
+from recdistill.data.graph import KnowledgeGraph
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Schema:
         n_outputs: classes of a classification task, 1 otherwise.
         max_length: longest history, for sequence models.
         user_features, item_features: sizes of their features, for models that take them.
+        n_entities, n_relations: of a knowledge graph, for models that take one; the items don't count as entities.
     """
 
     n_users: int = 0
@@ -33,6 +35,8 @@ class Schema:
     max_length: int = 0
     user_features: Sizes = field(default_factory=dict)
     item_features: Sizes = field(default_factory=dict)
+    n_entities: int = 0
+    n_relations: int = 0
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,7 @@ class Interactions:
             each user and item of the vocabulary, then the cold ones. Empty in the other parts.
         labelled: bool ``[N]``, the events that a student may learn from; None for all.
         unlabelled: how many others :attr:`taught` left out.
+        graph: of the training part, the knowledge graph of its data set, for models that take one.
     """
 
     user: Tensor
@@ -67,6 +72,7 @@ class Interactions:
     item_features: Features = field(default_factory=Features)
     labelled: Tensor | None = None
     unlabelled: int = 0
+    graph: KnowledgeGraph | None = None
 
     def __len__(self) -> int:
         return self.user.numel()
@@ -106,6 +112,7 @@ class Dataset:
             are those of the training part's users and items.
         known: what is known of the cold users when they are evaluated, and is never trained on; None where a split
             holds out no users.
+        graph: what is known of the catalogue's items as a knowledge graph, or None.
     """
 
     train: Interactions
@@ -120,6 +127,7 @@ class Dataset:
     user_features: Features = field(default_factory=Features)
     item_features: Features = field(default_factory=Features)
     known: Interactions | None = None
+    graph: KnowledgeGraph | None = None
 
     @cached_property
     def history(self) -> Csr:
@@ -133,7 +141,11 @@ class Dataset:
     @property
     def schema(self) -> Schema:
         users, items = sizes_of(self.user_features), sizes_of(self.item_features)
-        return Schema(self.train.n_users, self.train.n_items, user_features=users, item_features=items)
+        entities, relations = (0, 0) if self.graph is None else (self.graph.n_entities, self.graph.n_relations)
+        return Schema(
+            self.train.n_users, self.train.n_items, user_features=users, item_features=items, n_entities=entities,
+            n_relations=relations,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)

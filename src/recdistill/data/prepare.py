@@ -18,8 +18,10 @@ from recdistill.data.columns import codes, content_order, labelled
 from recdistill.data.encoding import encode
 from recdistill.data.features import Features, take
 from recdistill.data.filters import Filters
-from recdistill.data.hashing import fingerprint_of, hash_features, hash_ids, hash_part
+from recdistill.data.graph import KnowledgeGraph
+from recdistill.data.hashing import fingerprint_of, hash_features, hash_graph, hash_ids, hash_part
 from recdistill.data.interactions import Dataset, Interactions, TableDataset
+from recdistill.data.linking import account, link
 from recdistill.data.parts import NAMES, Cut, Numbers, cut
 from recdistill.data.sources.base import KNOWN, TRAIN, RawLog, Source
 from recdistill.data.splits import Assignment, GivenSplit, Split, require_clock, require_test
@@ -70,11 +72,15 @@ def prepare_pairs(log: RawLog, source: Source, filters: Filters, split: Split) -
     ids = {"user": _ids(events["user"], users), "item": _ids(events["item"], items)}
     known = {"user": np.arange(users.codes.size) < users.n, "item": np.arange(items.codes.size) < items.n}
     side = {name: _of_side(log, name, ids[name], known[name]) for name in ("user", "item")}
-    manifest = _manifest(source, filters, split, assignment, encoded, ids, side)
+    catalogue = ids["item"][: items.n]
+    graph = None if log.graph is None else link(log.graph, catalogue)
+    manifest = _manifest(source, filters, split, assignment, encoded, ids, side, graph)
     report = _report(log, steps, parts, encoded, (users, items), manifest)
+    if log.graph is not None and graph is not None:
+        report["graph"] = account(log.graph, graph, catalogue)
     report["warnings"] = [*log.warnings, *warnings_of(report, replaced)]
     return Dataset(
-        replace(encoded["train"], user_features=side["user"], item_features=side["item"]),
+        replace(encoded["train"], user_features=side["user"], item_features=side["item"], graph=graph),
         encoded["valid"],
         encoded["test"],
         ids["user"],
@@ -86,6 +92,7 @@ def prepare_pairs(log: RawLog, source: Source, filters: Filters, split: Split) -
         side["user"],
         side["item"],
         encoded.get("known"),
+        graph,
     )
 
 
@@ -149,6 +156,7 @@ def _manifest(
     parts: dict[str, Interactions],
     ids: dict[str, Array],
     side: dict[str, Features],
+    graph: KnowledgeGraph | None,
 ) -> dict[str, Any]:
     n_users, n_items = parts["train"].n_users, parts["train"].n_items
     return {
@@ -159,6 +167,7 @@ def _manifest(
         "cold_items": hash_ids(ids["item"][n_items:]),
         "cold_users": hash_ids(ids["user"][n_users:]),
         "features": {name: hash_features(features) for name, features in side.items() if features},
+        **({} if graph is None else {"graph": hash_graph(graph)}),
     }
 
 

@@ -101,6 +101,13 @@ def _pairs_summary(report: dict[str, Any]) -> dict[str, str]:
         "popularity": f"{report['head_share']:.1%} of rows on the top fifth of items, Gini {report['gini']:.3f}",
         "cold items": f"{report['n_cold_items']:,} outside train: relevant, and can't be recommended",
     }
+    for name, found in report.get("encoded", {}).items():
+        items = f"{found['items']:,} items of the catalogue and {found['cold items']:,} others"
+        rows[f"encode.{name}"] = f"vectors of {found['length']} numbers, of {items}"
+    if "graph" in report:
+        rows["graph"] = "{triples:,} triples, {relations:,} relations, {entities:,} entities".format(**report["graph"])
+        linked, others = report["graph"]["linked items"], report["graph"]["links to other items"]
+        rows["linked items"] = f"{linked:,} of {report['items']:,}; links to items outside the catalogue: {others:,}"
     if report["n_cold_users"]:
         rows["cold users"] = f"{report['n_cold_users']:,} outside train: scored from what is known of them"
     return rows

@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from recdistill.data.features import Features
+from recdistill.data.graph import KnowledgeGraph
 from recdistill.data.hashing import hash_part
 from recdistill.data.interactions import Dataset, Examples, Interactions, TableDataset
 from recdistill.data.sources.base import PARTS
@@ -25,7 +26,7 @@ from recdistill.errors import InputError
 
 FORMAT = 3
 _COLUMNS = {"interactions": ("user", "item", "value", "time"), "table": ("label", "time", "group")}
-_IDS = {"user": "users", "item": "items"}
+_TRIPLE = ("head", "relation", "tail")
 
 
 def save(dataset: Dataset | TableDataset, folder: str | Path) -> None:
@@ -47,6 +48,10 @@ def save(dataset: Dataset | TableDataset, folder: str | Path) -> None:
             "n_cold_users": len(dataset.users) - dataset.train.n_users,
         }
         _save_ids(dataset, folder)
+        if dataset.graph is not None:
+            account["graph"] = {name: getattr(dataset.graph, name) for name in ("n_entities", "n_relations")}
+            triples = {name: getattr(dataset.graph, name).contiguous() for name in _TRIPLE}
+            save_file(triples, folder / "graph.safetensors")
     account |= {"fingerprint": dataset.fingerprint, "manifest": dataset.manifest, "report": dataset.report}
     text = json.dumps(account, indent=2, ensure_ascii=False) + "\n"
     (folder / "dataset.json").write_text(text, encoding="utf-8")
@@ -100,8 +105,9 @@ def load(folder: str | Path, parts: Collection[str] = PARTS) -> Dataset | TableD
         }
         items = pl.read_parquet(folder / "items.parquet")
         user_features, item_features = (_load_columns(folder / f"{side}_features")[1] for side in ("user", "item"))
+        graph = _graph(folder, account) if "graph" in account else None
         return Dataset(
-            replace(pairs["train"], user_features=user_features, item_features=item_features),
+            replace(pairs["train"], user_features=user_features, item_features=item_features, graph=graph),
             pairs["valid"],
             pairs["test"],
             pl.read_parquet(folder / "users.parquet")["user"].to_numpy(),
@@ -111,6 +117,7 @@ def load(folder: str | Path, parts: Collection[str] = PARTS) -> Dataset | TableD
             user_features,
             item_features,
             pairs.get("known"),
+            graph,
         )
     except (OSError, SafetensorError, ValueError, KeyError, TypeError, pl.exceptions.PolarsError) as error:
         raise _unreadable(folder, f"{type(error).__name__}: {error}") from error
@@ -168,6 +175,12 @@ def _load_columns(path: Path) -> tuple[dict[str, Tensor], Features]:
     text = path.with_suffix(".json")
     words = json.loads(text.read_text(encoding="utf-8")) if text.exists() else {}
     return tensors, Features.from_plain(tensors, words)
+
+
+def _graph(folder: Path, account: dict[str, Any]) -> KnowledgeGraph:
+    with safe_open(folder / "graph.safetensors", framework="pt") as file:
+        head, relation, tail = (file.get_tensor(name) for name in _TRIPLE)
+    return KnowledgeGraph(head, relation, tail, account["n_items"], **account["graph"])
 
 
 def _interactions(

@@ -16,7 +16,7 @@ from torch import Tensor
 from recdistill.distillers.base import Needs
 from recdistill.distillers.teacher import FrozenTeacher, LiveTeacher, view_of_users
 from recdistill.errors import InputError
-from recdistill.models.base import Model, vector_size
+from recdistill.models.base import FactorModel, Model, SequenceModel, vector_size
 from recdistill.models.dot import dot_scores
 from recdistill.models.ensemble import members_of
 from recdistill.runs.atomic import atomic_path, file_digest, read_json, write_json
@@ -27,8 +27,8 @@ MAX_SCORE_BYTES = 2 * 2**30
 MEMBER = "member."  # of names: member.0.scores
 MAX_CHUNK = 2**25  # scores at a time
 SWAPPED = {
-    "user_factors": "item_factors", "item_factors": "user_factors", "top_users": "top_items",
-    "top_user_scores": "top_scores",
+    "user_factors": "item_factors", "item_factors": "user_factors", "user_vectors": "item_vectors",
+    "item_vectors": "user_vectors", "top_users": "top_items", "top_user_scores": "top_scores",
 }  # fmt: skip
 
 
@@ -64,7 +64,7 @@ class StoredTeacher(FrozenTeacher):
         self.n_items: int = info["n_items"]
         self.queries: int = info["queries"]
         self.tensors: dict[str, Tensor] = load_file(folder / SIGNALS)
-        self.dim = self.tensors["item_factors"].shape[1] if "item_factors" in self.tensors else 0
+        self.dim = next((t.shape[1] for name, t in self.tensors.items() if name in ("item_factors", "item_vectors")), 0)
         self.members = max([number for number, _ in map(of_member, self.tensors)]) + 1 or 1
 
     def to(self, device: torch.device, train: Any = None) -> None:  # noqa: ARG002
@@ -121,10 +121,14 @@ class _StoredView:
         return items, self.tensors["top_scores"][self.users, :k]
 
     def user_vectors(self) -> Tensor:
-        return self.tensors["user_factors"][self.users]
+        return self._vectors("user")[self.users]
 
     def item_vectors(self, items: Tensor) -> Tensor:
-        return self.tensors["item_factors"][items]
+        return self._vectors("item")[items]
+
+    def _vectors(self, side: str) -> Tensor:
+        name = f"{side}_vectors"
+        return self.tensors[name if name in self.tensors else f"{side}_factors"]
 
 
 def compute_signals(
@@ -134,7 +138,7 @@ def compute_signals(
     """Writes what ``needs`` names, for all queries, from the training part alone.
 
     Top lists are int32 ids and float32 scores, so that stored and live answers agree; scores of all items are
-    kept as vectors where the model has them and as a matrix otherwise.
+    kept as factors where they are dot products and as a matrix otherwise.
 
     Args:
         train: the training part, as ``ask`` wants it.
@@ -150,10 +154,10 @@ def compute_signals(
     n = train.n_users if queries is None else queries
     check_needs(model, needs, n)
     asked, needs = needs, needs if model.schema.n_items else needs.of_rows()
-    teacher = LiveTeacher(model, train, ask, needs.layers)
+    teacher, vectors = LiveTeacher(model, train, ask, needs.layers), name_of_vectors(model)
     found: dict[str, list[Tensor]] = {}
     for part in chunks(n, chunk):
-        for name, answer in answers(teacher.view(part), needs, bool(teacher.dim)):
+        for name, answer in answers(teacher.view(part), needs, vectors):
             found.setdefault(name, []).append(answer)
     first = teacher.view(torch.arange(0))
     if needs.top_users:
@@ -162,8 +166,8 @@ def compute_signals(
             found.setdefault("top_users", []).append(users.int())
             found.setdefault("top_user_scores", []).append(scores)
     tensors = {name: torch.cat(parts).contiguous() for name, parts in found.items()}
-    if "user_factors" in tensors:
-        tensors["item_factors"] = first.item_vectors(torch.arange(first.n_items)).contiguous()
+    if f"user_{vectors}" in tensors:
+        tensors[f"item_{vectors}"] = first.item_vectors(torch.arange(first.n_items)).contiguous()
     info = {"data": data, "teacher": teacher_name, "needs": vars(asked), "n_items": model.schema.n_items, "queries": n}
     write_signals(folder, tensors, info)
 
@@ -196,11 +200,23 @@ def chunks(n: int, size: int) -> Iterator[Tensor]:
         yield torch.arange(start, min(start + size, n))
 
 
-def answers(view: Any, needs: Needs, has_vectors: bool) -> Iterator[tuple[str, Tensor]]:
-    """What is stored of some queries, by name."""
-    if has_vectors and (needs.scores or needs.embeddings):
-        yield "user_factors", view.user_vectors()
-    elif needs.scores:
+def name_of_vectors(model: Model) -> str:
+    """What the vectors of a model are stored as: "factors" where their dot products are the scores, "vectors" where
+    they are not, "" where there are none."""
+    if isinstance(model, FactorModel | SequenceModel):
+        return "factors"
+    return "vectors" if vector_size(model) else ""
+
+
+def answers(view: Any, needs: Needs, vectors: str) -> Iterator[tuple[str, Tensor]]:
+    """What is stored of some queries, by name.
+
+    Args:
+        vectors: of :func:`name_of_vectors`.
+    """
+    if vectors and (needs.embeddings or (needs.scores and vectors == "factors")):
+        yield f"user_{vectors}", view.user_vectors()
+    if needs.scores and vectors != "factors":
         yield "scores", view.scores()
     if needs.top_k:
         items, scores = view.top_items(needs.top_k)
@@ -211,7 +227,7 @@ def answers(view: Any, needs: Needs, has_vectors: bool) -> Iterator[tuple[str, T
     if needs.members and len(members := view.members()) > 1:
         own = Needs(top_k=needs.top_k, scores=needs.scores)
         for number, member in enumerate(members):
-            yield from ((f"{MEMBER}{number}.{name}", answer) for name, answer in answers(member, own, False))
+            yield from ((f"{MEMBER}{number}.{name}", answer) for name, answer in answers(member, own, ""))
 
 
 def of_member(name: str) -> tuple[int, str]:
@@ -232,7 +248,7 @@ def check_needs(model: Model, needs: Needs, queries: int) -> None:
             where="distiller",
             fix="leave out hint, or choose a teacher with vectors: teacher=mf or teacher=lightgcn",
         )
-    matrices = int(not vector_size(model)) + (len(members_of(model)) if needs.members else 0)
+    matrices = int(name_of_vectors(model) != "factors") + (len(members_of(model)) if needs.members else 0)
     size = 4 * queries * (n_items or model.schema.n_outputs) * matrices
     if needs.scores and size > MAX_SCORE_BYTES:
         raise InputError(

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from recdistill.data.csr import Csr
 from recdistill.errors import InputError
 from recdistill.models import dot
-from recdistill.models.base import FactorModel, RankingModel
+from recdistill.models.base import FactorModel, RankingModel, VectorModel
 from recdistill.models.ensemble import members_of
 from recdistill.models.given import GivenLists
 
@@ -72,10 +72,10 @@ class ModelView:
         return self.users
 
     def factors(self) -> tuple[Tensor, Tensor]:
-        """Those of the model, which must have them."""
+        """The vectors of the model, which must have them; the factors of its scores only if :attr:`factorised`."""
         if self._factors is None:
-            assert isinstance(self.model, FactorModel)
-            self._factors = self.model.factors()
+            assert isinstance(self.model, VectorModel)
+            self._factors = self.model.vectors()
         return self._factors
 
     def scores(self, items: Tensor | None = None) -> Tensor:

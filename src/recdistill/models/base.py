@@ -95,7 +95,15 @@ class RankingModel(Model):
         )
 
 
-class FactorModel(RankingModel):
+class VectorModel(RankingModel):
+    """A ranking model that describes each user and each item by a vector, whatever its scores are made of."""
+
+    def vectors(self) -> tuple[Tensor, Tensor]:
+        """Of users ``[n_users, d]`` and items ``[n_items, d]``: what a distiller of vectors compares."""
+        raise NotImplementedError
+
+
+class FactorModel(VectorModel):
     """A ranking model whose score is a dot product: scoring all items is one matmul, and serving can use an
     index. Whoever asks several questions in one step computes the factors once and asks
     :mod:`~recdistill.models.dot`."""
@@ -103,6 +111,9 @@ class FactorModel(RankingModel):
     def factors(self) -> tuple[Tensor, Tensor]:
         """Of users ``[n_users, d]`` and items ``[n_items, d]``; their dot products are the scores."""
         raise NotImplementedError
+
+    def vectors(self) -> tuple[Tensor, Tensor]:
+        return self.factors()
 
     def raw_factors(self) -> tuple[Tensor, Tensor]:
         """The learned tables themselves, for penalties on weights; the factors, unless those are derived."""
@@ -121,8 +132,8 @@ class FactorModel(RankingModel):
         return self.folded(history) @ self.factors()[1].float().T
 
 
-class ClosedFormModel(RankingModel):
-    """A ranking model that is computed from the data in one go instead of by gradient descent."""
+class ClosedFormModel(Model):
+    """A model that is computed from the data in one go instead of by gradient descent."""
 
     def fit(self, train: Interactions) -> None:
         """Compute the model from the training part; afterwards its buffers hold all that scoring needs."""
@@ -179,6 +190,6 @@ class TableModel(Model):
 def vector_size(model: nn.Module) -> int:
     """Length of a model's vectors, 0 if it has none."""
     with torch.no_grad():
-        if isinstance(model, FactorModel):
-            return int(model.factors()[1].shape[1])
+        if isinstance(model, VectorModel):
+            return int(model.vectors()[1].shape[1])
         return int(model.item_matrix().shape[1]) if isinstance(model, SequenceModel) else 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import torch
@@ -12,6 +13,7 @@ from torch.nn.functional import gelu, pad
 from recdistill.data.interactions import Schema
 from recdistill.models.attention import TransformerBlock
 from recdistill.models.encoders import table
+from recdistill.models.fusion import Fusion
 from recdistill.models.tied import TiedSequenceModel
 
 
@@ -34,6 +36,8 @@ class BERT4Rec(TiedSequenceModel):
             what the first block gets.
         item_bias: learn b_i, a popularity offset per item.
         init_std: standard deviation of the initial vectors of items, places and the mask.
+        fusion, features, adapter: whether the items' vectors are made of their features, too, see
+            :class:`~recdistill.models.tied.TiedSequenceModel`.
 
     Raises:
         InputError: ``heads`` does not divide ``dim``.
@@ -50,8 +54,11 @@ class BERT4Rec(TiedSequenceModel):
         dropout: Annotated[float, Interval(ge=0, lt=1)] = 0.2,
         item_bias: bool = True,
         init_std: Annotated[float, Gt(0)] = 0.02,
+        fusion: Fusion = "ids",
+        features: Sequence[str] | None = None,
+        adapter: Annotated[int, Ge(0)] = 0,
     ):
-        super().__init__(schema, dim, init_std)
+        super().__init__(schema, dim, init_std, fusion, features, adapter)
         self.position = table(schema.max_length, dim, init_std)
         self.mask = nn.Parameter(init_std * torch.randn(dim))
         self.norm, self.dropout = nn.LayerNorm(dim), nn.Dropout(dropout)
@@ -91,5 +98,5 @@ class BERT4Rec(TiedSequenceModel):
         return hidden[rows, asked]
 
     def item_matrix(self) -> Tensor:
-        item = self.item.weight
+        item = self.item_vectors()
         return item if self.bias is None else torch.cat([item, self.bias.unsqueeze(1)], 1)

@@ -49,7 +49,11 @@ class FeatureEncoder(nn.Module):
 
     def forward(self) -> Tensor:
         """The vectors ``[rows, dim]`` of what was attached."""
-        return torch.stack([self._encoded(kind, name) for kind, name in self.names()]).sum(0)
+        return torch.stack(self.parts()).sum(0)
+
+    def parts(self) -> list[Tensor]:
+        """The vectors ``[rows, dim]`` of each feature by itself, in the order of :meth:`names`."""
+        return [self._encoded(kind, name) for kind, name in self.names()]
 
     def _encoded(self, kind: str, name: str) -> Tensor:
         own = key(kind, name)

@@ -30,8 +30,8 @@ class Fit:
         accumulate: parts that a step is computed in, one after another, to save memory; 1 is all at once.
         ema: decay of the average over the steps of the weights, which is then what is evaluated and kept;
             0 for the weights themselves.
-        item_init: file of vectors that the item table starts from, see :mod:`recdistill.models.item_init`; None for
-            random ones.
+        item_init: vectors that the item table starts from, a file or the name of a feature, see
+            :mod:`recdistill.models.item_init`; None for random ones.
     """
 
     epochs: Annotated[int, Ge(1)] = 50

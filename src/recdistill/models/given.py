@@ -16,6 +16,7 @@ import torch
 from annotated_types import Ge
 from torch import Tensor
 
+from recdistill.content.files import content_of, vectors_of
 from recdistill.data.interactions import Dataset, Schema
 from recdistill.data.sources.files import printable
 from recdistill.data.sources.folders import data_files
@@ -24,7 +25,6 @@ from recdistill.data.sources.numbers import to_numbers
 from recdistill.data.sources.rows import ROW, Part
 from recdistill.errors import InputError
 from recdistill.models.base import FactorModel, Model, RankingModel
-from recdistill.models.item_init import content_of, vectors_of
 from recdistill.runs.atomic import file_digest
 
 log = logging.getLogger(__name__)
@@ -189,7 +189,7 @@ class GivenLists(RankingModel, ReadyMade):
 class GivenVectors(FactorModel, ReadyMade):
     """Vectors of users and of items, whose dot products are the scores.
 
-    Files as in :mod:`recdistill.models.item_init`, those of users with ``user`` for ``item``. Whom a file has no vector
+    Files as in :mod:`recdistill.content.files`, those of users with ``user`` for ``item``. Whom a file has no vector
     of gets the mean of the others.
 
     Args:

@@ -63,7 +63,7 @@ class GivenRows(TableModel, ReadyMade):
     ):
         super().__init__(schema)
         self.path, self.keys, self.scores, self.form = path, keys, scores, form
-        self.places = [column_of(schema, key, "net.keys") for key in keys]
+        self.places = [place_of(schema, key) for key in keys]
         self.sizes = [schema.features["categorical"][key] for key in keys]
         if len(scores) != schema.n_outputs:
             raise InputError(f"{len(scores)} columns of scores for {schema.n_outputs} outputs", where="net.scores",
@@ -104,6 +104,9 @@ class GivenRows(TableModel, ReadyMade):
             raise InputError(f"{' and '.join(self.keys)} do not tell the rows apart", where=self.path,
                              why="some have two answers", fix="name a column of ids: teacher.keys=[id]")  # fmt: skip
         raw = frame.select(f"score{column}" for column in range(len(self.scores))).to_torch(dtype=pl.Float64)
+        if self.form == "logit" and len(raw) and bool(((raw >= 0) & (raw <= 1)).all()):
+            log.warning("'%s': all scores are from 0 to 1, as probabilities are, and are read as logits, log p/(1 - p):"
+                        " teacher.form=probability if that is what they are", self.path)  # fmt: skip
         self.key, self.answer = number, self.as_logits(raw[known][order]).float()
         self.made = {"n": len(number)}
         self.require_all(data.train)
@@ -116,7 +119,9 @@ class GivenRows(TableModel, ReadyMade):
         """
         files = data_files(self.path, "net.path")
         columns = dict(zip(OURS, self.keys, strict=False)) | {f"score{n}": name for n, name in enumerate(self.scores)}
-        part = Part(files[0] if len(files) == 1 else Path(self.path), keys=dict.fromkeys(columns, "net.keys"))
+        part = Part(files[0] if len(files) == 1 else Path(self.path), keys={
+            name: "net.scores" if name.startswith("score") else "net.keys" for name in columns
+        })  # fmt: skip
         frame = read_frame(files, columns, Form(), part)
         for name in (name for name in columns if name.startswith("score")):
             score = to_numbers(frame[name])
@@ -165,6 +170,22 @@ class GivenRows(TableModel, ReadyMade):
             f" {' and '.join(names)}", where="net.path", why=f"the file answers for {len(self.key)} of its ids",
             fix="write a row for each, with ids as the data have them",
         )  # fmt: skip
+
+
+def place_of(schema: Schema, key: str) -> int:
+    """Place of a key among the categorical columns.
+
+    Raises:
+        InputError: the data have no such column.
+    """
+    try:
+        return column_of(schema, key, "net.keys")
+    except InputError as error:
+        known = list(schema.features.get("categorical", {}))
+        if not set(OURS) <= set(known):  # a table, whose columns are named in its config
+            error.fix = (f"{error.fix} Or, where their file has it: data.categorical=[{','.join([*known, key])}]"
+                         f" data.privileged=[{key}] reads it, and keeps it from the student")  # fmt: skip
+        raise
 
 
 def codes_of(ids: pl.Series, words: Any) -> np.ndarray[Any, np.dtype[np.int64]]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from annotated_types import Ge, Gt, Interval
 from torch import Tensor, nn
 
 from recdistill.data.interactions import Schema
+from recdistill.models.fusion import Fusion
 from recdistill.models.tied import TiedSequenceModel
 
 
@@ -25,6 +27,8 @@ class GRU4Rec(TiedSequenceModel):
         layers: of the recurrent network.
         dropout: share of its input and of each layer's output that training drops.
         init_std: standard deviation of the initial vectors.
+        fusion, features, adapter: whether the items' vectors are made of their features, too, see
+            :class:`~recdistill.models.tied.TiedSequenceModel`.
     """
 
     trunk = "gru"
@@ -37,8 +41,11 @@ class GRU4Rec(TiedSequenceModel):
         layers: Annotated[int, Ge(1)] = 1,
         dropout: Annotated[float, Interval(ge=0, lt=1)] = 0.2,
         init_std: Annotated[float, Gt(0)] = 0.15,
+        fusion: Fusion = "ids",
+        features: Sequence[str] | None = None,
+        adapter: Annotated[int, Ge(0)] = 0,
     ):
-        super().__init__(schema, dim, init_std)
+        super().__init__(schema, dim, init_std, fusion, features, adapter)
         self.gru = nn.GRU(dim, hidden, layers, batch_first=True, dropout=dropout if layers > 1 else 0.0)
         self.dropout = nn.Dropout(dropout)
         self.project = nn.Linear(hidden, dim, bias=False) if hidden != dim else nn.Identity()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import torch
@@ -11,6 +12,7 @@ from torch.nn.functional import silu
 
 from recdistill.data.interactions import Schema
 from recdistill.models.attention import check_heads
+from recdistill.models.fusion import Fusion
 from recdistill.models.tied import TiedSequenceModel
 
 EPS = 1e-6  # of the layer norms, as in the authors' code: attention divided by a long length is small
@@ -70,6 +72,8 @@ class HSTU(TiedSequenceModel):
         heads: of the attention; they must divide ``dim``.
         dropout: share that training drops, of what the first unit gets and of what each adds, before its linear map.
         init_std: standard deviation of the initial vectors and biases of distances.
+        fusion, features, adapter: whether the items' vectors are made of their features, too, see
+            :class:`~recdistill.models.tied.TiedSequenceModel`.
 
     Raises:
         InputError: ``heads`` does not divide ``dim``.
@@ -85,8 +89,11 @@ class HSTU(TiedSequenceModel):
         heads: Annotated[int, Ge(1)] = 1,
         dropout: Annotated[float, Interval(ge=0, lt=1)] = 0.2,
         init_std: Annotated[float, Gt(0)] = 0.02,
+        fusion: Fusion = "ids",
+        features: Sequence[str] | None = None,
+        adapter: Annotated[int, Ge(0)] = 0,
     ):
-        super().__init__(schema, dim, init_std)
+        super().__init__(schema, dim, init_std, fusion, features, adapter)
         self.scale = dim**0.5
         self.dropout = nn.Dropout(dropout)
         self.units = nn.Sequential(

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from recdistill.data.interactions import Interactions, Schema
 from recdistill.models.base import FactorModel
+from recdistill.models.kept import Kept
 
 
 class _Propagate(torch.autograd.Function):
@@ -58,7 +59,7 @@ class LightGCN(FactorModel):
         self.item = nn.Embedding(schema.n_items, dim)
         nn.init.normal_(self.user.weight, std=init_std)
         nn.init.normal_(self.item.weight, std=init_std)
-        self._cache: tuple[object, tuple[Tensor, Tensor]] | None = None
+        self._kept = Kept[tuple[Tensor, Tensor]]()
 
     def bind(self, train: Interactions) -> None:
         graph = normalised_adjacency(train).to(self.user.weight.device)
@@ -67,16 +68,10 @@ class LightGCN(FactorModel):
         self.register_buffer("indptr", graph.crow_indices(), persistent=False)
         self.register_buffer("indices", graph.col_indices(), persistent=False)
         self.register_buffer("values", graph.values(), persistent=False)
-        self._cache = None
+        self._kept = Kept()
 
     def factors(self) -> tuple[Tensor, Tensor]:
-        # Kept for a frozen teacher only: fused optimizers change weights without a new version.
-        if any(p.requires_grad for p in self.parameters()):
-            return self._propagate()
-        version = [(p.data_ptr(), p._version) for p in self.parameters()]
-        if self._cache is None or self._cache[0] != version:
-            self._cache = (version, self._propagate())
-        return self._cache[1]
+        return self._kept.of(self.parameters(), self._propagate)
 
     def _propagate(self) -> tuple[Tensor, Tensor]:
         return self.split(reduce(torch.add, self.walk()) / (self.layers + 1))
@@ -88,14 +83,18 @@ class LightGCN(FactorModel):
             noise: length of a random shift of every vector after each step, see :func:`shifted`.
         """
         x = torch.cat([self.user.weight, self.item.weight])
-        size = (len(x), len(x))
-        graph = torch.sparse_csr_tensor(self.indptr, self.indices, self.values, size, check_invariants=False)
+        graph = self.graph()
         yield x
         for _ in range(self.layers):
             x = _Propagate.apply(graph, x)  # type: ignore[no-untyped-call]
             if noise:
                 x = shifted(x, noise)
             yield x
+
+    def graph(self) -> Tensor:
+        """A, sparse CSR ``[n_users + n_items]²``."""
+        size = self.schema.n_users + self.schema.n_items
+        return torch.sparse_csr_tensor(self.indptr, self.indices, self.values, (size, size), check_invariants=False)
 
     def split(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Rows of users and of items."""
@@ -119,8 +118,12 @@ def normalised_adjacency(train: Interactions) -> Tensor:
     """Sparse CSR float32 ``[n_users + n_items]²``: 1 / sqrt(degree_u · degree_i) where u and i interacted."""
     csr = train.csr
     user = torch.repeat_interleave(torch.arange(train.n_users), csr.counts())
-    item = csr.indices + train.n_users
-    size = train.n_users + train.n_items
+    return normalised_graph(user, csr.indices + train.n_users, train.n_users + train.n_items)
+
+
+def normalised_graph(user: Tensor, item: Tensor, size: int) -> Tensor:
+    """Sparse CSR float32 ``[size]²``: 1 / sqrt(degree · degree) at both ends of each edge between two nodes, int64
+    ``[E]`` each."""
     degree = torch.bincount(torch.cat([user, item]), minlength=size).clamp(min=1).float()
     value = (degree[user] * degree[item]).rsqrt()
     rows, columns = torch.cat([user, item]), torch.cat([item, user])

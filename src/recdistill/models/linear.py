@@ -18,13 +18,13 @@ from torch import Tensor
 from recdistill.data.csr import Csr
 from recdistill.data.interactions import Interactions, Schema
 from recdistill.errors import InputError, ResourceError
-from recdistill.models.base import ClosedFormModel
+from recdistill.models.base import ClosedFormModel, RankingModel
 
 GIB = 2**30
 BLOCK = 1024  # items at a time, where a whole matrix is not needed at once
 
 
-class LinearItemModel(ClosedFormModel):
+class LinearItemModel(ClosedFormModel, RankingModel):
     """Score of item i for user u = Σ over j in the history of u of W[j, i].
 
     The history is the training part, attached by :meth:`bind`; ``weight`` is what was computed,

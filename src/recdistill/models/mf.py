@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import torch
 from annotated_types import Ge, Gt
 from torch import Tensor, nn
 
-from recdistill.data.interactions import Schema
+from recdistill.data.interactions import Interactions, Schema
 from recdistill.models.base import FactorModel
+from recdistill.models.fusion import Fusion, fusion_of
 
 
 class MF(FactorModel):
@@ -23,6 +25,13 @@ class MF(FactorModel):
         item_bias: learn a popularity offset per item.
         init_std: standard deviation of the initial weights.
         normalise: give the vectors length 1, so that p_u · q_i is their cosine.
+        fusion: how q_i is made of the item's id and its features, see :class:`~recdistill.models.fusion.ItemFusion`;
+            ``ids`` for a table alone.
+        features: names of the features to look at; None for all.
+        adapter: width of the hidden layer over the features, 0 for none.
+
+    Raises:
+        InputError: the items have no such features.
     """
 
     def __init__(
@@ -32,22 +41,39 @@ class MF(FactorModel):
         item_bias: bool = False,
         init_std: Annotated[float, Gt(0)] = 0.01,
         normalise: bool = False,
+        fusion: Fusion = "ids",
+        features: Sequence[str] | None = None,
+        adapter: Annotated[int, Ge(0)] = 0,
     ):
         super().__init__(schema)
         self.normalise = normalise
         self.user = nn.Embedding(schema.n_users, dim)
-        self.item = nn.Embedding(schema.n_items, dim)
+        self.item = nn.Embedding(schema.n_items, dim) if fusion != "features" else None
         self.bias = nn.Parameter(torch.zeros(schema.n_items)) if item_bias else None
         nn.init.normal_(self.user.weight, std=init_std)
-        nn.init.normal_(self.item.weight, std=init_std)
+        if self.item is not None:
+            nn.init.normal_(self.item.weight, std=init_std)
+        self.fused = fusion_of(schema.item_features, dim, fusion, features, adapter, init_std)
+
+    def bind(self, train: Interactions) -> None:
+        if self.fused is not None:
+            self.fused.attach(train.item_features, self.schema.n_items)
 
     def raw_factors(self) -> tuple[Tensor, Tensor]:
-        return self.user.weight, self.item.weight
+        return self.user.weight, self.item_vectors() if self.item is None else self.item.weight
 
     def factors(self) -> tuple[Tensor, Tensor]:
-        user, item = self.user.weight, self.item.weight
+        user, item = self.user.weight, self.item_vectors()
         if self.normalise:
             user, item = nn.functional.normalize(user, dim=-1), nn.functional.normalize(item, dim=-1)
         if self.bias is None:
             return user, item
         return torch.cat([user, user.new_ones(len(user), 1)], 1), torch.cat([item, self.bias.unsqueeze(1)], 1)
+
+    def item_vectors(self) -> Tensor:
+        """Of the items, ``[n_items, d]``: those of the table, or what the fusion makes of them."""
+        if self.fused is not None:
+            fused: Tensor = self.fused(self.item)
+            return fused
+        assert self.item is not None
+        return self.item.weight

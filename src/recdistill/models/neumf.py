@@ -12,19 +12,19 @@ from torch.utils.checkpoint import checkpoint
 
 from recdistill.data.csr import Csr
 from recdistill.data.interactions import Interactions, Schema
-from recdistill.models.base import RankingModel
+from recdistill.models.base import VectorModel
 from recdistill.models.dot import own_scores
 from recdistill.models.neighbours import from_neighbours
 
 CHUNK = 1 << 22  # numbers in a hidden layer that are held at a time: 16 MB of float32
 
 
-class NeuMF(RankingModel):
+class NeuMF(VectorModel):
     """Score = h · [p^G ∘ q^G ; φ_L(… φ_1([p^M ; q^M]))] with φ(x) = relu(W x + b).
 
     The first layer of the network is a sum of a part of the user and a part of the item, which are computed once for
     each; only what comes after is computed for each pair, a chunk at a time, and again for the gradient, so that
-    all scores of a batch take the memory of their chunk.
+    all scores of a batch take the memory of their chunk. The vectors that a distiller compares are p^G and q^G.
 
     Source: He et al., Neural collaborative filtering, WWW 2017, eq. 12, without pre-training; the widths of the layers
     halve towards ``dim``, and the vectors of the network have the width of its first layer, as in section 4.1 there.
@@ -64,6 +64,9 @@ class NeuMF(RankingModel):
         device = self.out.device
         self.register_buffer("indptr", train.csr.indptr.to(device), persistent=False)
         self.register_buffer("indices", train.csr.indices.to(device), persistent=False)
+
+    def vectors(self) -> tuple[Tensor, Tensor]:
+        return self.user.weight, self.item.weight
 
     def scores(self, users: Tensor, items: Tensor | None = None) -> Tensor:
         return self._scores(self.user(users), self.user_deep(users), items)

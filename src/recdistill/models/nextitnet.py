@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from recdistill.data.interactions import Schema
+from recdistill.models.fusion import Fusion
 from recdistill.models.tied import TiedSequenceModel
 
 
@@ -76,6 +77,8 @@ class NextItNet(TiedSequenceModel):
         separable: each convolution as one per number of the vectors and a linear map, about ``kernel`` times lighter.
         dropout: share of what the first block gets and each block adds that training drops.
         init_std: standard deviation of the initial vectors.
+        fusion, features, adapter: whether the items' vectors are made of their features, too, see
+            :class:`~recdistill.models.tied.TiedSequenceModel`.
     """
 
     trunk = "blocks"
@@ -89,8 +92,11 @@ class NextItNet(TiedSequenceModel):
         separable: bool = False,
         dropout: Annotated[float, Interval(ge=0, lt=1)] = 0.2,
         init_std: Annotated[float, Gt(0)] = 0.02,
+        fusion: Fusion = "ids",
+        features: Sequence[str] | None = None,
+        adapter: Annotated[int, Ge(0)] = 0,
     ):
-        super().__init__(schema, dim, init_std)
+        super().__init__(schema, dim, init_std, fusion, features, adapter)
         self.receptive_field = 1 + 3 * (kernel - 1) * sum(dilations)
         self.dropout = nn.Dropout(dropout)
         self.blocks = nn.Sequential(*(ResidualBlock(dim, kernel, n, separable, dropout) for n in dilations))

@@ -7,10 +7,10 @@ from torch import Tensor
 
 from recdistill.data.csr import Csr
 from recdistill.data.interactions import Interactions, Schema
-from recdistill.models.base import ClosedFormModel
+from recdistill.models.base import ClosedFormModel, RankingModel
 
 
-class Popularity(ClosedFormModel):
+class Popularity(ClosedFormModel, RankingModel):
     """Score = the number of users who interacted with the item in the training part."""
 
     count: Tensor

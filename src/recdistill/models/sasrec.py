@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from annotated_types import Ge, Gt, Interval
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from recdistill.data.interactions import Schema
 from recdistill.models.attention import Activation, TransformerBlock
 from recdistill.models.encoders import table
+from recdistill.models.fusion import Fusion
 from recdistill.models.tied import TiedSequenceModel
 
 
@@ -31,6 +33,8 @@ class SASRec(TiedSequenceModel):
             what the first block gets.
         activation: of the network.
         init_std: standard deviation of the initial vectors of items and places.
+        fusion, features, adapter: whether the items' vectors are made of their features, too, see
+            :class:`~recdistill.models.tied.TiedSequenceModel`.
 
     Raises:
         InputError: ``heads`` does not divide ``dim``.
@@ -47,8 +51,11 @@ class SASRec(TiedSequenceModel):
         dropout: Annotated[float, Interval(ge=0, lt=1)] = 0.2,
         activation: Activation = "relu",
         init_std: Annotated[float, Gt(0)] = 0.02,
+        fusion: Fusion = "ids",
+        features: Sequence[str] | None = None,
+        adapter: Annotated[int, Ge(0)] = 0,
     ):
-        super().__init__(schema, dim, init_std)
+        super().__init__(schema, dim, init_std, fusion, features, adapter)
         self.scale = dim**0.5
         self.position = table(schema.max_length, dim, init_std)
         self.dropout = nn.Dropout(dropout)

@@ -2,31 +2,59 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from collections.abc import Sequence
 
-from recdistill.data.interactions import Schema
+from torch import Tensor
+from torch.nn import functional as F
+
+from recdistill.data.interactions import Interactions, Schema
 from recdistill.models.base import SequenceModel
 from recdistill.models.encoders import table
+from recdistill.models.fusion import Fusion, fusion_of
 
 
 class TiedSequenceModel(SequenceModel):
-    """A sequence model with one table of items.
+    """A sequence model with one table of items, which may be joined with their features.
 
     Args:
-        schema: sizes of the data.
+        schema: sizes of the data, and of the features of items.
         dim: length of the vectors.
         init_std: standard deviation of the initial vectors.
+        fusion: how an item's vector is made of its id and its features, see
+            :class:`~recdistill.models.fusion.ItemFusion`; ``ids`` for the table alone.
+        features: names of the features to look at; None for all.
+        adapter: width of the hidden layer over the features, 0 for none.
+
+    Raises:
+        InputError: the items have no such features.
     """
 
-    def __init__(self, schema: Schema, dim: int, init_std: float):
+    def __init__(
+        self, schema: Schema, dim: int, init_std: float, fusion: Fusion = "ids",
+        features: Sequence[str] | None = None, adapter: int = 0,
+    ):  # fmt: skip
         super().__init__(schema)
-        self.item = table(schema.n_items, dim, init_std)
+        self.item = table(schema.n_items, dim, init_std) if fusion != "features" else None
+        self.fused = fusion_of(schema.item_features, dim, fusion, features, adapter, init_std)
+
+    def bind(self, train: Interactions) -> None:
+        if self.fused is not None:
+            self.fused.attach(train.item_features, self.schema.n_items)
 
     def look_up(self, history: Tensor) -> Tensor:
         """The vectors of a history's items, ``[B, L, d]``; zeros for what is no item."""
         known = history < self.schema.n_items
-        vectors: Tensor = self.item(history.where(known, 0))
+        items = history.where(known, 0)
+        vectors = F.embedding(items, self.item_vectors()) if self.item is None or self.fused else self.item(items)
         return vectors * known.unsqueeze(-1)
 
-    def item_matrix(self) -> Tensor:
+    def item_vectors(self) -> Tensor:
+        """Of the items, ``[n_items, d]``: those of the table, or what the fusion makes of them."""
+        if self.fused is not None:
+            fused: Tensor = self.fused(self.item)
+            return fused
+        assert self.item is not None
         return self.item.weight
+
+    def item_matrix(self) -> Tensor:
+        return self.item_vectors()

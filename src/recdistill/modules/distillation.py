@@ -171,19 +171,13 @@ class DistillationModule(StudentModule):
             torch.distributed.all_reduce(average)
             average = average / torch.distributed.get_world_size()
         weights = torch.where(average > 0, factors / average.clamp(min=1e-30), torch.ones_like(factors))
-        self.noted["weighting.sd"] = float(weights.std(correction=0))
+        often = self.steps / math.ceil(self.steps / self.every)  # so that the mean is over the steps that distil
+        self.noted["weighting.sd"] = often * float(weights.std(correction=0))
         return weights
 
-    @property
-    def changes(self) -> bool:
-        """Whether factors of the terms are others from step to step."""
-        return bool(self.noted)
-
     def step_facts(self, values: dict[str, float]) -> dict[str, float]:
-        return self.weighted(values) | self.noted if self.changes else {}
-
-    def facts(self) -> dict[str, float]:
-        return {} if self.changes or not self.soft else self.weighted(self.sums)
+        """The terms times their factors, ``alpha · weight`` or ``1 - alpha``, and what is scheduled."""
+        return self.weighted(values) | self.noted if self.soft else {}
 
     def weighted(self, values: dict[str, float]) -> dict[str, float]:
         """The terms times their factors."""

@@ -100,10 +100,6 @@ class SupervisedModule(pl.LightningModule):
         """What is logged of a step beside the ``values`` of its terms."""
         return {}
 
-    def facts(self) -> dict[str, float]:
-        """What is logged of an epoch, at its end, beside the terms of the loss."""
-        return {}
-
     def describe(self) -> str:
         """More settings for an error message."""
         return ""
@@ -225,7 +221,7 @@ class SupervisedModule(pl.LightningModule):
         )
 
     def on_train_epoch_end(self) -> None:
-        self.log_dict({f"train/{name}": value for name, value in {**self.sums, **self.facts()}.items()})
+        self.log_dict({f"train/{name}": value for name, value in self.sums.items()})
         self.position = (self.position[0] + 1, 0)
 
     @property

@@ -230,8 +230,10 @@ def _values(group: Group, metric: str) -> Any:
 
 
 def _adjust(rows: Sequence[dict[str, Any]]) -> None:
-    """Holm over all rows that are tested: a grid asks the same question many times."""
-    tested = [row for row in rows if row["p_alone"] is not None]
+    """Holm over all models that are tested: a grid asks the same question many times. A teacher that is the student
+    alone under another name is not tested."""
+    alone = {tuple(row["weights_hashes"]) for row in rows if row["role"] == "alone"}
+    tested = [row for row in rows if row["p_alone"] is not None and tuple(row["weights_hashes"]) not in alone]
     for row, p in zip(tested, users.holm([row["p_alone"] for row in tested]), strict=True):
         row["p_holm"] = p
 

@@ -207,7 +207,7 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
     if teacher is not None:
         caption += f" % of teacher: {_share(teacher, summary)}."
     if first(summary["rows"], "alone") is not None:
-        tested = sum(row.get(P_ALONE) is not None for row in summary["rows"])
+        tested = len({row.get("weights_hash", row["name"]) for row in summary["rows"] if row.get(P_ALONE) is not None})
         lines = f"{tested} {'models' if units.tabular(summary) else 'rows'}"
         caption += f" p: {units.paired_test(metric)} against the same student trained alone, Holm over {lines}."
     return Table(columns, tuple(summary["rows"]), caption + _clock(summary))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from recdistill.errors import InputError
 
@@ -12,9 +13,17 @@ from recdistill.errors import InputError
 _KEY = re.compile(r"(?<![\w./])(net|fit|objective)(?=\.[a-z_]|=)")
 
 
+_NET_KEY = re.compile(r"(?<![\w./])net\.([a-z_]+)")
+
+
 @contextlib.contextmanager
-def keys_below(where: str) -> Iterator[None]:
-    """Inside, an InputError about ``net``, ``fit`` or ``objective`` is about those of the node at the key ``where``."""
+def keys_below(where: str, node: Mapping[str, Any]) -> Iterator[None]:
+    """Inside, an InputError about ``net``, ``fit`` or ``objective`` is about those of the node at the key ``where``.
+
+    Args:
+        where: key of the node.
+        node: config of a model.
+    """
     try:
         yield
     except InputError as error:
@@ -22,5 +31,19 @@ def keys_below(where: str) -> Iterator[None]:
             error.where = f"{where}.{error.where}"
         for name in ("where", "why", "fix"):
             if text := getattr(error, name):
+                text = _NET_KEY.sub(lambda key: key_of_net(where, node, key[1]), text)
                 setattr(error, name, _KEY.sub(rf"{where}.\1", text))
         raise
+
+
+def key_of_net(where: str, node: Mapping[str, Any], name: str) -> str:
+    """The key of an argument of the net: where the node itself has one of this name and value, as ``path`` of
+    ``teacher=files``, the net takes it from there.
+
+    Args:
+        where: key of the node.
+        node: config of a model.
+        name: of the argument.
+    """
+    net = node.get("net") or {}
+    return f"{where}.{name}" if name in node and node[name] == net.get(name) else f"{where}.net.{name}"

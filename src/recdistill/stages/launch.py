@@ -36,7 +36,7 @@ def launch(spec: FitSpec) -> None:
     if count == 1 or not spec.node.get("fit"):  # what is computed in one go needs no second process
         fit(spec)
     else:
-        with keys_below(spec.key or spec.role):
+        with keys_below(spec.key or spec.role, spec.node):
             require_work(spec.node["fit"], count)
         fit_in_processes(spec, count)
 

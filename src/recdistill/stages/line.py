@@ -13,6 +13,7 @@ import torch
 
 from recdistill.compression.base import materialised
 from recdistill.compression.quantize import Quantize
+from recdistill.content.base import contents, with_vectors
 from recdistill.data import store as data_store
 from recdistill.data.interactions import Data, Dataset
 from recdistill.data.prepare import prepare
@@ -28,7 +29,7 @@ from recdistill.stages import tune, withheld
 from recdistill.stages.compress import compress
 from recdistill.stages.evaluate import require_same_data
 from recdistill.stages.launch import launch
-from recdistill.stages.nodes import Member, given_files, is_made, members_of, merged
+from recdistill.stages.nodes import Member, encoders_of, given_files, is_made, members_of, merged
 from recdistill.stages.sound import require_line, task_for
 from recdistill.stages.teaching import learns_along, teaching_key, teaching_spec
 from recdistill.stages.training import ALONG, TRAINING_PARTS, FitSpec, take_bundle
@@ -58,13 +59,18 @@ class Line:
     def data_folder(self) -> Path:
         node = self.cfg["data"]
         source, filters, split = (instantiate(node[name]) for name in ("source", "filters", "split"))
+        encoders = encoders_of(node)
         depends_on = {
             "format": data_store.FORMAT, "source": node["source"]["_target_"], "content": source.fingerprint(),
             "filters": node["filters"], "split": node["split"],
+            **({"encode": node["encode"], "encoders": contents(encoders)} if encoders else {}),
         }  # fmt: skip
-        return self.store.obtain(
-            "data", depends_on, lambda folder: data_store.save(prepare(source, filters, split), folder), "data"
-        )
+
+        def make(folder: Path) -> None:
+            data = with_vectors(prepare(source, filters, split), encoders, self.store.root)
+            data_store.save(data, folder)
+
+        return self.store.obtain("data", depends_on, make, "data")
 
     @cached_property
     def data(self) -> Data:

@@ -10,11 +10,15 @@ from typing import Any
 from recdistill.config.importing import import_target
 from recdistill.config.plugins import plugin_modules
 from recdistill.config.suggest import did_you_mean
+from recdistill.content.base import ContentEncoder
+from recdistill.content.files import content_of
 from recdistill.errors import InputError
 from recdistill.export.bundle import INFO, WEIGHTS, model_info
+from recdistill.models.build import instantiate
 from recdistill.models.given import Bundle, ReadyMade
-from recdistill.models.item_init import content_of
+from recdistill.models.item_init import is_file
 from recdistill.runs.atomic import file_digest
+from recdistill.stages.blame import key_of_net
 
 
 def target_of(node: dict[str, Any], where: str) -> Any:
@@ -85,6 +89,11 @@ def with_members(whole: Member) -> Iterator[Member]:
         yield from with_members(member)
 
 
+def encoders_of(data: dict[str, Any]) -> dict[str, ContentEncoder]:
+    """What makes vectors of items, by the name of the feature; ``data`` is that section of the config."""
+    return {name: instantiate(node) for name, node in (data.get("encode") or {}).items()}
+
+
 def given_files(depends_on: dict[str, Any], where: str) -> dict[str, Any]:
     """The content of the files that item tables start from and of those that models are read from, which their paths
     alone do not tell.
@@ -93,7 +102,8 @@ def given_files(depends_on: dict[str, Any], where: str) -> dict[str, Any]:
         InputError: there is no such file.
     """
     nodes = [node for node in (depends_on.get("node"), *depends_on.get("choices", ())) if node]
-    files = sorted({str(file) for node in nodes if (file := (node.get("fit") or {}).get("item_init"))})
+    starts: set[str] = {start for node in nodes if (start := (node.get("fit") or {}).get("item_init"))}
+    files = sorted(start for start in starts if is_file(start))
     found = {"item_init": [content_of(file, f"{where}.fit.item_init") for file in files]} if files else {}
     read = [content for node in nodes for content in _read_by(node, where)]
     return found | ({"files": read} if read else {})
@@ -106,7 +116,7 @@ def _read_by(node: dict[str, Any], where: str) -> Iterator[list[str]]:
         yield [file_digest(folder / name) for name in (WEIGHTS, INFO)]
     model = target_of(node["net"], f"{where}.net")
     if issubclass(model, ReadyMade):
-        yield from (model.contents(name, node["net"][name], f"{where}.net.{name}") for name in model.files)
+        yield from (model.contents(name, node["net"][name], key_of_net(where, node, name)) for name in model.files)
 
 
 def merged(node: dict[str, Any], changes: dict[str, Any], key: str = "alone") -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 from recdistill.config import check, compose, gate
 from recdistill.config.plugins import plugin_modules
 from recdistill.config.yaml_safety import scan_file
+from recdistill.content.base import with_vectors
 from recdistill.data import store as data_store
 from recdistill.data.hashing import hash_ids, hash_part
 from recdistill.data.interactions import Data, Dataset
@@ -19,6 +20,7 @@ from recdistill.errors import InputError
 from recdistill.models.build import instantiate
 from recdistill.reporting.finished import Run
 from recdistill.runs.atomic import digest, read_json
+from recdistill.stages.nodes import encoders_of
 
 CONFIG = "config.yaml"
 
@@ -102,7 +104,7 @@ def remade_data(run: Run, node: dict[str, Any], caches: Sequence[str], known: di
     if key not in known:
         try:
             source, filters, split = (instantiate(node[name]) for name in ("source", "filters", "split"))
-            dataset = prepare(source, filters, split)
+            dataset = with_vectors(prepare(source, filters, split), encoders_of(node), Path(caches[0]))
             known[key] = Remade.of(dataset, f"data prepared anew from {source.where()}")
         except InputError as error:
             known[key] = _cached(run, caches, error)

@@ -8,7 +8,7 @@ from typing import Any
 from recdistill.compression.base import CompressionPass
 from recdistill.distillers.base import Distiller, Needs
 from recdistill.errors import InputError
-from recdistill.models.base import FactorModel, SequenceModel
+from recdistill.models.base import SequenceModel, VectorModel
 from recdistill.models.build import instantiate
 from recdistill.modules.distillation import require_sound
 from recdistill.stages import tune, withheld
@@ -60,7 +60,7 @@ def require_line(cfg: dict[str, Any], task: Task, needs: Needs) -> None:
                 objective = target_of(part.node["objective"], f"{part.key}.objective")
                 of_part.require_objective(objective, f"{part.key}.objective")
         model = class_of(cfg[role], role)
-        if cfg["alpha"] and needs.embeddings and not issubclass(model, FactorModel | SequenceModel):
+        if cfg["alpha"] and needs.embeddings and not issubclass(model, SequenceModel | VectorModel):
             raise InputError(
                 f"the {role} {model.__name__} has no user and item vectors, which a distiller needs",
                 where="distiller", fix=f"leave out hint, or choose {role}=mf or {role}=lightgcn",

@@ -32,6 +32,7 @@ from recdistill.runs.commits import commits
 from recdistill.runs.store import stamp
 from recdistill.stages.evaluate import costs, evaluate
 from recdistill.stages.line import Line
+from recdistill.stages.nodes import is_made
 from recdistill.stages.results import PER_ROW, PER_USER, Evaluated
 from recdistill.stages.teaching import how_taught, learns_along
 from recdistill.stages.training import HISTORY
@@ -142,16 +143,28 @@ def row(entry: Entry, results: dict[str, Evaluated], line: Line, metric: str) ->
         **quality(entry.name, entry.role, results, line.cfg["evaluation"]["ks"], metric),
         "weights_hash": model_info(entry.folder)["hash"],
         "trials": entry.trials,
-        "train_seconds": stamp(entry.folder)["seconds"],
+        "train_seconds": seconds(entry, line.cfg),
         "folder": str(target.relative_to(line.folder)),
     }  # fmt: skip
 
 
+def seconds(entry: Entry, cfg: dict[str, Any]) -> float | None:
+    """How long the stop of a row took. None for a teacher that was trained along, whose time is in the student's, and
+    for one that was taken from files or put together: of its training nothing is known here."""
+    if entry.role == "teacher_along" or (entry.role == "teacher" and is_made(cfg["teacher"], "teacher")):
+        return None
+    return float(stamp(entry.folder)["seconds"])
+
+
 def adjust(rows: Sequence[dict[str, Any]]) -> None:
-    """Holm's p over all rows that are compared with the student alone: a table asks one question many times."""
-    tested = [row for row in rows if row["p_alone"] is not None]
-    for row, p in zip(tested, holm([row["p_alone"] for row in tested]), strict=True):
-        row["p_alone_holm"] = p
+    """Holm's p over all models that are compared with the student alone: a table asks one question many times. A model
+    that is in two rows is asked about once, and the student alone under another name is not."""
+    alone = {row["weights_hash"] for row in rows if row["role"] == "alone"}
+    tested = [row for row in rows if row["p_alone"] is not None and row["weights_hash"] not in alone]
+    models = {row["weights_hash"]: row["p_alone"] for row in tested}
+    adjusted = dict(zip(models, holm(list(models.values())), strict=True))
+    for row in tested:
+        row["p_alone_holm"] = adjusted[row["weights_hash"]]
 
 
 def quality(name: str, role: str, results: dict[str, Evaluated], ks: list[int], metric: str) -> dict[str, Any]:
@@ -225,6 +238,8 @@ def notes(cfg: dict[str, Any], data: Data, n_cold: int, run: Path) -> list[str]:
             if cfg["teacher"].get("evaluated", True) else
             "the teacher is answers from a file that are not of the test part, so that it has no row"
         )  # fmt: skip
+    if twins := twins_of_alone(cfg, run):
+        said.append(f"{', '.join(twins)} and student alone are one model, which is not compared with itself")
     if own := different(cfg["student"], cfg.get("alone") or {}):
         said.append(f"the student alone has settings of its own: {', '.join(own)}")
     baselines = dict(cfg.get("baselines") or {}) if label_share(cfg) else {}
@@ -239,6 +254,15 @@ def notes(cfg: dict[str, Any], data: Data, n_cold: int, run: Path) -> list[str]:
     if n_cold:
         said.append(f"{n_cold} relevant test pairs are of items without training data; no row can hit them")
     return said
+
+
+def twins_of_alone(cfg: dict[str, Any], run: Path) -> list[str]:
+    """Names of the other rows, by the models in the folder of a run, that have the weights of the student alone, as the
+    teacher of a student that is taught by its own kind."""
+    folders = {name: run / models_folder(name) for name, _ in planned(cfg)}
+    hashes = {name: model_info(folder)["hash"] for name, folder in folders.items() if folder.exists()}
+    alone = hashes.pop("student alone", None)
+    return [name for name, weights in hashes.items() if weights == alone]
 
 
 def different(node: dict[str, Any], changes: dict[str, Any], key: str = "") -> list[str]:

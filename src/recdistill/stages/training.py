@@ -120,7 +120,7 @@ def task_of(spec: FitSpec) -> Task:
 
 def fit(spec: FitSpec) -> None:
     """Trains the model and writes it to ``spec.folder`` (the first process does)."""
-    with keys_below(spec.key or spec.role):
+    with keys_below(spec.key or spec.role, spec.node):
         _fit(spec)
 
 
@@ -202,8 +202,9 @@ def starting_point(spec: FitSpec, data: Data, task: Task) -> tuple[Compressed, b
 def new_model(node: dict[str, Any], seed: int, data: Data, task: Task) -> Model:
     torch.manual_seed(seed)
     model = build(node["net"], task.schema(data))
-    if file := (node.get("fit") or {}).get("item_init"):
-        initialise_items(model, file, catalogue(data), "fit.item_init")
+    if start := (node.get("fit") or {}).get("item_init"):
+        features = data.item_features if isinstance(data, Dataset) else None
+        initialise_items(model, start, catalogue(data), "fit.item_init", features)
     model.bind(data.train.taught)
     return model
 
@@ -234,7 +235,9 @@ def make_module(spec: FitSpec, model: Model, data: Data, task: Task, whole: Data
         return self_taught(how, model, objective, settings, data, losses=losses, **common)
     if isinstance(how, Mutual):
         its, its_fit = instantiate(spec.peer["objective"]), instantiate(spec.peer["fit"])
-        with keys_below("teacher"):  # from other weights than the student: two that are alike would stay alike
+        with keys_below(
+            "teacher", spec.peer
+        ):  # from other weights than the student: two that are alike would stay alike
             peer = new_model(spec.peer, mix(spec.seed, 0x1417, 1), data, task)
         return taught_along(
             how, model, objective, settings, data, peer=peer, its=its, its_fit=its_fit, losses=losses, **common

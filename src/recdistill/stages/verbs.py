@@ -16,6 +16,7 @@ from rich.console import Console
 from recdistill.errors import InputError
 from recdistill.runs.atomic import read_json, write_json
 from recdistill.stages.line import Line
+from recdistill.stages.watched import require_layers
 from recdistill.stages.withheld import label_share
 
 log = logging.getLogger(__name__)
@@ -48,6 +49,7 @@ def opened(cfg: dict[str, Any], folder: Path, max_steps: int = 0) -> Line:
     """
     line = Line(cfg, folder, max_steps)
     line.task.require_evaluation(line.data, cfg["evaluation"]["metric"], cfg["evaluation"].get("sampled"))
+    require_layers(line)
     return line
 
 

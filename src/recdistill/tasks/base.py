@@ -14,6 +14,9 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from recdistill.config.listing import serving
+from recdistill.config.locate import find_sources
+from recdistill.config.plugins import plugin_folders
 from recdistill.config.suggest import listing
 from recdistill.data import store
 from recdistill.data.interactions import Data, Schema
@@ -198,11 +201,14 @@ class Task:
             )
 
     def require_distiller(self, distiller: Distiller, where: str) -> None:
-        """Raises InputError for a soft loss of another task."""
+        """Raises InputError for a soft loss of another task; ``where`` it is in the config."""
         if self.name not in distiller.tasks:
+            sources = find_sources([], [str(folder) for folder in plugin_folders()])
+            others = serving("distiller", self.name, sources.folders, sources.home)
             raise InputError(
-                f"{type(distiller).__name__} is a soft loss for {listing(distiller.tasks)}, not for {self.name}",
-                where=where, fix="distiller=soft_label; recdistill ls distiller shows all",
+                f"distiller={where.rpartition('.')[2]} is a soft loss for {listing(distiller.tasks)}, not for"
+                f" {self.name}", where=where, why=f"those for {self.name} are: {listing(others)}",
+                fix="distiller=soft_label; recdistill ls distiller says what each is",
             )  # fmt: skip
 
     def require_evaluation(self, data: Any, metric: str, negatives: int | None) -> None:

@@ -25,6 +25,19 @@ RESERVED = ("user", "item", "value", "time", "part", "title")
 
 
 @dataclass(frozen=True)
+class RawGraph:
+    """A knowledge graph as it was read, with its own ids.
+
+    Attributes:
+        triples: ``head``, ``relation``, ``tail`` (String, never missing), one row a triple.
+        links: ``item`` and ``entity`` (String, never missing): which entities the items are.
+    """
+
+    triples: pl.DataFrame
+    links: pl.DataFrame
+
+
+@dataclass(frozen=True)
 class RawLog:
     """Events as they were read, with the ids of the user's own world.
 
@@ -47,6 +60,7 @@ class RawLog:
         facts: what the source counted in its files beyond the events, such as ``{"tags": 46391}``; shown as it is.
         warnings: oddities of the files that a user should know, one sentence each.
         group: of a table of examples, the categorical feature that tells whose row it is, for metrics by user.
+        graph: what is known of items as a knowledge graph, where the config asks for it.
     """
 
     events: pl.DataFrame
@@ -59,6 +73,7 @@ class RawLog:
     facts: dict[str, int | str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     group: str | None = None
+    graph: RawGraph | None = None
 
     @property
     def has_pairs(self) -> bool:

@@ -11,13 +11,14 @@ import polars as pl
 
 from recdistill.data.sources.base import PARTS, RESERVED, Kind, RawLog, Source, hash_arguments, hash_files
 from recdistill.data.sources.clock import Clock
-from recdistill.data.sources.files import Separator, nearest, override
+from recdistill.data.sources.files import Separator, nearest, override, printable
 from recdistill.data.sources.grid import Grid, is_parquet, read_grid
 from recdistill.data.sources.labelled import WHOLE, binary, part_files, stack, table
 from recdistill.data.sources.text import read_header
 from recdistill.errors import InputError
 
 Header = Literal["every", "first"]
+MANY = 50  # rows from which on a category of its own for each is no chance
 _LABELS = ("click", "clicked", "is_click", "target", "y")  # what a label is often called
 
 
@@ -96,9 +97,22 @@ class ClickTable(Source):
             group=self.group,
             dropped=dict(sum((Counter(grid.dropped) for grid in grids.values()), Counter())),
             note="; ".join([*renamed, *([clock.note] if clock.note else [])]),
-            warnings=_warnings(events, kinds),
+            warnings=_warnings(events, kinds) + self._ids(events, kinds),
             time_unit=clock.unit,
         )
+
+    def _ids(self, events: pl.DataFrame, kinds: dict[str, Kind]) -> list[str]:
+        """The warning of a column that only numbers the rows."""
+        rows = events.height
+        ids = [name for name, kind in kinds.items()
+               if kind == "categorical" and rows >= MANY and events[name].n_unique() == rows]  # fmt: skip
+        if not ids:
+            return []
+        left_out = f"'data.ignore=[{printable(','.join([*self.ignore, *ids]))}]'"
+        if self.categorical is not None:
+            left_out = f"data.categorical without {printable(', '.join(ids))}"
+        return [f"another category in each row, of which nothing can be learnt: {printable(', '.join(ids))}; {left_out}"
+                " leaves it out, unless teacher=rows knows the rows by it"]  # fmt: skip
 
     def where(self) -> str:
         return str(self.path)
@@ -218,7 +232,7 @@ def _warnings(events: pl.DataFrame, kinds: dict[str, Kind]) -> list[str]:
     found = []
     if "time" in events.columns and events["time"].n_unique() == 1:
         found.append(f"all {events.height:,} times are equal: no split by time is possible")
-    same = [name for name in kinds if events[name].n_unique() == 1]
-    if same:
+    values = {name: events[name].n_unique() for name in kinds}
+    if same := [name for name, count in values.items() if count == 1]:
         found.append(f"one value in all rows: {', '.join(same)}")
     return found

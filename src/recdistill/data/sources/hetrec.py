@@ -9,6 +9,7 @@ import polars as pl
 
 from recdistill.data.sources.base import RawLog, Source, hash_arguments, hash_files
 from recdistill.data.sources.counts import graph_facts, graph_files, not_listed
+from recdistill.data.sources.graphs import kgcn_graph
 from recdistill.data.sources.plain import Cells, file_in
 
 FIRST_TAGS = 2005  # the year in which Last.fm began to have tags
@@ -39,14 +40,17 @@ class LastFM(Source):
 
     Args:
         path: the folder.
+        kg: read the knowledge graph of the folder ``kg*`` in it, for models that take one.
     """
 
-    def __init__(self, path: str):
+    def __init__(self, path: str, kg: bool = False):
         self.path = Path(path).expanduser()
+        self.kg = kg
 
     def fingerprint(self) -> str:
         files = [file_in(self.path, cells.name) for cells in _ALL]
-        return hash_arguments(kind="hetrec-lastfm", files=hash_files(*files, *graph_files(self.path)))
+        graph = {"kg": True} if self.kg else {}  # without, what was prepared before there were graphs is found again
+        return hash_arguments(kind="hetrec-lastfm", files=hash_files(*files, *graph_files(self.path)), **graph)
 
     def read(self) -> RawLog:
         plays = _PLAYS.read_events(self.path)
@@ -70,6 +74,7 @@ class LastFM(Source):
                 **graph_facts(self.path),
             },
             warnings=_oddities(plays, artists, named, years),
+            graph=kgcn_graph(self.path) if self.kg else None,
         )
 
     def where(self) -> str:

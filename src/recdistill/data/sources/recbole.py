@@ -9,10 +9,11 @@ import polars as pl
 from recdistill.data.sources.base import Kind, RawLog, Side, Source, hash_arguments, hash_files
 from recdistill.data.sources.files import existing_file, names_in, override
 from recdistill.data.sources.frames import Form
+from recdistill.data.sources.graphs import atomic_facts, atomic_graph, typed
 from recdistill.data.sources.reading import Reader
-from recdistill.data.sources.rows import Columns, OnBadRows, Part, likely_column
+from recdistill.data.sources.rows import Columns, OnBadRows, likely_column
 from recdistill.data.sources.side import read_side
-from recdistill.data.sources.text import read_header, read_text
+from recdistill.data.sources.text import read_header
 from recdistill.errors import InputError
 
 _KINDS: dict[str, Kind] = {"token": "categorical", "token_seq": "multi", "float": "numeric", "float_seq": "vector"}
@@ -20,8 +21,8 @@ _KINDS: dict[str, Kind] = {"token": "categorical", "token_seq": "multi", "float"
 
 class RecBole(Source):
     """A ``.inter`` file with a header such as ``user_id:token<tab>item_id:token<tab>rating:float``, and the
-    features of the ``.user`` and ``.item`` files beside it, where there are any. Of a knowledge graph
-    (``.kg``, ``.link``) the counts are reported.
+    features of the ``.user`` and ``.item`` files beside it, where there are any. A knowledge graph (``.kg``, ``.link``)
+    is counted, and read where it is asked for.
 
     Source: RecBole's documentation, "Atomic Files" (Zhao et al., 2021, arXiv:2011.01731).
 
@@ -33,6 +34,7 @@ class RecBole(Source):
         title: field of the ``.item`` file with the human name; None goes without titles.
         on_bad_rows: ``error`` stops at the first bad row and says where, ``drop`` leaves bad rows out,
             counted.
+        kg: read the knowledge graph, for models that take one. A link to an item that the log lacks is counted.
     """
 
     def __init__(
@@ -44,11 +46,13 @@ class RecBole(Source):
         time: str | None = "timestamp",
         title: str | None = "movie_title",
         on_bad_rows: OnBadRows = "error",
+        kg: bool = False,
     ):
         self.path = Path(path).expanduser()
         self.fields = {"user": user, "item": item, "value": value, "time": time}
         self.title = title
         self.on_bad_rows = on_bad_rows
+        self.kg = kg
 
     def fingerprint(self) -> str:
         beside = (self._inter().with_suffix(suffix) for suffix in (".user", ".item", ".kg", ".link"))
@@ -59,17 +63,20 @@ class RecBole(Source):
             fields=self.fields,
             title=self.title,
             on_bad_rows=self.on_bad_rows,
+            **({"kg": True} if self.kg else {}),  # without, what was prepared before there were graphs is found again
         )
 
     def read(self) -> RawLog:
         file = self._inter()
-        types = _typed(read_header(file, [], "tab", None)[0])
+        types = typed(read_header(file, [], "tab", None)[0])
         user, item = (self._needed(file, types, key) for key in ("user", "item"))
         value, time = (types.get(self.fields[key] or "") for key in ("value", "time"))
         reader = Reader(Columns(user, item, value, time), Form("text", "tab", None), self.on_bad_rows)
         part = reader.read(file)
         users, user_kinds = self._side("user")
         items, item_kinds = self._side("item")
+        field = self.fields["item"] or "item_id"
+        graph = atomic_graph(file, field, self.on_bad_rows, part.dropped) if self.kg else None
         return RawLog(
             part.events,
             items,
@@ -78,8 +85,9 @@ class RecBole(Source):
             part.time_unit,
             users,
             {"user": user_kinds, "item": item_kinds},
-            self._graph(),
+            atomic_facts(file, field),
             part.warnings,
+            graph=graph,
         )
 
     def where(self) -> str:
@@ -118,7 +126,7 @@ class RecBole(Source):
         file = self._inter().with_suffix(f".{side}")
         if not file.is_file():
             return None, {}
-        types = _typed(read_header(file, [], "tab", None)[0])
+        types = typed(read_header(file, [], "tab", None)[0])
         id_column = types.pop(self.fields[side] or f"{side}_id", None)
         if id_column is None:
             return None, {}
@@ -129,29 +137,3 @@ class RecBole(Source):
             kinds["title"], rename["title"] = "text", types[self.title]
         frame = read_side(file, side, id_column, kinds, rename=rename, separator=" ", quote=None)
         return frame, {name: kind for name, kind in kinds.items() if name != "title"}
-
-    def _graph(self) -> dict[str, int | str]:
-        """Counts of the knowledge graph in the ``.kg`` file, and of the items that the ``.link`` file finds in it."""
-        found: dict[str, int | str] = {}
-        graph, links = (self._inter().with_suffix(suffix) for suffix in (".kg", ".link"))
-        if triples := _fields(graph, "head_id", "relation_id", "tail_id"):
-            head, relation, tail = triples
-            relations, entities = relation.n_unique(), pl.concat([head, tail]).n_unique()
-            found["knowledge graph"] = f"{len(head):,} triples, {relations:,} relations, {entities:,} entities"
-        if linked := _fields(links, self.fields["item"] or "item_id"):
-            found["items linked to the graph"] = linked[0].n_unique()
-        return found
-
-
-def _fields(file: Path, *names: str) -> list[pl.Series]:
-    """Fields of an atomic file as text; none where the file or a field is not there."""
-    types = _typed(read_header(file, [], "tab", None)[0]) if file.is_file() else {}
-    if not set(names) <= set(types):
-        return []
-    frame = read_text(file, {name: types[name] for name in names}, "tab", None, Part(file))
-    return [frame[name].alias("") for name in names]
-
-
-def _typed(header: list[str]) -> dict[str, str]:
-    """Field names without their types, to the names in the header."""
-    return {name.partition(":")[0]: name for name in header}

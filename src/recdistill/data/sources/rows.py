@@ -126,7 +126,7 @@ def other_column(ours: str, name: str, meant: str, keys: Mapping[str, str] | Non
         keys: config key of our name of a column, ``data.NAME`` where it is not given.
     """
     key = (keys or {}).get(ours, f"data.{ours}")
-    listed = key.endswith(("columns", "only"))  # a key that names several columns
+    listed = key.endswith(("columns", "only", "keys", "scores"))  # a key that names several columns
     return f"'{meant}' in place of '{name}' in {key}" if listed else override(key, meant)
 
 

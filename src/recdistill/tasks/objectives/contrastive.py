@@ -112,7 +112,7 @@ class CCL(Sampled):
     def scores(self, view: ModelView, items: Tensor) -> Tensor:
         if not isinstance(view.model, FactorModel):
             raise InputError(
-                f"ccl needs a model with user and item vectors; {type(view.model).__name__} has none",
+                f"ccl needs factors, whose dot products are the scores; {type(view.model).__name__} has none",
                 where="objective", fix="choose another objective, such as objective@objective=bpr",
             )  # fmt: skip
         user, rows = F.normalize(view.user_vectors(), dim=-1), F.normalize(view.item_vectors(items), dim=-1)

@@ -70,7 +70,7 @@ def views(model: RankingModel, view: ModelView) -> tuple[tuple[Tensor, Tensor], 
         return model.views()
     if not isinstance(model, FactorModel):
         raise InputError(
-            f"a contrast needs a model with user and item vectors; {type(model).__name__} has none",
+            f"a contrast needs factors, whose dot products are the scores; {type(model).__name__} has none",
             where="objective", fix="choose another objective, such as objective@objective=bce",
         )  # fmt: skip
     user, item = view.factors()

@@ -114,7 +114,7 @@ class Sampled(Objective):
 def l2_penalty(model: RankingModel, *touched: tuple[Literal["user", "item"], Tensor]) -> Tensor:
     """Half the squared length of the table rows that a batch touches, per sample of the first."""
     if not isinstance(model, FactorModel):
-        raise TypeError(f"l2 needs a model with user and item vectors; {type(model).__name__} has none")
+        raise TypeError(f"l2 needs factors, whose dot products are the scores; {type(model).__name__} has none")
     user, item = model.raw_factors()
     total = user.new_zeros(())
     for table, ids in touched:

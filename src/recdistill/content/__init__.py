@@ -1,0 +1,1 @@
+"""What items are made of: texts and pictures, and the vectors that large encoders make of them."""

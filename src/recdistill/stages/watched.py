@@ -1,0 +1,45 @@
+"""Whether teacher and student have the layers that distillers compare, looked at before anything is trained."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from recdistill.distillers.base import Distiller
+from recdistill.export.bundle import model_info
+from recdistill.models.build import build, instantiate
+from recdistill.models.given import ReadyMade
+from recdistill.models.layers import source
+from recdistill.stages.line import Line
+from recdistill.stages.nodes import bundle_of, target_of
+
+
+def require_layers(line: Line) -> None:
+    """Builds both, untrained, since a size may decide which layers there are. What is made of other models is not known
+    before those are.
+
+    Raises:
+        InputError: a layer is not there.
+    """
+    losses: list[Distiller] = [instantiate(node) for node in line.distillers.values()] if line.losses else []
+    wanted = {
+        "student": {name for loss in losses for name in loss.layers},
+        "teacher": {name for loss in losses for name in loss.needs().layers},
+    }
+    for role, names in wanted.items():
+        net = net_of(line.cfg[role], role)
+        if not names or issubclass(target_of(net, f"{role}.net"), ReadyMade):
+            continue
+        data = line.given(line.data) if role == "student" else line.data
+        with torch.random.fork_rng(devices=[]):
+            model = build(net, line.task.schema(data))
+        for name in sorted(names):
+            source(model, name)
+
+
+def net_of(node: dict[str, Any], where: str) -> dict[str, Any]:
+    """Config of the net of a node, or of that in the bundle that the node takes."""
+    folder = bundle_of(node, where)
+    net: dict[str, Any] = model_info(folder)["net"] if folder else node["net"]
+    return net
