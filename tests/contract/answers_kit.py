@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from recdistill.config.plugins import plugin_modules
 from recdistill.data.csr import Csr
 from recdistill.data.features import Features
 from recdistill.data.interactions import Data, Dataset, Examples, Interactions, TableDataset
+from recdistill.models.base import ClosedFormModel
 from recdistill.models.build import build, instantiate
 from recdistill.models.fit import Fit
 from recdistill.models.given import ReadyMade
@@ -80,13 +82,24 @@ def walks() -> Dataset:
     return Dataset(
         **{name: _events(rows) for name, rows in parts.items()},
         users=np.arange(SEQUENCE_USERS).astype(str).astype(object), items=np.arange(N_ITEMS).astype(str).astype(object),
-        report={}, manifest={"holds_out_items": False, "parts": {}}, fingerprint="walks",
+        item_features=Features(vector={"look": _looks()}), report={},
+        manifest={"holds_out_items": False, "parts": {}}, fingerprint="walks",
     )  # fmt: skip
 
 
 def _events(rows: list[tuple[int, int, int]]) -> Interactions:
     user, item, time = torch.tensor(rows).T
-    return Interactions(user, item, SEQUENCE_USERS, N_ITEMS, time=time)
+    return Interactions(
+        user, item, SEQUENCE_USERS, N_ITEMS, time=time, item_features=Features(vector={"look": _looks()})
+    )
+
+
+def _looks() -> torch.Tensor:
+    """A vector of each item: its block, and where it stands on the way round."""
+    item = torch.arange(N_ITEMS)
+    angle = 2 * math.pi * (item % LENGTH) / LENGTH
+    block = 2.0 * torch.nn.functional.one_hot(item // LENGTH)
+    return torch.cat([block, angle.cos().unsqueeze(1), angle.sin().unsqueeze(1)], 1)
 
 
 # Tables: a few fields of every kind, and labels that they tell.
@@ -144,6 +157,10 @@ def trained(net: dict[str, Any], objective: Any, fit: Fit, task: str, steps: int
     own, data = task_of(task), data_of(task)
     model = build(net, own.schema(data))
     model.bind(data.train)
+    if isinstance(model, ClosedFormModel):
+        model.fit(data.train)
+        return model.eval()
+    objective.bind(data.train)
     part = own.prepare(data.train, torch.device("cpu"))
     optimizer = torch.optim.AdamW(model.parameters(), lr=fit.lr, weight_decay=fit.weight_decay)
     model.train()

@@ -62,6 +62,7 @@ class SupervisedModule(pl.LightningModule):
         super().__init__()
         self.automatic_optimization = False
         self.model = model
+        objective.bind(data.train)
         self.objective, self.fit_config, self.data = objective, fit, data
         self.unlabelled = data.train.labelled is not None and not labels_left(data.train)[0]
         self.task = task or Ranking()

@@ -9,12 +9,13 @@ from recdistill.tasks.objectives.sampled import BCE, BPR, Sampled, bce, bpr, l2_
 from recdistill.tasks.objectives.sequence import SequenceCloze, SequenceSoftmax
 from recdistill.tasks.objectives.sequence_contrast import SequenceContrast
 from recdistill.tasks.objectives.sequence_sampled import SequenceBCE, SequenceGBCE, SequenceSampledSoftmax
+from recdistill.tasks.objectives.sequence_smoothed import SequenceSmoothed
 from recdistill.tasks.objectives.softmax import Softmax
 from recdistill.tasks.objectives.supervised import CrossEntropy, LogLoss, SquaredError
 
 __all__ = [
     "BCE", "BPR", "CCL", "ELBO", "CrossEntropy", "GraphContrast", "LogLoss", "Objective", "Sampled",
     "SampledSoftmax", "SequenceBCE", "SequenceCloze", "SequenceContrast", "SequenceGBCE", "SequenceSampledSoftmax",
-    "SequenceSoftmax", "Softmax", "SquaredError",
+    "SequenceSmoothed", "SequenceSoftmax", "Softmax", "SquaredError",
     "bce", "bpr", "ccl", "l2_penalty", "sampled_softmax",
 ]  # fmt: skip

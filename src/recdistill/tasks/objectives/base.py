@@ -29,6 +29,9 @@ class Objective:
     sampler: Sampler = Uniform()
     few_labels: bool = True
 
+    def bind(self, train: Any) -> None:
+        """Looks once at the training part, where the loss needs more of it than a step holds."""
+
     def __call__(self, model: Any, batch: Any, view: Any, rng: torch.Generator) -> Tensor:
         """Mean loss over the batch, a scalar.
 
