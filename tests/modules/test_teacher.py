@@ -36,7 +36,7 @@ def test_it_is_nowhere_in_the_student(student: Any, train: Any, teacher: MF, tmp
     assert all(p.grad is None and not p.requires_grad for p in teacher.parameters())
 
 
-def test_a_checkpoint_is_no_larger_than_without_it(student: Any, train: Any, tmp_path: Path) -> None:
+def test_a_checkpoint_holds_none_of_it(student: Any, train: Any, teacher: MF, tmp_path: Path) -> None:
     sizes = []
     for alpha in (None, 0.5):
         module = student(alpha)
@@ -44,7 +44,8 @@ def test_a_checkpoint_is_no_larger_than_without_it(student: Any, train: Any, tmp
             del module.distillers["hint"]  # its projection is trained, so it has to be saved
         train(module, tmp_path / str(alpha), every_seconds=0.0)
         sizes.append((tmp_path / str(alpha) / LAST).stat().st_size)
-    assert sizes[1] <= 1.02 * sizes[0]
+    its_weights = sum(p.numel() * p.element_size() for p in teacher.parameters())
+    assert sizes[1] - sizes[0] < its_weights / 4, "more than the names of some sums"
 
 
 def test_it_stays_in_eval_mode(student: Any, train: Any, teacher: MF, tmp_path: Path) -> None:
