@@ -83,7 +83,7 @@ def nearest(rows: Tensor, count: int, temperature: float) -> tuple[Tensor, Tenso
     known = rows.any(1)
     count = min(count, max(1, len(rows) - 1))
     near, weight = [], []
-    for part in torch.arange(len(rows), device=rows.device).split(ROWS):
+    for part in torch.split(torch.arange(len(rows), device=rows.device), ROWS):
         cosines = (rows[part] @ rows.T).masked_fill(~known, -torch.inf)
         cosines[torch.arange(len(part)), part] = -torch.inf
         best = cosines.topk(count, dim=1)
