@@ -102,7 +102,7 @@ def check_header(group: str, option: str) -> None:
 @dataclass(frozen=True)
 class Board:
     """Attributes:
-    train: the seen pairs, and a vector "look" of each item that hints at its block.
+    train: the seen pairs, with stars, and a vector "look" of each item that hints at its block.
     own: bool ``[USERS, ITEMS]``, whether the item is of the user's block.
     """
 
@@ -120,7 +120,8 @@ def board() -> Board:
     seen = own & (torch.rand(USERS, ITEMS, generator=torch.Generator().manual_seed(1)) < 0.7)
     user, item = seen.nonzero(as_tuple=True)
     look = own[:BLOCKS].T + 0.5 * torch.randn(ITEMS, BLOCKS, generator=torch.Generator().manual_seed(2))
-    return Board(Interactions(user, item, USERS, ITEMS, item_features=Features(vector={"look": look})), own)
+    stars = 1.0 + (user + item) % 5
+    return Board(Interactions(user, item, USERS, ITEMS, stars, item_features=Features(vector={"look": look})), own)
 
 
 def recovery(scores: Tensor) -> float:

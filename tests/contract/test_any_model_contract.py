@@ -150,6 +150,10 @@ def test_roles_train_for_their_task(group: str, option: str, task: str) -> None:
     untrained = trained(section["net"], objective, fit, task, 0)
     model = trained(section["net"], objective, Fit(lr=max(fit.lr, 3e-3), batch_size=64), task, 60)
     before, after = quality(task, untrained), quality(task, model)
+    if option == "content_metric":  # it starts as content-kNN, which the vectors of these data tell all
+        assert before == 1
+        assert after >= GOOD[task]
+        return
     assert after < before if task == "rating" else after > before
 
 

@@ -22,12 +22,15 @@ from recdistill.tasks.batches import generator
 SHIPPED = Path(__file__).parents[2] / "conf"
 # Forms of a formula that are not that of the YAML; without ``authors_code`` of htd, whose gradient is not of its value.
 FORMS: dict[str, list[dict[str, Any]]] = {
+    "aldi": [{"embedding": 0.5}],
     "cd": [{"guide": "student"}, {"shift": 0.7}], "clid": [{"form": "pointwise"}], "dcd": [{"candidates": "list"}],
-    "dist": [{"others": 9}], "entropy": [{"towards": "sharp"}], "graph_filtered": [{"cosine": True}],
+    "dist": [{"others": 9}], "dllm2rec": [{"loss": "bce"}, {"negatives": 7}], "entropy": [{"towards": "sharp"}],
+    "graph_filtered": [{"cosine": True}],
     "hint": [{"mapper": "mlp"}, {"side": "user"}], "hint_layers": [{"mapper": "mlp"}],
     "htd": [{"level": "group"}], "rank_distil": [{"variant": "B"}, {"variant": "M"}],
-    "rd": [{"normalised": False}], "skew_kl": [{"reverse": True}], "topk_kl": [{"negatives": 7}],
-    "rrd": [{"position_temperature": 0.0}], "teacher_assistants": [{"mapping": "de"}, {"rank": None}],
+    "rd": [{"normalised": False}], "rlmrec": [{"mode": "generative"}], "rrd": [{"position_temperature": 0.0}],
+    "skew_kl": [{"reverse": True}], "topk_kl": [{"negatives": 7}],
+    "teacher_assistants": [{"mapping": "de"}, {"rank": None}],
     **{name: [{"others": 7}] for name in ("jsd", "reverse_kl", "logit_standardised", "dkd")},
     **{name: [{"layers": {"trunk": "trunk"}}] for name in ("rkd", "similarity_preserving", "cka")},
 }  # fmt: skip
@@ -77,9 +80,10 @@ def test_gradcheck(option: str, task: str, changes: dict[str, Any], progress: fl
 GOES_ON = {
     "topk_kl": "the student gives mass to the rest of the catalogue, the teacher's list none",
     "rrd": "an order is never sure enough", "ir_rrd": "as rrd", "rank_distil": "as rrd", "unkd": "as rrd",
-    "hetcomp": "as rrd",
-    "entropy": "it is about the student alone",
+    "hetcomp": "as rrd", "dllm2rec": "as topk_kl, with other weights",
+    "entropy": "it is about the student alone", "aux_sentiment": "it is about reviews",
     "de": "maps begin at random", "phr": "as de", "teacher_assistants": "as de", "htd": "as de, beside its topology",
+    "rlmrec": "as de",
 }  # fmt: skip
 SETTLED: dict[str, dict[str, Any]] = {
     "cd": {"temperature": 1.0, "shift": 0.0},

@@ -132,9 +132,10 @@ def tensors(task: str, seed: int, dim: int = DIM, queries: int = QUERIES, items:
 
 @cache
 def train_of(queries: int, items: int) -> Interactions:
-    """About a seventh of all pairs, at most 30 items of each user."""
+    """About a seventh of all pairs, at most 30 items of each user; with stars."""
     seen = torch.rand(queries, items, generator=torch.Generator().manual_seed(8)) < min(0.15, 30 / items)
-    return Interactions(*seen.nonzero(as_tuple=True), queries, items)
+    user, item = seen.nonzero(as_tuple=True)
+    return Interactions(user, item, queries, items, 1.0 + (user + item) % 5)
 
 
 @cache

@@ -42,6 +42,7 @@ SPLITS = [
     KFold(4, 2),
     ColdUser(0.2, 0.3),
     ColdItem(),
+    ColdItem(warm=0.2),
 ]
 by_name = pytest.mark.parametrize("split", SPLITS, ids=lambda split: type(split).__name__)
 

@@ -97,3 +97,19 @@ def test_the_order_of_lines_has_no_say(tmp_path: Path) -> None:
     lines = (folder / "train.txt").read_text().splitlines(keepends=True)
     (folder / "train.txt").write_text("".join(reversed(lines)))
     assert prepare(CrossDomain(str(folder)), Filters(), GivenSplit()).fingerprint == first
+
+
+def test_some_items_of_each_user_validate_whatever_their_order(tmp_path: Path) -> None:
+    folder = pair(tmp_path)
+    pairs = [(user, item) for user in range(9) for item in range(user)]
+    (folder / "train.txt").write_text("".join(f"{user}\t{item}\t1\n" for user, item in pairs))
+    drawn = []
+    for text in (pairs, pairs[::-1]):
+        (folder / "train.txt").write_text("".join(f"{user}\t{item}\t1\n" for user, item in text))
+        events = CrossDomain(str(folder), valid=2).read().events
+        drawn.append({(user, item) for user, item, _, part in events.rows() if part == 1})
+        assert len(events) == len(pairs) + 1
+    assert drawn[0] == drawn[1]
+    counts = {user: sum(owner == str(user) for owner, _ in drawn[0]) for user in range(9)}
+    assert counts == {user: 2 if user >= 4 else 0 for user in range(9)}
+    assert CrossDomain(str(folder), valid=2).fingerprint() != CrossDomain(str(folder)).fingerprint()

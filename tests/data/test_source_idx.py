@@ -197,3 +197,25 @@ def test_the_published_digits() -> None:
     assert [len(part) for part in (dataset.train, dataset.valid, dataset.test)] == [8000, 1000, 1000]
     assert sum(counts["rows"] for counts in dataset.report["parts"].values()) == 10_000
     assert {counts["labels"] for counts in dataset.report["parts"].values()} == {10}
+
+
+def test_some_classes_are_kept_and_numbered_in_their_order(tmp_path: Path) -> None:
+    images, labels = digits(40)
+    write(tmp_path, "t10k", images, labels)
+    log = IDX(str(tmp_path), classes=[2, 0]).read()
+    kept = [row for row, label in enumerate(labels) if label in (0, 2)]
+    assert log.events["value"].to_list() == [float(labels[row] == 0) for row in kept]
+    assert log.events["image"].to_list() == [(images[row].ravel() / np.float32(255)).tolist() for row in kept]
+    assert IDX(str(tmp_path), classes=[2, 0]).fingerprint() != IDX(str(tmp_path), classes=[0, 2]).fingerprint()
+    for wrong in ([0, 7], [1, 1]):
+        assert "classes of the images" in refused(IDX(str(tmp_path), classes=wrong)).what
+
+
+def test_a_border_is_cut_off(tmp_path: Path) -> None:
+    images, labels = digits(6, height=5, width=6)
+    write(tmp_path, "t10k", images, labels)
+    log = IDX(str(tmp_path), crop=1).read()
+    wanted = (images[:, 1:-1, 1:-1] / np.float32(255)).reshape(6, -1)
+    assert log.events["image"].to_list() == wanted.tolist()
+    assert IDX(str(tmp_path), crop=1).fingerprint() != IDX(str(tmp_path)).fingerprint()
+    assert "leaves nothing" in refused(IDX(str(tmp_path), crop=3)).what

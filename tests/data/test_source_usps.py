@@ -179,6 +179,14 @@ def test_without_h5py_it_says_what_to_install(tmp_path: Path, monkeypatch: pytes
     assert caught.value.fix == 'pip install "recdistill[hdf5]"'
 
 
+def test_some_classes_are_kept(tmp_path: Path) -> None:
+    source = USPS(str(write(tmp_path / "usps.h5", arrays(200, 60))), classes=[1, 0])
+    whole = USPS(str(tmp_path / "usps.h5")).read().events
+    found = source.read().events
+    assert found["value"].to_list() == [1 - label for label in whole["value"].to_list() if label < 2]
+    assert source.fingerprint() != USPS(str(tmp_path / "usps.h5")).fingerprint()
+
+
 @pytest.mark.skipif(not SHARED.is_dir(), reason="no ../shared/data/usps")
 def test_the_published_digits(tmp_path: Path) -> None:
     dataset = prepare(USPS(str(SHARED / "usps.h5.zip")), Filters(), GivenSplit())

@@ -36,6 +36,7 @@ SPLITS = [
     KFold(3, 2, 0.2, seed=1),
     ColdUser(0.3, 0.3, 0.5, seed=2),
     ColdItem(0.2, 0.3, seed=2),
+    ColdItem(0.2, 0.2, seed=3, warm=0.2),
 ]
 TRAIN, VALID, TEST, KNOWN = range(4)
 
@@ -177,7 +178,7 @@ def test_given() -> None:
 
 
 def test_leak_labels() -> None:
-    assert [method.leaks_time for method in (*SPLITS, GivenSplit())] == [False, *[True] * 6, None]
+    assert [method.leaks_time for method in (*SPLITS, GivenSplit())] == [False, *[True] * 7, None]
     assert [type(method) for method in SPLITS if method.holds_out_items] == [ColdItem]
 
 
@@ -268,3 +269,24 @@ def test_context_decides_between_rows_that_are_otherwise_alike(rng: random.Rando
             events = pl.DataFrame(order, schema=["user", "item", "time", "place"], orient="row")
             found.append(dict(zip(events["place"].list.first(), method.assign(events).part.tolist(), strict=True)))
         assert found[0] == found[1]
+
+
+@settings(max_examples=60, deadline=None)
+@given(PAIRS, st.sampled_from([0.0, 0.2]), st.sampled_from([0.1, 0.4]), st.integers(0, 3))
+def test_warm_events_of_cold_items(rows: list[tuple[int, int, int]], valid: float, warm: float, seed: int) -> None:
+    """The same items are held out; of the others' events some go to validation and test, and each keeps one."""
+    pairs = list(dict.fromkeys((user, item) for user, item, _ in rows))
+    rows = [(user, item, 0) for user, item in pairs]
+    plain = split(ColdItem(valid, 0.3, seed), rows)
+    parts = split(ColdItem(valid, 0.3, seed, warm), rows)
+    cold = {row[1] for row, part in plain.items() if part != TRAIN}
+    assert all(parts[row] == plain[row] for row in rows if row[1] in cold)
+    trained = [row for row in rows if row[1] not in cold]
+    kept = [row for row in trained if parts[row] == TRAIN]
+    for side in (0, 1):
+        assert {row[side] for row in kept} == {row[side] for row in trained}
+    n_test, n_valid = (sum(parts[row] == part for row in trained) for part in (TEST, VALID))
+    assert n_test <= round(len(trained) * warm)
+    assert n_valid == (n_test if valid else 0)
+    assert ColdItem().holds_out_items
+    assert not ColdItem(warm=0.1).holds_out_items

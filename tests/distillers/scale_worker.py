@@ -48,7 +48,9 @@ class Data:
     def __init__(self) -> None:
         item = torch.randint(ITEMS, (USERS, EACH), generator=torch.Generator().manual_seed(1), dtype=torch.int32)
         user = torch.arange(USERS).repeat_interleave(EACH)
-        self.train, self.schema = Interactions(user, item.flatten().long(), USERS, ITEMS), Schema(USERS, ITEMS)
+        stars = 1.0 + user % 5
+        self.train = Interactions(user, item.flatten().long(), USERS, ITEMS, stars)
+        self.schema = Schema(USERS, ITEMS)
 
 
 def lists(n: int, others: int, length: int) -> tuple[Tensor, Tensor]:

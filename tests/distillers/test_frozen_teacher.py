@@ -209,7 +209,8 @@ def test_the_info_is_plain(schema: Schema, train: Interactions, tmp_path: Path) 
     compute_signals(make_mf(schema, 1), train, EVERYTHING, tmp_path)
     info = json.loads((tmp_path / signals.SIGNALS_INFO).read_text())
     assert info["needs"] == {
-        "top_k": 5, "scores": True, "embeddings": True, "top_users": 0, "layers": [], "members": False
+        "top_k": 5, "scores": True, "embeddings": True, "top_users": 0, "layers": [], "members": False,
+        "confidences": False,
     }  # fmt: skip
     assert info["n_items"] == 17
 

@@ -157,6 +157,58 @@ def test_rows_that_are_refused(rows: list[Any], said: str, tmp_path: Path) -> No
         assert "'007', '7', 'NA'" in str(error.value.why)
 
 
+def ranked(file: Path, rows: list[tuple[Any, ...]]) -> str:
+    frame = pl.DataFrame(rows, schema=["user", "rank", "item", "confidence"], orient="row", strict=False)
+    if file.suffix == ".parquet":
+        frame.write_parquet(file)
+    else:
+        frame.write_csv(file)
+    return str(file)
+
+
+@pytest.mark.parametrize("ending", ["parquet", "csv"])
+def test_confidences_stay_with_their_items(ending: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Through training items, strangers, places that are not kept, and the disk."""
+    rows = [("7", 3, "y", 0.25), ("7", 1, "01", 0.9), ("7", 5, "z", 0.75), ("7", 2, "who", 0.1), ("7", 9, "NA", 0.3),
+            ("NA", 1, "y", 1.0), ("NA", 2, "1", 0.0)]  # fmt: skip
+    path = ranked(tmp_path / f"l.{ending}", rows)
+    net = {"rank": "rank", "confidence": "confidence", "k": 2}
+    with caplog.at_level(logging.INFO):
+        model = lists(path, **net)
+    assert "1 of 7 rows are of users or items that the training part lacks" in caplog.text
+    save_model(tmp_path / "m", model, {"_target_": "recdistill.models.given.GivenLists", "path": path, **net})
+    for mine in (model, load_model(tmp_path / "m")):
+        view = ModelView(mine, torch.tensor([2, 1, 0]), data().train.csr)
+        items, scores = view.top_items(3)
+        assert view.top_confidences(3).tolist() == [[1, 0, 0], [0.25, 0.75, 0], [0, 0, 0]]
+        assert items[on_list(scores)].tolist() == [3, 0, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([("7", 1, "x", 0.5), ("7", 2, "y", 1.001)], "a confidence that is not from 0 to 1 in column 'confidence'"),
+        ([("7", 1, "x", -0.1)], "a confidence that is not from 0 to 1 in column 'confidence'"),
+        ([("7", 1, "x", float("nan"))], "a confidence that is not from 0 to 1 in column 'confidence'"),
+        ([("7", 1, "x", 0.5), ("7", 2, "y", None)], "a confidence that is not from 0 to 1 in column 'confidence'"),
+        ([("7", 1, "x", 0.5), ("NA", 1, "x", 0.5), ("7", 1, "y", 0.5)], "user '7' has rank 1.0 2 times"),
+        ([("7", 1, "x", 0.5), ("7", 2, "x", 0.5)], "user '7' has item 'x' 2 times"),
+        ([("7", 1, "x", 0.5), ("7", None, "y", 0.5)], "a rank that is no finite number in column 'rank'"),
+    ],
+)
+@pytest.mark.parametrize("ending", ["parquet", "csv"])
+def test_ranks_and_confidences_that_are_refused(rows: list[Any], said: str, ending: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError) as error:
+        lists(ranked(tmp_path / f"l.{ending}", rows), rank="rank", confidence="confidence")
+    assert said in error.value.what
+    assert f"l.{ending}" in (error.value.where or "")
+
+
+def test_a_column_of_confidences_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="sure"):
+        lists(ranked(tmp_path / "l.parquet", [("7", 1, "x", 0.5)]), rank="rank", confidence="sure")
+
+
 def test_a_column_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no column 'score'") as error:
         lists(write(tmp_path / "l.csv", ROWS, "rating"))

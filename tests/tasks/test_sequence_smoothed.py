@@ -51,7 +51,10 @@ def label(of: int, near: list[list[float]], share: float, count: int, temperatur
     return [(1 - share) * (j == of) + share * powers.get(j, 0.0) / sum(powers.values()) for j in range(N_ITEMS)]
 
 
-def loss_of(objective: SequenceSoftmax | SequenceSmoothed, content: Tensor | None) -> tuple[float, list[Tensor], Tensor]:
+Loss = SequenceSoftmax | SequenceSmoothed
+
+
+def loss_of(objective: Loss, content: Tensor | None) -> tuple[float, list[Tensor], Tensor]:
     """The loss of a step, the scores and targets of its places."""
     table = events([4, 6, 1, 5, 3], N_ITEMS)
     if content is not None:

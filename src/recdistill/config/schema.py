@@ -86,6 +86,7 @@ class Recommend(Section):
     users: str | list[str | int] | None = None
     output: str | None = None
     model: Literal["last", "teacher", "student", "alone"] = "last"
+    new_items: str | None = None
 
 
 class Checkpoint(Section):
@@ -148,6 +149,16 @@ class Data(BaseModel):
     privileged: list[Text] = []
 
 
+class Transfer(BaseModel):
+    """A teacher from another domain; whatever else is there belongs to one bridge."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    adaptive: bool = False
+    data: Data | None = None
+    bridge: Any = None
+
+
 class Config(Section):
     """The whole config."""
 
@@ -172,6 +183,7 @@ class Config(Section):
     distiller: Any = None
     teaching: Any = None
     weighting: Any = None
+    transfer: Transfer = Transfer()
     compression: Any = None
     trainer: Any = None
     logger: Any = None

@@ -8,20 +8,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
 from annotated_types import Ge
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from recdistill.content.spaces import narrowed, whitened
+from recdistill.content.rows import NewRows
+from recdistill.content.spaces import Space, narrowing, whitening
 from recdistill.data.features import Features
-from recdistill.data.hashing import fingerprint_of, hash_features
+from recdistill.data.hashing import fingerprint_of, hash_features, hash_ids
 from recdistill.data.interactions import Dataset, TableDataset
 from recdistill.errors import InputError
 from recdistill.runs.atomic import atomic_path
 from recdistill.runs.store import Store
 
-VECTORS = "vectors.safetensors"
+VECTORS, SPACE = "vectors.safetensors", "space.safetensors"
 
 
 class ContentEncoder(ABC):
@@ -29,8 +29,8 @@ class ContentEncoder(ABC):
 
     Args:
         dim: length that the vectors are cut to; None for all.
-        whiten: see :func:`recdistill.content.spaces.whitened`; without, they are cut as by
-            :func:`~recdistill.content.spaces.narrowed`.
+        whiten: see :func:`recdistill.content.spaces.whitening`; without, they are cut as by
+            :func:`~recdistill.content.spaces.narrowing`.
     """
 
     def __init__(self, dim: Annotated[int, Ge(1)] | None = None, whiten: bool = False):
@@ -57,17 +57,25 @@ class ContentEncoder(ABC):
             InputError: it can't be done.
         """
 
-    def fitted(self, vectors: Tensor, n_items: int) -> Tensor:
-        """The vectors as models get them; projections are fitted to the catalogue."""
-        catalogue = torch.arange(len(vectors)) < n_items
+    @abstractmethod
+    def of_new(self, rows: NewRows, key: str) -> Tensor:
+        """Float32 ``[n, d]`` of items that the data lack, as :meth:`compute` makes them; NaN where nothing is told.
+
+        Raises:
+            InputError: it can't be done.
+        """
+
+    def columns(self) -> list[str]:
+        """What of an item that the data lack must be told, for :meth:`of_new`."""
+        return []
+
+    def space(self, vectors: Tensor) -> Space | None:
+        """From the vectors of the catalogue to those that models get, fitted to the former; None where these are the
+        same."""
+        known = vectors[vectors.isfinite().all(1)]
         if self.whiten:
-            return whitened(vectors, catalogue, self.dim)
-        if self.dim is None or self.dim >= vectors.shape[1]:
-            return vectors
-        known = vectors.isfinite().all(1)
-        cut = vectors.new_full((len(vectors), self.dim), float("nan"))
-        cut[known] = narrowed(vectors[known], self.dim)[0]
-        return cut
+            return whitening(known, self.dim)
+        return None if self.dim is None or self.dim >= vectors.shape[1] else narrowing(known, self.dim)
 
 
 def contents(encoders: Mapping[str, ContentEncoder]) -> dict[str, Any]:
@@ -94,8 +102,8 @@ def with_vectors(
             raise InputError("rows of a table have no items to encode", where=key, fix="encode=none, or a log of pairs")
         if name in data.item_features.vector:
             raise InputError(f"the items have a feature '{name}' already", where=key, fix="another name")
-        vectors = encoder.fitted(stored(encoder, data, key, cache), data.train.n_items)
-        data = _attached(data, name, vectors, key)
+        vectors, space = stored(encoder, data, key, cache), stored_space(encoder, data, key, cache)
+        data = _attached(data, name, space.of(vectors) if space else vectors, key)
     return data
 
 
@@ -111,6 +119,22 @@ def stored(encoder: ContentEncoder, data: Dataset, key: str, cache: Path) -> Ten
     folder = Store(cache).obtain("encode", depends_on, make, key.removeprefix("data."))
     vectors: Tensor = load_file(folder / VECTORS)["vectors"]
     return vectors
+
+
+def stored_space(encoder: ContentEncoder, data: Dataset, key: str, cache: Path) -> Space | None:
+    """What was fitted to the vectors of these data's catalogue, from the cache where it is there; items that come later
+    go through it unchanged."""
+    n_items = data.train.n_items
+
+    def make(folder: Path) -> None:
+        space = encoder.space(stored(encoder, data, key, cache)[:n_items])
+        with atomic_path(folder / SPACE) as temporary:
+            save_file({name: of.contiguous() for name, of in vars(space).items()} if space else {}, temporary)
+
+    depends_on = {"catalogue": hash_ids(data.items[:n_items]), "dim": encoder.dim, "whiten": encoder.whiten,
+                  **encoder.depends_on(data, key)}  # fmt: skip
+    found = load_file(Store(cache).obtain("space", depends_on, make, f"{key.removeprefix('data.')} space") / SPACE)
+    return Space(**found) if found else None
 
 
 def _attached(data: Dataset, name: str, vectors: Tensor, key: str) -> Dataset:

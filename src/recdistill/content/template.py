@@ -32,19 +32,31 @@ def item_texts(template: str, data: Dataset, key: str) -> pl.Series:
     Raises:
         InputError: the template is damaged, holds no name, or one that the data don't have.
     """
-    parts = list(_parse(template, key))
-    names = [name for _, name in parts if name]
+    return filled(template, {name: _column(name, data, key) for name in names_of(template, key)}, key)
+
+
+def names_of(template: str, key: str) -> list[str]:
+    """The names in a template.
+
+    Raises:
+        InputError: it is damaged, or holds none.
+    """
+    names = [name for _, name in _parse(template, key) if name]
     if not names:
         raise InputError(f"the template {template!r} holds no name", where=key,
                          why="all items would have the same text", fix=f"{key}='{{{TITLE}}}'")  # fmt: skip
-    columns = {name: _column(name, data, key) for name in names}
-    frame = pl.DataFrame(columns)
+    return names
+
+
+def filled(template: str, columns: dict[str, pl.Series], key: str) -> pl.Series:
+    """The template filled in for each row of some columns, String; "" where all of a row are empty."""
+    parts, frame = list(_parse(template, key)), pl.DataFrame(columns)
     pieces = [
         piece for text, name in parts for piece in ([pl.lit(text)] if text else []) + ([pl.col(name)] if name else [])
     ]
-    filled = frame.select(text=pl.concat_str(pieces), known=pl.any_horizontal(pl.col(pl.String) != ""))
-    text = filled["text"].str.replace_all(r"\s+", " ").str.strip_chars()
-    return text.set(~filled["known"], "")
+    made = frame.select(text=pl.concat_str(pieces), known=pl.any_horizontal(pl.col(pl.String) != ""))
+    text = made["text"].str.replace_all(r"\s+", " ").str.strip_chars()
+    return text.set(~made["known"], "")
 
 
 def _parse(template: str, key: str) -> Iterator[tuple[str, str]]:

@@ -146,8 +146,8 @@ def require_pairs(dataset: Dataset | TableDataset) -> Dataset:
             "no model can rank the items that this split holds out",
             where="data.split",
             why=f"all {dataset.report['n_cold_items']} items of the valid and test parts lack training data, and "
-            "the models here know an item by its training data alone",
-            fix="data/split=cold_user or data/split=global_temporal; recdistill data works on held-out items too",
+            "the models that know an item by its training data could not even be chosen",
+            fix="data.split.warm=0.1, which holds out events of the other items too; or data/split=cold_user",
         )
     return dataset
 

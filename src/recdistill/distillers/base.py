@@ -30,6 +30,7 @@ class Needs:
         top_users: length of the teacher's lists of users for each item (those who have it left out), 0 for none.
         layers: names of submodules whose outputs are wanted.
         members: lists and scores are wanted of each model that the teacher is an ensemble of, too.
+        confidences: those that came with the teacher's lists are wanted.
     """
 
     top_k: int = 0
@@ -38,12 +39,13 @@ class Needs:
     top_users: int = 0
     layers: tuple[str, ...] = ()
     members: bool = False
+    confidences: bool = False
 
     def __or__(self, other: Needs) -> Needs:
         return Needs(
             max(self.top_k, other.top_k), self.scores or other.scores, self.embeddings or other.embeddings,
             max(self.top_users, other.top_users), tuple(sorted({*self.layers, *other.layers})),
-            self.members or other.members,
+            self.members or other.members, self.confidences or other.confidences,
         )  # fmt: skip
 
     def of_rows(self) -> Needs:
@@ -118,6 +120,11 @@ class ListView(Protocol):
         """
         ...
 
+    def top_confidences(self, k: int) -> Tensor:
+        """How sure whoever wrote the lists is of each place of :meth:`top_items`, ``[Q, k]`` from 0 to 1; 0 behind the
+        end of a list. Of lists from a file alone, see :class:`~recdistill.models.given.GivenLists`."""
+        ...
+
     def seen_pairs(self) -> tuple[Tensor, Tensor]:
         """What :meth:`top_items` leaves out, as pairs of a row of ``users`` and an item, int64 ``[n]`` each; known of
         the student, not of stored signals."""
@@ -154,6 +161,7 @@ class Setting:
         queries: how many queries there are.
         members: how many models the teacher is an ensemble of, 1 for any other.
         whole: whether the hard loss scores all items or classes at every step, so that a soft loss may too.
+        known_items: bool ``[n_items]``, of which the teacher knows something; None for all.
     """
 
     student_dim: int = 0
@@ -164,6 +172,7 @@ class Setting:
     queries: int = 0
     members: int = 1
     whole: bool = True
+    known_items: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -198,19 +207,23 @@ class Distiller(nn.Module):
 
     Attributes:
         tasks: names of the tasks that it serves.
+        parts: where the loss is a sum of terms, those of the last call, each with its weight in the sum, for the log.
         per_query: whether the loss is a value for each query, so that queries can be weighted.
         layers: names of the student's submodules whose outputs it wants.
         teaches: whether it says what to learn of the teacher; others shape the student's answers beside one that does.
     """
 
-    teaches: ClassVar[bool] = True
+    teaches: bool = True
     tasks: tuple[str, ...] = LISTS
     per_query: ClassVar[bool] = False
     layers: tuple[str, ...] = ()
     weight: float
 
+    parts: dict[str, tuple[Tensor, float]]
+
     def __init__(self, weight: Weight = 1.0):
         super().__init__()
+        self.parts = {}
         self.weight = weight  # type: ignore[assignment]  # a number from the first step on
 
     def needs(self) -> Needs:

@@ -51,6 +51,7 @@ class VectorDistiller(Distiller):
     """
 
     events: Tensor  # the item of each event of the training part
+    known: Tensor | None  # numbers of the items that the teacher knows something of, None for all
 
     def __init__(self, rows: Annotated[int, Ge(1)] = 512, popular: Share = 0.5, weight: Weight = 1.0):
         super().__init__(weight)
@@ -67,11 +68,22 @@ class VectorDistiller(Distiller):
                 fix="choose student=mf, or another distiller: recdistill ls distiller",
             )  # fmt: skip
         events = torch.empty(0, dtype=torch.int64) if setting.train is None else setting.train.item
-        self.register_buffer("events", events, persistent=False)
+        some = setting.known_items
+        self.register_buffer("events", events if some is None else events[some[events]], persistent=False)
+        self.register_buffer("known", None if some is None else some.nonzero().flatten(), persistent=False)
 
     def draw(self, n_items: int, rng: torch.Generator) -> Tensor:
-        """Items int64 ``[rows]``."""
-        uniform = torch.randint(n_items, (self.rows,), generator=rng, device=rng.device)
+        """Items int64 ``[rows]``, of those that the teacher knows something of.
+
+        Raises:
+            InputError: there are none.
+        """
+        if self.known is not None and not len(self.known):
+            raise InputError("the teacher knows no item, so that its items can't be compared", where="distiller",
+                             fix="distiller=hint distiller.hint.side=user")  # fmt: skip
+        drawn = n_items if self.known is None else len(self.known)
+        uniform = torch.randint(drawn, (self.rows,), generator=rng, device=rng.device)
+        uniform = uniform if self.known is None else self.known[uniform]
         if not len(self.events) or not self.popular:
             return uniform
         place = torch.randint(len(self.events), (round(self.popular * self.rows),), generator=rng, device=rng.device)

@@ -19,6 +19,7 @@ from recdistill.errors import InputError
 from recdistill.models.base import FactorModel, Model, SequenceModel, vector_size
 from recdistill.models.dot import dot_scores
 from recdistill.models.ensemble import members_of
+from recdistill.models.given import GivenLists
 from recdistill.runs.atomic import atomic_path, file_digest, read_json, write_json
 
 SIGNALS = "signals.safetensors"
@@ -65,7 +66,7 @@ class StoredTeacher(FrozenTeacher):
         self.queries: int = info["queries"]
         self.tensors: dict[str, Tensor] = load_file(folder / SIGNALS)
         self.dim = next((t.shape[1] for name, t in self.tensors.items() if name in ("item_factors", "item_vectors")), 0)
-        self.members = max([number for number, _ in map(of_member, self.tensors)]) + 1 or 1
+        self.members = max((number for number, _ in map(of_member, self.tensors)), default=-1) + 1 or 1
 
     def to(self, device: torch.device, train: Any = None) -> None:  # noqa: ARG002
         self.tensors = {name: tensor.to(device) for name, tensor in self.tensors.items()}
@@ -119,6 +120,9 @@ class _StoredView:
     def top_items(self, k: int) -> tuple[Tensor, Tensor]:
         items = self.tensors["top_items"][self.users, :k].long()
         return items, self.tensors["top_scores"][self.users, :k]
+
+    def top_confidences(self, k: int) -> Tensor:
+        return self.tensors["top_confidences"][self.users, :k].float()
 
     def user_vectors(self) -> Tensor:
         return self._vectors("user")[self.users]
@@ -222,6 +226,8 @@ def answers(view: Any, needs: Needs, vectors: str) -> Iterator[tuple[str, Tensor
         items, scores = view.top_items(needs.top_k)
         yield "top_items", items.int()
         yield "top_scores", scores
+        if needs.confidences:
+            yield "top_confidences", view.top_confidences(needs.top_k).half()
     for name in needs.layers:
         yield f"layer.{name}", view.layer(name)
     if needs.members and len(members := view.members()) > 1:
@@ -248,6 +254,12 @@ def check_needs(model: Model, needs: Needs, queries: int) -> None:
             where="distiller",
             fix="leave out hint, or choose a teacher with vectors: teacher=mf or teacher=lightgcn",
         )
+    if needs.confidences and not (isinstance(model, GivenLists) and model.confident):
+        raise InputError(
+            f"the teacher {type(model).__name__} has no confidences beside its lists, which a distiller asks for",
+            where="distiller", why="they are a column of the file of teacher=files",
+            fix="teacher.confidence=COLUMN; or distiller.dllm2rec.confidences=scores, for the softmax of its scores",
+        )  # fmt: skip
     matrices = int(name_of_vectors(model) != "factors") + (len(members_of(model)) if needs.members else 0)
     size = 4 * queries * (n_items or model.schema.n_outputs) * matrices
     if needs.scores and size > MAX_SCORE_BYTES:

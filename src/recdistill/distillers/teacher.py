@@ -140,6 +140,9 @@ class QuietView:
     def top_items(self, k: int) -> Any:
         return self._quietly("top_items", k)
 
+    def top_confidences(self, k: int) -> Any:
+        return self._quietly("top_confidences", k)
+
     def seen_pairs(self) -> Any:
         return self._quietly("seen_pairs")
 

@@ -114,11 +114,21 @@ class ModelView:
         scores[row, item] = -torch.inf
         if isinstance(self.model, GivenLists):
             scores[scores <= self.floor(self.model)] = -torch.inf
+        if self.model.known is not None:
+            self.hide(scores, *self.model.known)
         values, items = scores.topk(min(k, self.n_items))
         if (missing := k - self.n_items) > 0:  # a short list of everybody
             items = torch.cat([items, items[:, -1:].expand(-1, missing)], -1)
             values = nn.functional.pad(values, (0, missing), value=-torch.inf)
         return items, values
+
+    def top_confidences(self, k: int) -> Tensor:
+        assert isinstance(self.model, GivenLists)
+        return self.model.confidences(self.users, self.top_items(k)[0])
+
+    def hide(self, scores: Tensor, users: Tensor, items: Tensor) -> None:
+        """Takes what the model does not know off the lists; see :attr:`RankingModel.known`."""
+        scores.masked_fill_(~users[self.rows].unsqueeze(1) | ~items, -torch.inf)
 
     def floor(self, model: GivenLists) -> Tensor:
         """The score of what is on no list, to be compared with all scores."""
@@ -163,6 +173,9 @@ class FlippedView(ModelView):
 
     def floor(self, model: GivenLists) -> Tensor:
         return model.floor(torch.arange(self.n_items, device=self.users.device))
+
+    def hide(self, scores: Tensor, users: Tensor, items: Tensor) -> None:
+        super().hide(scores, items, users)
 
     def _score(self, items: Tensor | None) -> Tensor:
         if self.factorised:

@@ -76,6 +76,34 @@ class Entropy(Weighting):
         return (1 - entropy(teacher) / count.log()).clamp(min=0)
 
 
+class Adaptive(Entropy):
+    """How near a query is to what a teacher of another domain learned from, and how sure the teacher is of it:
+
+        w_q = closeness_q · (1 − H(p_q) / log C),
+
+    brought to mean 1 over the step like all weights. What closeness is, a bridge says
+    (:mod:`recdistill.models.bridges`); where the teacher knows nothing it is 0. The effective sample size of a step,
+    (Σ w)² / Σ w², is logged.
+
+    Source: Bickel, Brückner and Scheffer, ICML 2007, for weights by how like the source a sample is; Kish, Survey
+    sampling, 1965, for the effective size.
+
+    Args:
+        k, temperature, power: see :class:`Weighting`.
+    """
+
+    closeness: Tensor  # float32, of all queries
+
+    def __call__(self, student: Any, teacher: Any) -> Tensor:
+        self.closeness = self.closeness.to(student.users.device)
+        return self.closeness[student.users] * super().__call__(student, teacher)
+
+
+def effective_share(weights: Tensor) -> Tensor:
+    """(Σ w)² / (Q Σ w²) of weights ``[Q]``: 1 where all are alike, 1 / Q where one has everything, 0 for none."""
+    return weights.sum().square() / (len(weights) * weights.square().sum()).clamp(min=1e-30)
+
+
 class Gap(Weighting):
     """How far the student still is from the teacher: KL(p_t ‖ p_s).
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from recdistill.data.csr import Csr
+from recdistill.data.features import Features
 from recdistill.data.interactions import Interactions, Schema
 from recdistill.data.rows import Rows
 from recdistill.errors import InputError
@@ -47,6 +48,25 @@ class Model(nn.Module):
         training and again after loading; it must not draw random numbers, and what it attaches must follow
         ``.to()``. The training part is :class:`~recdistill.data.interactions.Interactions`, or
         :class:`~recdistill.data.interactions.Examples` of a table."""
+
+    def new_item_vectors(self, features: Features, rows: int) -> Tensor | None:
+        """Vectors of items that training lacked, by what they are made of alone, to stand behind those of the catalogue
+        wherever a score is a dot product with these.
+
+        Args:
+            features: of ``rows`` items, in the vocabularies of training.
+
+        Returns:
+            ``[rows, d]``; None for a model that knows items by their ids.
+        """
+        del features, rows
+        return None
+
+    @property
+    def known(self) -> tuple[Tensor, Tensor] | None:
+        """bool ``[n_users]`` and ``[n_items]``, of whom a ranking model knows something; None for all. The others have
+        no list, and are on none."""
+        return None
 
     def item_table(self) -> Tensor | None:
         """The weights that are the items' vectors, ``[n_items, d]``, a view of them; None without such a table."""

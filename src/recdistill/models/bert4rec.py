@@ -10,6 +10,7 @@ from annotated_types import Ge, Gt, Interval
 from torch import Tensor, nn
 from torch.nn.functional import gelu, pad
 
+from recdistill.data.features import Features
 from recdistill.data.interactions import Schema
 from recdistill.models.attention import TransformerBlock
 from recdistill.models.encoders import table
@@ -100,3 +101,7 @@ class BERT4Rec(TiedSequenceModel):
     def item_matrix(self) -> Tensor:
         item = self.item_vectors()
         return item if self.bias is None else torch.cat([item, self.bias.unsqueeze(1)], 1)
+
+    def new_item_vectors(self, features: Features, rows: int) -> Tensor | None:
+        item = super().new_item_vectors(features, rows)
+        return item if item is None or self.bias is None else torch.cat([item, self.bias.mean().expand(rows, 1)], 1)

@@ -45,13 +45,16 @@ class ContentKNN(ClosedFormModel, SequenceModel):
     def fit(self, train: Interactions) -> None:
         self.vectors.copy_(directions(train.item_features, self.features, self.schema.n_items))
 
+    def bind(self, train: Interactions) -> None:
+        self._mean = means(train.item_features, self.features, self.schema.n_items)
+
+    def new_item_vectors(self, features: Features, rows: int) -> Tensor:
+        return directed(features, self._mean)[:rows]
+
     def forward(self, history: Tensor) -> Tensor:
         known = history < self.schema.n_items
         rows = self.vectors[history.where(known, 0)] * known.unsqueeze(-1)
-        place = torch.arange(history.shape[1], device=history.device)
-        gap = place.unsqueeze(1) - place
-        weight = (self.decay ** gap.clamp(min=0)) * (gap >= 0)  # [L, L]
-        return weight.to(rows.dtype) @ rows
+        return decayed(history.shape[1], self.decay, rows) @ rows
 
     def item_matrix(self) -> Tensor:
         return self.vectors
@@ -60,10 +63,27 @@ class ContentKNN(ClosedFormModel, SequenceModel):
 def directions(features: Features, names: list[str], n_items: int) -> Tensor:
     """``[n_items, Σ d]``: the vectors of each feature less their mean over the catalogue, scaled to length 1, side by
     side; 0 where one is missing."""
+    return directed(features, means(features, names, n_items))[:n_items]
+
+
+def means(features: Features, names: list[str], n_items: int) -> dict[str, Tensor]:
+    """The mean vector of each feature over the catalogue."""
+    rows = {name: features.vector[name][:n_items] for name in names}
+    return {name: own[own.isfinite().all(1)].mean(0) for name, own in rows.items()}
+
+
+def directed(features: Features, mean: dict[str, Tensor]) -> Tensor:
+    """:func:`directions` of all rows, by means that are given."""
     parts = []
-    for name in names:
-        rows = features.vector[name][:n_items]
+    for name, own in mean.items():
+        rows = features.vector[name]
         known = rows.isfinite().all(1, keepdim=True)
-        mean = rows[known.squeeze(1)].mean(0)
-        parts.append(torch.nn.functional.normalize((rows - mean).where(known, 0.0), dim=1))
+        parts.append(torch.nn.functional.normalize((rows - own).where(known, 0.0), dim=1))
     return torch.cat(parts, 1)
+
+
+def decayed(length: int, decay: float, like: Tensor) -> Tensor:
+    """``[L, L]``: the weight decay^(l−j) of place j at place l; 0 of later places."""
+    place = torch.arange(length, device=like.device)
+    gap = place.unsqueeze(1) - place
+    return ((decay ** gap.clamp(min=0)) * (gap >= 0)).to(like.dtype)

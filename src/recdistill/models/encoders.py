@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from recdistill.data.csr import Csr
 from recdistill.data.features import Features, Sizes
 
+ENDINGS = {"multi": ["_start", "_members"]}  # of buffers, where a feature has several
+
 
 class FeatureEncoder(nn.Module):
     """A vector for each row: the sum of a vector of each of its features.
@@ -53,17 +55,29 @@ class FeatureEncoder(nn.Module):
 
     def parts(self) -> list[Tensor]:
         """The vectors ``[rows, dim]`` of each feature by itself, in the order of :meth:`names`."""
-        return [self._encoded(kind, name) for kind, name in self.names()]
+        return [
+            self._encoded(kind, name, [getattr(self, key(kind, name) + ending) for ending in ENDINGS.get(kind, [""])])
+            for kind, name in self.names()
+        ]
 
-    def _encoded(self, kind: str, name: str) -> Tensor:
+    def of(self, features: Features, rows: int) -> Tensor:
+        """The vectors ``[rows, dim]`` of rows that were not attached, by the same vocabularies and moments."""
+        device = next(self.parameters()).device
+        return torch.stack([
+            self._encoded(kind, name, [part.to(device) for part in columns(features, kind, name, rows).values()])
+            for kind, name in self.names()
+        ]).sum(0)  # fmt: skip
+
+    def _encoded(self, kind: str, name: str, looked_up: list[Tensor]) -> Tensor:
+        """Of a feature, from what :func:`columns` gives of it."""
         own = key(kind, name)
         if kind == "categorical":
-            encoded: Tensor = self.tables[own](getattr(self, own))
+            encoded: Tensor = self.tables[own](*looked_up)
         elif kind == "multi":
-            start, members = getattr(self, own + "_start"), getattr(self, own + "_members")
+            start, members = looked_up
             encoded = nn.functional.embedding_bag(members, self.tables[own].weight, start, mode="mean")  # type: ignore[arg-type]
         else:
-            encoded = self.maps[own](getattr(self, own))
+            encoded = self.maps[own](*looked_up)
         return encoded
 
 

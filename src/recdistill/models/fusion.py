@@ -60,12 +60,22 @@ class ItemFusion(nn.Module):
         self.hidden = nn.Linear(dim, dim) if fusion == "attention" else None
         self.query = nn.Parameter(dim**-0.5 * torch.randn(dim)) if fusion == "attention" else None
         self._kept = Kept[Tensor]()
+        self._spread: dict[str, tuple[Tensor, Tensor]] = {}
 
     def attach(self, features: Features, rows: int) -> None:
         """Keep the features of the first ``rows`` items, those of the catalogue; they are not stored with the model."""
-        even = {name: centred(vectors[:rows]) for name, vectors in features.vector.items()}
-        self.tower.attach(replace(features, vector=even), rows)
+        self._spread = {name: spread(vectors[:rows]) for name, vectors in features.vector.items()}
+        self.tower.attach(self._even(features), rows)
         self._kept = Kept()
+
+    def new_items(self, features: Features, rows: int) -> Tensor | None:
+        """The vectors ``[rows, dim]`` of items that training lacked; None where those of ids have a share in them."""
+        return self.tower.of(self._even(features), rows) if self.fusion == "features" else None
+
+    def _even(self, features: Features) -> Features:
+        """With vectors that are centred and scaled as those of the catalogue."""
+        even = {name: (features.vector[name] - mean) / size for name, (mean, size) in self._spread.items()}
+        return replace(features, vector=even)
 
     def forward(self, ids: nn.Embedding | None) -> Tensor:
         """The vectors ``[rows, dim]``.
@@ -158,9 +168,14 @@ def chosen(
 def centred(vectors: Tensor) -> Tensor:
     """(v - μ) / ρ of each vector of ``[n, d]``, with μ the mean and ρ the root mean square length of what is then left:
     vectors of encoders lie in a cone, and are of any size. Rows of NaN stay so, and don't count."""
-    known = vectors.isfinite().all(1)
-    if not known.any():
-        return vectors
-    left = vectors - vectors[known].mean(0)
-    length = left[known].square().sum(1).mean().sqrt()
-    return left / length.clamp(min=torch.finfo(left.dtype).tiny)
+    mean, size = spread(vectors)
+    return (vectors - mean) / size
+
+
+def spread(vectors: Tensor) -> tuple[Tensor, Tensor]:
+    """μ ``[d]`` and ρ, a scalar, see :func:`centred`; 0 and 1 where no vector is known."""
+    known = vectors[vectors.isfinite().all(1)]
+    if not len(known):
+        return vectors.new_zeros(vectors.shape[1]), vectors.new_ones(())
+    mean = known.mean(0)
+    return mean, (known - mean).square().sum(1).mean().sqrt().clamp(min=torch.finfo(known.dtype).tiny)

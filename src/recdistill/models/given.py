@@ -112,8 +112,10 @@ class GivenLists(RankingModel, ReadyMade):
         path: Parquet, CSV, TSV or JSON lines, or a folder of such files.
         user, item, score: its columns.
         rank: column of ranks, the best item's the lowest, instead of scores; the n-th item then scores −log n, so that
-            softmax gives it a probability in proportion to 1/n (Zipf's law).
+            softmax gives it a probability in proportion to 1/n (Zipf's law). No two items of a user have the same.
         k: places of a list that are kept. Items of the user's training part take none.
+        confidence: column of how sure the other program is of each row, from 0 to 1, for distillers that ask for it;
+            None where there is none. Kept as float16.
     """
 
     files = ("path",)
@@ -121,6 +123,7 @@ class GivenLists(RankingModel, ReadyMade):
     items: Tensor
     score: Tensor
     length: Tensor
+    confidence: Tensor
 
     def __init__(
         self,
@@ -131,13 +134,17 @@ class GivenLists(RankingModel, ReadyMade):
         score: str = "score",
         rank: str | None = None,
         k: Annotated[int, Ge(1)] = 100,
+        confidence: str | None = None,
     ):
         super().__init__(schema)
-        self.path, self.k = path, k
+        self.path, self.k, self.confident = path, k, confidence is not None
         self.columns = {"user": user, "item": item, **({"rank": rank} if rank else {"score": score})}
+        self.columns |= {"confidence": confidence} if confidence else {}
         self.register_buffer("items", torch.zeros(schema.n_users, k, dtype=torch.int32))
         self.register_buffer("score", torch.zeros(schema.n_users, k))
         self.register_buffer("length", torch.zeros(schema.n_users, dtype=torch.int32))
+        if self.confident:
+            self.register_buffer("confidence", torch.zeros(schema.n_users, k, dtype=torch.float16))
 
     @classmethod
     def contents(cls, name: str, path: str, key: str) -> list[str]:
@@ -145,12 +152,12 @@ class GivenLists(RankingModel, ReadyMade):
         return [file_digest(file) for file in data_files(path, key)]
 
     def make(self, data: Dataset, members: Mapping[str, Model]) -> None:  # noqa: ARG002
-        user, item, score = known_rows(read_rows(self.path, self.columns), data, self.path)
+        user, item, score, *sure = known_rows(read_rows(self.path, self.columns), data, self.path)
         if "rank" in self.columns:
             place = places(user, data.train.n_users)
             score = -torch.log1p(place.float())
         kept = places(user, data.train.n_users) < self.k
-        user, item, score = user[kept], item[kept], score[kept]
+        user, item, score, *sure = (column[kept] for column in (user, item, score, *sure))
         counts = torch.bincount(user, minlength=data.train.n_users)
         self.k = int(counts.max())
         self.made = {"k": self.k}
@@ -161,6 +168,9 @@ class GivenLists(RankingModel, ReadyMade):
         last = (counts.cumsum(0) - 1).clamp(min=0)
         self.score = torch.where(counts > 0, score[last], 0.0).unsqueeze(1).repeat(1, self.k)
         self.score[user, place] = score
+        if sure:
+            self.confidence = torch.zeros(data.train.n_users, self.k, dtype=torch.float16)
+            self.confidence[user, place] = sure[0].half()
         self.length = counts.int()
         log.info("'%s': lists of %d of %d users, %d items on average", self.path, int((counts > 0).sum()),
                  len(counts), int(counts[counts > 0].float().mean()))  # fmt: skip
@@ -184,6 +194,13 @@ class GivenLists(RankingModel, ReadyMade):
         if items is None:
             return scores
         return scores[:, items] if items.dim() == 1 else scores.gather(1, items)
+
+    def confidences(self, users: Tensor, items: Tensor) -> Tensor:
+        """Of items ``[B, K]``, float32; 0 for what is not on a user's list."""
+        found = torch.zeros(len(users), self.schema.n_items, device=users.device)
+        row, place = self.listed(users).nonzero(as_tuple=True)
+        found[row, self.items[users[row], place].long()] = self.confidence[users[row], place].float()
+        return found.gather(1, items)
 
 
 class GivenVectors(FactorModel, ReadyMade):
@@ -228,14 +245,14 @@ class GivenVectors(FactorModel, ReadyMade):
 
 
 def read_rows(path: str, columns: dict[str, str]) -> pl.DataFrame:
-    """``user``, ``item`` and ``score`` of each row, the best the highest.
+    """``user``, ``item`` and ``score`` of each row, the best the highest, and ``confidence`` where it is asked for.
 
     Args:
         columns: their names in the file; ``rank`` may stand for ``score``.
 
     Raises:
-        InputError: for a file that can't be read, a missing id, a score that is no finite number, or a pair that
-            occurs twice; with its rows.
+        InputError: for a file that can't be read, a missing id, a score that is no finite number, a confidence that is
+            not from 0 to 1, or a pair or a rank of a user that occurs twice; with its rows.
     """
     files, by = data_files(path, "net.path"), "rank" if "rank" in columns else "score"
     part = Part(files[0] if len(files) == 1 else Path(path), keys={name: f"net.{name}" for name in columns})
@@ -258,18 +275,26 @@ def read_rows(path: str, columns: dict[str, str]) -> pl.DataFrame:
         frame, score = frame.filter(~behind), score.filter(~behind)
     refuse(~(score.is_finite() & (score.abs() < LARGEST)).fill_null(False), f"a {by} that is no finite number", by,
            "leave out its row")  # fmt: skip
-    twice = frame.select("user", "item").is_duplicated()
-    if twice.any():
-        user, item = frame.filter(twice).select("user", "item").row(0)
-        rows = frame.filter((pl.col("user") == user) & (pl.col("item") == item))[ROW].to_list()
-        raise InputError(f"user {user!r} has item {item!r} {len(rows)} times", fix="leave one row of each pair",
-                         where=", ".join(part.place(row) for row in rows[:5]))  # fmt: skip
-    return frame.select("user", "item", score=score if by == "score" else -score)
+    frame = frame.with_columns(score.alias(by))
+    if "confidence" in columns:
+        sure = to_numbers(frame["confidence"])
+        refuse(~sure.is_between(0, 1).fill_null(False), "a confidence that is not from 0 to 1", "confidence",
+               "write a probability")  # fmt: skip
+        frame = frame.with_columns(sure.alias("confidence"))
+    for name in ("item", *(["rank"] if by == "rank" else [])):
+        twice = frame.select("user", name).is_duplicated()
+        if twice.any():
+            user, value = frame.filter(twice).select("user", name).row(0)
+            rows = frame.filter((pl.col("user") == user) & (pl.col(name) == value))[ROW].to_list()
+            raise InputError(f"user {user!r} has {name} {value!r} {len(rows)} times", fix="leave one row of each",
+                             where=", ".join(part.place(row) for row in rows[:5]))  # fmt: skip
+    sign = 1 if by == "score" else -1
+    return frame.select("user", "item", (sign * pl.col(by)).alias("score"), *columns.keys() & {"confidence"})
 
 
-def known_rows(frame: pl.DataFrame, data: Dataset, path: str) -> tuple[Tensor, Tensor, Tensor]:
-    """Users and items by their numbers, int64 ``[N]``, and scores: by user, the best first, without what the training
-    part lacks or has.
+def known_rows(frame: pl.DataFrame, data: Dataset, path: str) -> tuple[Tensor, ...]:
+    """Users and items by their numbers, int64 ``[N]``, scores and, where they are, confidences: by user, the best
+    first, without what the training part lacks or has.
 
     Raises:
         InputError: nothing is left, or not a row is of the training part's users and items.
@@ -294,13 +319,13 @@ def known_rows(frame: pl.DataFrame, data: Dataset, path: str) -> tuple[Tensor, T
     if frame["score"].n_unique() == 1 and len(frame) > 1:
         log.warning("'%s': all rows have one score, so that no list has an order", path)
     found = found.sort("user_number", "score", "item_number", descending=[False, True, False])
-    user, item, score = (torch.from_numpy(found[name].to_numpy().copy()) for name in
-                         ("user_number", "item_number", "score"))  # fmt: skip
+    names = [name for name in ("user_number", "item_number", "score", "confidence") if name in found.columns]
+    user, item, *rest = (torch.from_numpy(found[name].to_numpy().copy()) for name in names)
     new = ~train.csr.contains(user, item)
     if not new.any():
         raise InputError(f"'{path}' lists what users have in the training part, and nothing else", where="net.path",
                          fix="list what comes next")  # fmt: skip
-    return user[new], item[new], score[new].float()
+    return user[new], item[new], *(column[new].float() for column in rest)
 
 
 def known_ids(data: Dataset) -> dict[str, np.ndarray[Any, Any]]:

@@ -9,6 +9,7 @@ import torch
 from annotated_types import Ge, Gt
 from torch import Tensor, nn
 
+from recdistill.data.features import Features
 from recdistill.data.interactions import Interactions, Schema
 from recdistill.models.base import FactorModel
 from recdistill.models.fusion import Fusion, fusion_of
@@ -69,6 +70,14 @@ class MF(FactorModel):
         if self.bias is None:
             return user, item
         return torch.cat([user, user.new_ones(len(user), 1)], 1), torch.cat([item, self.bias.unsqueeze(1)], 1)
+
+    def new_item_vectors(self, features: Features, rows: int) -> Tensor | None:
+        item = None if self.fused is None else self.fused.new_items(features, rows)
+        if item is None:
+            return None
+        item = nn.functional.normalize(item, dim=-1) if self.normalise else item
+        # Nobody knows how popular they will be.
+        return item if self.bias is None else torch.cat([item, self.bias.mean().expand(rows, 1)], 1)
 
     def item_vectors(self) -> Tensor:
         """Of the items, ``[n_items, d]``: those of the table, or what the fusion makes of them."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor
 from torch.nn import functional as F
 
+from recdistill.data.features import Features
 from recdistill.data.interactions import Interactions, Schema
 from recdistill.models.base import SequenceModel
 from recdistill.models.encoders import table
@@ -58,3 +59,6 @@ class TiedSequenceModel(SequenceModel):
 
     def item_matrix(self) -> Tensor:
         return self.item_vectors()
+
+    def new_item_vectors(self, features: Features, rows: int) -> Tensor | None:
+        return None if self.fused is None else self.fused.new_items(features, rows)

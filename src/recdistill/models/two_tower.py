@@ -61,6 +61,9 @@ class TwoTower(FactorModel):
     def factors(self) -> tuple[Tensor, Tensor]:
         return self.user_tower(self.user), self.item_tower(self.item)
 
+    def new_item_vectors(self, features: Features, rows: int) -> Tensor | None:
+        return self.item_tower.of(features, rows) if self.item is None else None
+
 
 class Tower(nn.Module):
     """From the ids' table, where there is one, and the features that were attached to vectors ``[rows, dim]``."""
@@ -79,5 +82,12 @@ class Tower(nn.Module):
         parts = [] if ids is None else [ids.weight]
         if self.features is not None:
             parts.append(self.features())
-        x = torch.stack(parts).sum(0)
+        return self._through(torch.stack(parts).sum(0))
+
+    def of(self, features: Features, rows: int) -> Tensor:
+        """The vectors ``[rows, dim]`` of rows that were not attached, by their features alone."""
+        assert self.features is not None
+        return self._through(self.features.of(features, rows))
+
+    def _through(self, x: Tensor) -> Tensor:
         return x if self.deep is None else x + self.deep(x)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,9 +12,10 @@ from torch import Tensor, nn
 from recdistill.distillers.base import Distiller, Moment, Setting
 from recdistill.distillers.schedules import Schedule, at
 from recdistill.distillers.teacher import FrozenTeacher, QuietView, quiet
-from recdistill.distillers.weighting import Weighting
+from recdistill.distillers.weighting import Adaptive, Weighting, effective_share
 from recdistill.errors import InputError
 from recdistill.models.base import vector_size
+from recdistill.models.bridges import Reach
 from recdistill.models.fit import Fit
 from recdistill.modules.supervised import StudentModule, times
 from recdistill.tasks.base import Batch
@@ -29,6 +31,8 @@ class DistillationModule(StudentModule):
         distillers: soft losses by name.
         alpha: share of the soft losses. At 0 the run is, bit for bit, the student alone.
         weighting: of the queries, for soft losses that have a value for each.
+        reach: how far a teacher of another domain reaches; queries that it knows nothing of are not distilled. None for
+            a teacher that knows all.
         kwargs: as for :class:`SupervisedModule`.
 
     Raises:
@@ -37,10 +41,15 @@ class DistillationModule(StudentModule):
 
     def __init__(
         self, *args: Any, teacher: FrozenTeacher, distillers: dict[str, Distiller], alpha: float | Schedule,
-        weighting: Weighting | None = None, **kwargs: Any,
+        weighting: Weighting | None = None, reach: Reach | None = None, **kwargs: Any,
     ):  # fmt: skip
         super().__init__(*args, **kwargs)
-        self.teacher, self.alpha, self.weighting = teacher, alpha, weighting
+        self.teacher, self.alpha, self.weighting, self.reach = teacher, alpha, weighting, reach
+        # Of which queries the teacher knows something; None where of all.
+        self.informed = None if reach is None or bool(reach.queries.all()) else reach.queries
+        if isinstance(weighting, Adaptive):
+            assert reach is not None
+            weighting.closeness = reach.closeness
         require_sound(alpha, distillers, weighting)
         # At alpha 0 nothing of them is trained, and DDP refuses parameters without gradients.
         self.soft = distillers if alpha != 0 else {}
@@ -73,7 +82,7 @@ class DistillationModule(StudentModule):
         return Setting(
             vector_size(self.model), self.teacher.dim, widths, self.teacher.widths() if self.watched else {},
             self.data.train.taught, self.task.queries(part), self.teacher.members,
-            self.objective.samples != "interactions",
+            self.objective.samples != "interactions", self.reach.items if self.reach else None,
         )  # fmt: skip
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -99,6 +108,7 @@ class DistillationModule(StudentModule):
     def on_fit_start(self) -> None:
         super().on_fit_start()
         self.teacher.to(self.device, self.train_part)
+        self.informed = None if self.informed is None else self.informed.to(self.device)
 
     def start_epoch(self, epoch: int) -> None:
         if not self.soft:
@@ -130,8 +140,24 @@ class DistillationModule(StudentModule):
         hard = self.hard_loss(batch, student, rng)
         if not self.soft or not self.due:
             return {self.objective.name: self.with_all(hard)}
+        student, batch = self.known(student, batch)
         teacher = self.teacher.view(batch.query)
         return {self.objective.name: hard, **self.soft_terms(student, teacher, batch, rng)}
+
+    def known(self, student: Any, batch: Any) -> tuple[Any, Any]:
+        """The student's view and the batch without the queries that the teacher knows nothing of. A process that has
+        none left keeps one at weight 0."""
+        if self.informed is None:
+            return student, batch
+        keep = self.informed[batch.query]
+        count = keep.sum().float()
+        total, world = count.clone(), 1
+        if torch.distributed.is_initialized():
+            torch.distributed.all_reduce(total)
+            world = torch.distributed.get_world_size()
+        query = batch.query[keep] if bool(count) else batch.query[:1]
+        weight = float(world * count / total.clamp(min=1))
+        return student.of(query), replace(batch, query=query, query_weight=weight)
 
     def step_view(self, batch: Batch) -> Any:
         """The model's answers in this step."""
@@ -141,8 +167,13 @@ class DistillationModule(StudentModule):
     def soft_terms(self, student: Any, teacher: Any, batch: Batch, rng: torch.Generator) -> dict[str, Tensor]:
         weights = self.weights(student, teacher, batch)
         factor = batch.query_weight * self.steps / math.ceil(self.steps / self.every)
-        return {name: times(factor, mean(distiller(student, teacher, rng), weights))
-                for name, distiller in self.soft.items()}  # fmt: skip
+        terms = {name: times(factor, mean(distiller(student, teacher, rng), weights))
+                 for name, distiller in self.soft.items()}  # fmt: skip
+        for name, distiller in self.soft.items():
+            for part, (value, share) in distiller.parts.items():
+                own = {f"{name}.{part}": value, f"{name}.weighted.{part}": self.coefficients[name] * share * value}
+                self.noted |= {key: float(times(factor, noted)) for key, noted in own.items()}
+        return terms
 
     def with_all(self, loss: Tensor) -> Tensor:
         """The loss of a step that does not distil; DDP waits for a gradient of every parameter."""
@@ -173,6 +204,9 @@ class DistillationModule(StudentModule):
         weights = torch.where(average > 0, factors / average.clamp(min=1e-30), torch.ones_like(factors))
         often = self.steps / math.ceil(self.steps / self.every)  # so that the mean is over the steps that distil
         self.noted["weighting.sd"] = often * float(weights.std(correction=0))
+        if isinstance(self.weighting, Adaptive):
+            self.noted["weighting.mean"] = often * float(factors.mean())
+            self.noted["weighting.effective"] = often * float(effective_share(factors))
         return weights
 
     def step_facts(self, values: dict[str, float]) -> dict[str, float]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from recdistill.reporting import figures
+from recdistill.reporting.cold import cold_items
 from recdistill.reporting.table import Cell, Column, Row, Table
 
 HINT = "Coverage, popularity and variety of the lists, and the metric by users and items: in the report."
@@ -32,6 +33,7 @@ def sections(summary: Mapping[str, Any]) -> list[Section]:
             f"{metric} by users and items",
             Table(_slice_columns(rows, summary["metric"]), tuple(rows), _slice_caption(rows[0], metric)),
         ),
+        *([Section("Cold items", table)] if (table := cold_items(rows)) else []),
     ]
 
 

@@ -37,7 +37,8 @@ def available() -> bool:
     return True
 
 
-def _draw(name: str, label: str, size: tuple[float, float], paint: Callable[[Figure], None]) -> str:
+def draw(name: str, label: str, size: tuple[float, float], paint: Callable[[Figure], None]) -> str:
+    """What ``paint`` does to a new figure of ``size`` inches, as SVG; see :func:`~recdistill.reporting.svg.inline`."""
     import matplotlib as mpl
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
@@ -91,7 +92,7 @@ def pareto(rows: Sequence[Mapping[str, Any]], metric: str, name: str = "pareto")
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3, handletextpad=0.3)
         labels.annotate(figure, axes, [rows[i] for i in named], [(row["bytes"], row["value"]) for row in rows])
 
-    return _draw(name, f"{figures.metric_name(metric)} against bytes on disk", (7.2, 4.6), paint)
+    return draw(name, f"{figures.metric_name(metric)} against bytes on disk", (7.2, 4.6), paint)
 
 
 def _minor_sizes(rows: Sequence[Mapping[str, Any]]) -> Callable[[float, float], str]:
@@ -135,7 +136,7 @@ def curves(history: Sequence[Mapping[str, Any]], row: str, name: str, wanted: Se
             _lines(axes, history, part, title)
         panels[-1].set_xlabel("epoch")
 
-    return _draw(name, f"learning curves of {visible(row)}", (4.4, 2.2 * len(parts) + 0.3), paint)
+    return draw(name, f"learning curves of {visible(row)}", (4.4, 2.2 * len(parts) + 0.3), paint)
 
 
 def _curve(history: Sequence[Mapping[str, Any]], key: str) -> list[Point]:
@@ -197,4 +198,4 @@ def overlap(rows: Sequence[Mapping[str, Any]], name: str = "overlap") -> str:
         axes.set_ylabel("overlap with the teacher's top k")
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
 
-    return _draw(name, "overlap with the teacher's top k", (7.2, 4.4), paint)
+    return draw(name, "overlap with the teacher's top k", (7.2, 4.4), paint)

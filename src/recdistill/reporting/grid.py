@@ -85,6 +85,7 @@ def collect(folder: Path, test: Test) -> dict[str, Any]:
         "folder": str(folder),
         "metric": metric,
         "data": _one([(job.summary.get("data") or {}).get("name") for job in done]),
+        "transfer": _one([job.summary.get("transfer") for job in done]),
         **_counts(done),
         "common": common,
         "n_jobs": len(done) + len(failed),

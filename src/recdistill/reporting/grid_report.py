@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recdistill.reporting import charts, figures, page, units, write
+from recdistill.reporting import charts, figures, label_curve, page, units, write
 from recdistill.reporting.headline import SIGNIFICANT, Headline
 from recdistill.reporting.table import (
     DISTILLED,
@@ -137,7 +137,9 @@ def grid_headline(grid: Mapping[str, Any]) -> Headline:
     better, worse = ([row for row in sure if sign * row["gain"] > 0] for sign in (1, -1))
     text = f"{len(better)} of {len(tested)} distilled models are significantly better"
     text += f" and {len(worse)} significantly worse" if worse else ""
-    return Headline(lead, [f"{text} than the same student trained alone (Holm's p)."])
+    harmed = sum(row["role"] == "student" for row in worse) if grid.get("transfer") else 0
+    harm = [f"Negative transfer: the teacher of {grid['transfer']} made {harmed} of them worse."] if harmed else []
+    return Headline(lead, [f"{text} than the same student trained alone (Holm's p).", *harm])
 
 
 def _point_label(row: Row) -> str:
@@ -160,13 +162,23 @@ def _points(grid: Mapping[str, Any]) -> list[dict[str, Any]]:
     return points
 
 
-def _chart(grid: Mapping[str, Any]) -> page.Chart | None:
-    return page.pareto_chart(_points(grid), grid["metric"], "Bars: ±sd over seeds.")
+def _charts(grid: Mapping[str, Any]) -> list[page.Chart]:
+    found = [_label_chart(grid), page.pareto_chart(_points(grid), grid["metric"], "Bars: ±sd over seeds.")]
+    return [chart for chart in found if chart]
+
+
+def _label_chart(grid: Mapping[str, Any]) -> page.Chart | None:
+    """Quality against the share of labels, where the grid goes over some."""
+    drawn = label_curve.draw_curves(label_curve.curves_of(grid), grid["metric"])
+    caption = (
+        "Students learn from a share of the training labels; test and validation are whole. Bands: ±sd over seeds."
+    )
+    return page.Chart("Quality against labels", caption, [("", drawn)]) if drawn else None
 
 
 def grid_page(grid: Mapping[str, Any], *, drawn: bool = True) -> str:
-    """The joint page: headline, table, and quality against bytes unless it is not to be ``drawn``."""
-    chart = _chart(grid) if drawn and grid["rows"] and charts.available() else None
+    """The joint page: headline, table, and unless it is not to be ``drawn`` quality against labels and bytes."""
+    drawings = _charts(grid) if drawn and grid["rows"] and charts.available() else []
     jobs = [(f"{row['name']} {' '.join(row['overrides'])}", ", ".join(row["jobs"])) for row in grid["rows"]]
     facts = [("folder", grid["folder"]), ("overrides of all jobs", " ".join(grid["common"]) or "none")]
     return page.render(
@@ -174,7 +186,7 @@ def grid_page(grid: Mapping[str, Any], *, drawn: bool = True) -> str:
             title=Path(grid["folder"]).name,
             headline=grid_headline(grid),
             table=grid_table(grid),
-            charts=[chart] if chart else [],
+            charts=drawings,
             notes=grid["notes"],
             warnings=_warnings(grid),
             facts=[("Grid", facts), ("Jobs behind each row", jobs)],

@@ -26,7 +26,25 @@ class Headline:
 
 
 def headline(summary: Mapping[str, Any]) -> Headline:
-    """The headline of one run."""
+    """The headline of one run; harm by a teacher of another domain comes first."""
+    found, harm = _of_run(summary), negative_transfer(summary)
+    return Headline(harm, found.sentences) if harm else found
+
+
+def negative_transfer(summary: Mapping[str, Any]) -> str:
+    """Says that the distilled student is significantly worse than the student alone, under a teacher of another domain;
+    empty where it is not."""
+    student, alone = (first(summary["rows"], role) for role in ("student", "alone"))
+    source, metric = summary.get("transfer"), summary["metric"]
+    if not source or student is None or alone is None or not _below(student, alone, metric):
+        return ""
+    p = student.get(P_ALONE)
+    if not figures.known(p) or float(str(p)) >= SIGNIFICANT:
+        return ""
+    return f"Negative transfer: the teacher of {source} made the student worse ({_against(student, alone, metric)})."
+
+
+def _of_run(summary: Mapping[str, Any]) -> Headline:
     rows, metric = summary["rows"], summary["metric"]
     teacher, alone, student = (first(rows, role) for role in ("teacher", "alone", "student"))
     compressed = [row for row in rows if row.get("role") == "compressed"]

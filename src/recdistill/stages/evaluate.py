@@ -13,6 +13,7 @@ from recdistill.data.features import UNKNOWN
 from recdistill.data.interactions import Data, Dataset
 from recdistill.errors import InputError
 from recdistill.evaluation.beyond import Catalogue, beyond
+from recdistill.evaluation.cold import cold_items, fields, summary
 from recdistill.evaluation.cost import latency
 from recdistill.evaluation.ranking import RankingResult
 from recdistill.evaluation.sampled import sampled_name
@@ -20,6 +21,7 @@ from recdistill.evaluation.slices import slices
 from recdistill.export.bundle import WEIGHTS, count_parameters, load_model, model_info
 from recdistill.models.given import ReadyMade
 from recdistill.runs.store import Store
+from recdistill.stages.cold import look_at_cold
 from recdistill.stages.results import Evaluated, read_result, write_ranking, write_table
 from recdistill.tasks.base import Task
 from recdistill.tasks.ranking import Ranking
@@ -53,6 +55,9 @@ def evaluate(
         "part": part, "metric": metric, "negatives": negatives,
         **({"labels": info["labels"]} if info.get("labels") else {}),
     }  # fmt: skip
+    cold = isinstance(data, Dataset) and len(cold_items(data, part)) > 0
+    if cold:
+        depends_on["cold items"] = 1
 
     def make(folder: Path) -> None:
         model = load_model(model_folder, data.train)
@@ -71,7 +76,12 @@ def evaluate(
         if negatives is not None:
             few = task.evaluate(model, data, part, ks, name=name, negatives=negatives).per_user  # type: ignore[call-arg]
             more["sampled"] = {sampled_name(key, negatives): float(values.mean()) for key, values in few.items()}
-        return write_ranking(folder, result, data, more)
+        found = None
+        if cold:
+            among = fields(data, part)
+            found = look_at_cold(model, task, data, part, among, ks, name)
+            more["cold"] = summary(found, among, ks)
+        return write_ranking(folder, result, data, more, found or {})
 
     return read_result(store.obtain("evaluate", depends_on, make, f"evaluate {name}"))
 

@@ -33,6 +33,7 @@ from recdistill.stages.nodes import Member, encoders_of, given_files, is_made, m
 from recdistill.stages.sound import require_line, task_for
 from recdistill.stages.teaching import learns_along, teaching_key, teaching_spec
 from recdistill.stages.training import ALONG, TRAINING_PARTS, FitSpec, take_bundle
+from recdistill.stages.transfer import crossed, source_config, weighting_of
 from recdistill.tasks.base import Task
 
 log = logging.getLogger(__name__)
@@ -155,7 +156,14 @@ class Line:
         )  # fmt: skip
 
     @cached_property
+    def source(self) -> Line:
+        """The line over the data of another domain, whose teacher this one takes."""
+        return Line(source_config(self.cfg), self.folder, self.max_steps)
+
+    @cached_property
     def teacher(self) -> Path:
+        if self.cfg.get("transfer"):
+            return crossed(self, self.source)
         node = self.cfg["teacher"]
         return self._fit("teacher", "teacher", {"role": "teacher", "node": node}, {"node": node})
 
@@ -209,8 +217,8 @@ class Line:
         needs = Needs()
         for node in self.distillers.values():
             needs |= instantiate(node).needs()
-        if self.cfg.get("weighting"):
-            needs |= instantiate(self.cfg["weighting"]).needs()
+        if weighting := weighting_of(self.cfg):
+            needs |= instantiate(weighting).needs()
         return needs
 
     @cached_property
@@ -273,7 +281,7 @@ class Line:
         if not self.distillers or not self.cfg["alpha"]:
             return {}
         return {
-            "distillers": self.distillers, "weighting": self.cfg.get("weighting") or {}, "alpha": self.cfg["alpha"],
+            "distillers": self.distillers, "weighting": weighting_of(self.cfg), "alpha": self.cfg["alpha"],
         }  # fmt: skip
 
     @cached_property

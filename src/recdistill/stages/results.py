@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from recdistill.runs.atomic import atomic_path, read_json, write_json
 
 RESULT = "result.safetensors"
 METRICS = "evaluation.json"
+COLD = "cold/"
 PER_USER, PER_ROW = "per_user.parquet", "per_row.parquet"
 
 
@@ -33,6 +35,8 @@ class Evaluated:
         beyond: coverage, popularity, diversity of the lists; see :func:`recdistill.evaluation.beyond.beyond`.
         slices: by user activity and item popularity; see :func:`recdistill.evaluation.slices.slices`.
         sampled: sampled metrics, where they were asked for.
+        cold: of the items that training lacks, see :func:`recdistill.evaluation.cold.summary`; empty without such.
+        cold_values: the values whose means are in ``cold``, by field and metric; empty where there are none.
     """
 
     folder: Path
@@ -43,13 +47,19 @@ class Evaluated:
     beyond: dict[str, Any]
     slices: list[dict[str, Any]]
     sampled: dict[str, float]
+    cold: dict[str, Any]
+    cold_values: dict[str, dict[str, Tensor]]
 
 
-def write_ranking(folder: Path, result: RankingResult, data: Dataset, more: dict[str, Any]) -> None:
-    """Writes the result of a ranking; ``more`` goes into ``evaluation.json`` as it is."""
+def write_ranking(
+    folder: Path, result: RankingResult, data: Dataset, more: dict[str, Any], cold: Mapping[str, dict[str, Tensor]]
+) -> None:
+    """Writes the result of a ranking; ``more`` goes into ``evaluation.json`` as it is, ``cold`` are values of users by
+    field, as in :class:`Evaluated`."""
     import polars as pl
 
-    _write_tensors(folder, result.per_user, {"top": result.top, "users": result.users})
+    of_cold = {f"{COLD}{field}/{name}": own for field, values in cold.items() for name, own in values.items()}
+    _write_tensors(folder, result.per_user, {"top": result.top, "users": result.users, **of_cold})
     columns = {
         "user": data.users[result.users.numpy()],
         "n_relevant": result.n_relevant.numpy(),
@@ -103,7 +113,13 @@ def read_result(folder: Path) -> Evaluated:
 
     tensors, metrics = load_file(folder / RESULT), read_json(folder / METRICS)
     values = {name.removeprefix("values/"): t for name, t in tensors.items() if name.startswith("values/")}
+    cold: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        if name.startswith(COLD):
+            field, _, metric = name.removeprefix(COLD).partition("/")
+            cold.setdefault(field, {})[metric] = tensor
     return Evaluated(
         folder, metrics["means"], values, tensors.get("top"), metrics["info"],
         metrics["beyond"], metrics["slices"], metrics.get("sampled", {}),
+        metrics.get("cold", {}), cold,
     )  # fmt: skip

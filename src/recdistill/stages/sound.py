@@ -16,6 +16,7 @@ from recdistill.stages.launch import processes
 from recdistill.stages.nodes import Member, class_of, target_of, with_members
 from recdistill.stages.teaching import require_teaching
 from recdistill.stages.training import number
+from recdistill.stages.transfer import require_transfer, weighting_of
 from recdistill.tasks.base import Task
 from recdistill.tasks.ranking import Ranking
 
@@ -41,12 +42,13 @@ def require_line(cfg: dict[str, Any], task: Task, needs: Needs) -> None:
         )  # fmt: skip
     task.require_metric(cfg["evaluation"]["metric"])
     withheld.require_sound(cfg, task)
+    require_transfer(cfg, task)
     require_teaching(cfg)
     soft: dict[str, Distiller] = {name: instantiate(node) for name, node in dict(cfg.get("distiller") or {}).items()}
     for name, distiller in soft.items():
         task.require_distiller(distiller, f"distiller.{name}")
     warn_of_temperature(cfg)
-    weighting = cfg.get("weighting")
+    weighting = weighting_of(cfg)
     require_sound(number(cfg["alpha"]), soft, instantiate(weighting) if weighting else None)
     for name, node in dict(cfg.get("baselines") or {}).items():
         tune.combinations(node, f"baselines.{name}")

@@ -30,12 +30,14 @@ from recdistill.export.bundle import model_info
 from recdistill.runs.atomic import digest
 from recdistill.runs.commits import commits
 from recdistill.runs.store import stamp
+from recdistill.stages.cold import cold_part
 from recdistill.stages.evaluate import costs, evaluate
 from recdistill.stages.line import Line
 from recdistill.stages.nodes import is_made
 from recdistill.stages.results import PER_ROW, PER_USER, Evaluated
 from recdistill.stages.teaching import how_taught, learns_along
 from recdistill.stages.training import HISTORY
+from recdistill.stages.transfer import notes_on_transfer
 from recdistill.stages.tune import TRIALS, edges, stated, trials
 from recdistill.stages.withheld import label_share, notes_on, report_on
 
@@ -124,6 +126,7 @@ def summarise(line: Line, command: str, overrides: list[str], started: float) ->
         "overrides": overrides,
         "data": {"name": data_name(line.cfg["data"]), "fingerprint": line.data.fingerprint,
                  "report": report_on(line.cfg, line.data), "manifest": line.data.manifest},
+        **({"transfer": name} if (name := source_name(line.cfg)) else {}),
         "metric": metric,
         "ks": ks if line.task.unit == "user" else [],
         f"n_{line.task.unit}s": first.info[f"n_{line.task.unit}s"],
@@ -150,8 +153,9 @@ def row(entry: Entry, results: dict[str, Evaluated], line: Line, metric: str) ->
 
 def seconds(entry: Entry, cfg: dict[str, Any]) -> float | None:
     """How long the stop of a row took. None for a teacher that was trained along, whose time is in the student's, and
-    for one that was taken from files or put together: of its training nothing is known here."""
-    if entry.role == "teacher_along" or (entry.role == "teacher" and is_made(cfg["teacher"], "teacher")):
+    for one that was taken from files, put together or trained elsewhere: of its training nothing is known here."""
+    given = entry.role == "teacher" and (cfg.get("transfer") or is_made(cfg["teacher"], "teacher"))
+    if entry.role == "teacher_along" or given:
         return None
     return float(stamp(entry.folder)["seconds"])
 
@@ -185,6 +189,7 @@ def quality(name: str, role: str, results: dict[str, Evaluated], ks: list[int], 
         "slices": own.slices,
         "sampled": own.sampled,
         "warnings": own.info["warnings"],
+        **cold_part(name, results, metric),
     }  # fmt: skip
 
 
@@ -230,6 +235,8 @@ def notes(cfg: dict[str, Any], data: Data, n_cold: int, run: Path) -> list[str]:
     """What a reader of the table must know of the test part and of the tuning, by the models in the folder of a run;
     what was found is the headline's to say."""
     said = notes_on(cfg, data) + how_taught(cfg)
+    if source := source_name(cfg):
+        said += notes_on_transfer(source, run / "models")
     if cfg.get("distiller") and not cfg["alpha"]:
         said.append("alpha=0 gives the soft losses no weight: the distilled student would be the student alone")
     if stands_in(cfg):
@@ -279,6 +286,11 @@ def different(node: dict[str, Any], changes: dict[str, Any], key: str = "") -> l
 def data_name(node: dict[str, Any]) -> str:
     """The file or folder of the data, or what makes them."""
     return Path(node["path"]).name if node.get("path") else str(node["source"]["_target_"].rsplit(".", 1)[-1])
+
+
+def source_name(cfg: dict[str, Any]) -> str | None:
+    """The data of the domain that the teacher comes from; None where it is that of the student."""
+    return data_name(cfg["transfer"]["data"]) if cfg.get("transfer") else None
 
 
 def provenance(cfg: dict[str, Any], data: Data) -> dict[str, Any]:

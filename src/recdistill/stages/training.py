@@ -40,6 +40,7 @@ from recdistill.stages.blame import keys_below
 from recdistill.stages.evaluate import require_made_for, require_same_data
 from recdistill.stages.nodes import bundle_of
 from recdistill.stages.teaching import self_taught, taught_along, teaching_of
+from recdistill.stages.transfer import reach_of
 from recdistill.stages.withheld import given
 from recdistill.tasks.base import Task
 from recdistill.tasks.batches import mix
@@ -176,7 +177,8 @@ def take_bundle(bundle: Path, folder: Path, data: Data) -> None:
         raise InputError(
             "the bundle is of another data set", where=str(bundle),
             why=f"its data are {made_for or 'unknown'}, these are {data.fingerprint}",
-            fix="take the data, filters and split that it was trained on; lists in a file go by ids: teacher=files",
+            fix="take the data, filters and split that it was trained on; of other items, say which are the same:"
+            " transfer=catalogue transfer.mapping=FILE; lists in a file go by ids: teacher=files",
         )  # fmt: skip
     load_model(bundle, data.train)
     folder.mkdir(parents=True, exist_ok=True)
@@ -245,6 +247,7 @@ def make_module(spec: FitSpec, model: Model, data: Data, task: Task, whole: Data
     distillers = losses()
     layers = sorted({layer for distiller in distillers.values() for layer in distiller.needs().layers})
     teacher = make_teacher(spec, whole, task, layers)
+    common["reach"] = reach_of(spec.teacher)
     return DistillationModule(model, objective, settings, data, teacher=teacher, distillers=distillers, **common)
 
 

@@ -7,6 +7,7 @@ import math
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -153,14 +154,21 @@ def show_models(line: Line, models: dict[str, Path], part: str) -> int:
 def recommend(cfg: DictConfig, folder: Path) -> int:
     """Writes top-k lists by the last model of the line, or the one that ``recommend.model`` names."""
     from recdistill.data.interactions import Dataset
+    from recdistill.stages.newcomers import newcomers_of
+    from recdistill.stages.nodes import encoders_of
     from recdistill.stages.recommend import write_recommendations
 
     line = opened(plain(cfg), folder)
     if not isinstance(line.data, Dataset):
         raise InputError(f"{line.task.name} predicts rows, it ranks no items to recommend", where="task",
                          fix="task=ranking or task=sequence")  # fmt: skip
+    newcomers = None
+    if line.cfg["recommend"]["new_items"]:
+        encoders = encoders_of(line.cfg["data"])
+        newcomers = partial(newcomers_of, file=line.cfg["recommend"]["new_items"], data=line.data, encoders=encoders,
+                            cache=line.store.root)  # fmt: skip
     where = write_recommendations(
-        getattr(line, line.cfg["recommend"]["model"]), line.data, line.cfg["recommend"], folder, line.task
+        getattr(line, line.cfg["recommend"]["model"]), line.data, line.cfg["recommend"], folder, line.task, newcomers
     )
     log.info("recommendations: %s", where)
     return 0

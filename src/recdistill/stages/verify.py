@@ -31,7 +31,16 @@ from recdistill.stages.grid import difference_p
 from recdistill.stages.recount import plan_checks, row_checks
 from recdistill.stages.remake import Remade, remade_config, remade_data
 from recdistill.stages.results import Evaluated
-from recdistill.stages.summary import FORMAT, config_hash, data_name, notes, planned, recipe_hash, versions
+from recdistill.stages.summary import (
+    FORMAT,
+    config_hash,
+    data_name,
+    notes,
+    planned,
+    recipe_hash,
+    source_name,
+    versions,
+)
 from recdistill.stages.withheld import report_on
 from recdistill.tasks.base import Task
 
@@ -43,7 +52,7 @@ _LEFT_OUT = ("source", "source_fingerprint", "parts", "catalogue")
 _DATA = ("name", "fingerprint", "report", "manifest")
 _CHECKED = (
     "format", "task", "seed", "config_hash", "recipe_hash", "split_hash", "data", "metric", "ks", "n_users", "n_rows",
-    "rows", "notes",
+    "rows", "notes", "transfer",
 )  # fmt: skip
 UNCHECKED = ("command", "run", "created", "seconds", "commit", "project_commit", "versions", "machine", "overrides")
 NOT_CHECKED = (
@@ -128,6 +137,7 @@ def _summary_checks(summary: dict[str, Any], config: dict[str, Any], task: Task)
     yield equal("seed", summary.get("seed"), config["seed"])
     yield equal("format", summary.get("format"), FORMAT)
     yield equal("data name", summary["data"].get("name"), data_name(config["data"]))
+    yield equal("transfer", summary.get("transfer"), source_name(config))
     unknown = [key for key in summary if key not in (*_CHECKED, *UNCHECKED)]
     unknown += [f"data.{key}" for key in summary["data"] if key not in _DATA]
     yield from (Check(f"key {key}", "there", "not of a run", False) for key in unknown)

@@ -86,7 +86,9 @@ def notes_on(cfg: dict[str, Any], data: Data) -> list[str]:
     """What a reader of a table must know of it."""
     report, said = report_on(cfg, data), []
     if "labels" in report and label_share(cfg):
-        said.append(f"labels: {report['labels']}; the teacher has all")
+        whole = "the teacher learned from other data, and its bridge knows no more" if cfg.get("transfer") else (
+            "the teacher has all")  # fmt: skip
+        said.append(f"labels: {report['labels']}; {whole}")
     elif "labels" in report:
         said.append("labels: none is given to students, so there is no student alone and there are no baselines")
     if "privileged" in report:

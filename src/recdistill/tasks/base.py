@@ -167,9 +167,13 @@ class Task:
         """What answering some requests computes, and the numbers of those to choose from, int64 ``[N]``."""
         raise NotImplementedError
 
-    def scorer(self, model: Any, data: Any) -> Callable[[Tensor], Tensor]:
-        """What recommends to users after validation: a function from users (CPU, ``[B]``) to scores of the catalogue
-        (CPU, ``[B, n_items]``). Of tasks that rank."""
+    def scorer(
+        self, model: Any, data: Any, part: str = "test", new: Tensor | None = None
+    ) -> Callable[[Tensor], Tensor]:
+        """What recommends to users when ``part`` is evaluated, "test" for those who are served after validation: a
+        function from users (CPU, ``[B]``) to scores (CPU, ``[B, n_items + n]``) of the catalogue and, behind it, of
+        items that training lacked, by their vectors ``new`` (``[n, d]``, see
+        :meth:`~recdistill.models.base.Model.new_item_vectors`). Of tasks that rank."""
         raise NotImplementedError
 
     # Whether parts fit the task.

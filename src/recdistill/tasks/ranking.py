@@ -99,11 +99,17 @@ class Ranking(Task):
         score, seen = scorer(model), data.train.csr
         return lambda users: recommend(score, users, seen, k), torch.arange(data.train.n_users)
 
-    def scorer(self, model: RankingModel, data: Dataset) -> Scorer:
-        return scorer(model, data)
+    def scorer(
+        self,
+        model: RankingModel,
+        data: Dataset,
+        part: str = "test",  # noqa: ARG002
+        new: Tensor | None = None,
+    ) -> Scorer:
+        return scorer(model, data, new)
 
 
-def scorer(model: RankingModel, data: Dataset | None = None) -> Scorer:
+def scorer(model: RankingModel, data: Dataset | None = None, new: Tensor | None = None) -> Scorer:
     """A function from users (CPU, ``[B]``) to scores (CPU, ``[B, n_items]``); what can be shared is computed
     once.
 
@@ -111,6 +117,7 @@ def scorer(model: RankingModel, data: Dataset | None = None) -> Scorer:
 
     Args:
         data: whose cold users are scored too, from what is known of them.
+        new: vectors of items that are scored too, behind the catalogue, by a model of dot products.
 
     Raises:
         InputError: there are cold users, and the model can't score them.
@@ -123,6 +130,7 @@ def scorer(model: RankingModel, data: Dataset | None = None) -> Scorer:
             user, item = (table.float() for table in model.factors())
             if known is not None:
                 user = torch.cat([user, model.folded(known)])
+            item = item if new is None else torch.cat([item, new.float().to(device)])
 
     def score(users: Tensor) -> Tensor:
         users = users.to(device)

@@ -122,11 +122,12 @@ class Sequence(Task):
         seen = data.train.csr
         return lambda users: recommend(score, users, seen, k), torch.arange(data.train.n_users)
 
-    def scorer(self, model: SequenceModel | RankingModel, data: Dataset) -> Scorer:
-        """Scores for who is served now: after training, validation and what is known of cold users."""
+    def scorer(
+        self, model: SequenceModel | RankingModel, data: Dataset, part: str = "test", new: Tensor | None = None
+    ) -> Scorer:
         if isinstance(model, RankingModel):
-            return scorer(model, data)
-        return sequence_scorer(model, histories(data, "test"))
+            return scorer(model, data, new)
+        return sequence_scorer(model, histories(data, part), new=new)
 
 
 def histories(data: Dataset, part: str) -> Timeline:
@@ -135,19 +136,23 @@ def histories(data: Dataset, part: str) -> Timeline:
     return Timeline.of(data.train, *known, *([] if part == "valid" else [data.valid]))
 
 
-def sequence_scorer(model: SequenceModel, timeline: Timeline, users: Tensor | None = None) -> Scorer:
+def sequence_scorer(
+    model: SequenceModel, timeline: Timeline, users: Tensor | None = None, new: Tensor | None = None
+) -> Scorer:
     """A function from users (CPU, ``[B]``) to scores (CPU, ``[B, n_items]``), outside autocast.
 
     Args:
         model: the model.
         timeline: what it reads of them.
         users: the only ones it will be asked for, int64 ``[U]``: all histories are read now, short ones together.
+        new: vectors ``[n, d]`` of items that are scored too, behind the catalogue.
     """
     device = next(iter(model.state_dict().values())).device
     timeline = timeline.to(device)
     plain = torch.autocast(device.type, enabled=False)
     with torch.inference_mode(), plain:
         item = model.item_matrix().float()
+        item = item if new is None else torch.cat([item, new.float().to(device)])
 
     def read(users: Tensor) -> Tensor:
         with torch.inference_mode(), plain:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
+import numpy as np
 import polars as pl
+from annotated_types import Ge
 
-from recdistill.data.sources.base import TEST, TRAIN, RawLog, Source, hash_arguments, hash_files
+from recdistill.data.sources.base import TEST, TRAIN, VALID, RawLog, Source, hash_arguments, hash_files
 from recdistill.data.sources.files import override
 from recdistill.data.sources.plain import Cells, file_in
 from recdistill.errors import InputError
@@ -24,18 +27,21 @@ class CrossDomain(Source):
 
     Args:
         path: the folder of one domain.
-        train, test: file names in it. There is no validation part.
+        train, test: file names in it.
+        valid: training items of each user that validate, drawn once and for all, where two more are left; 0 for no
+            validation part.
     """
 
-    def __init__(self, path: str, train: str = "train.txt", test: str = "test.txt"):
+    def __init__(self, path: str, train: str = "train.txt", test: str = "test.txt", valid: Annotated[int, Ge(0)] = 0):
         self.path = Path(path).expanduser()
-        self.train, self.test = train, test
+        self.train, self.test, self.valid = train, test, valid
 
     def fingerprint(self) -> str:
         self._check_one_domain()
         other = self._other()
         files = [file_in(self.path, self.train), file_in(self.path, self.test), *([other] if other else [])]
-        return hash_arguments(kind="cross_domain", files=hash_files(*files), both=other is not None)
+        more = {"valid": self.valid} if self.valid else {}
+        return hash_arguments(kind="cross_domain", files=hash_files(*files), both=other is not None, **more)
 
     def read(self) -> RawLog:
         self._check_one_domain()
@@ -49,7 +55,7 @@ class CrossDomain(Source):
             shared = train["user"].unique().is_in(users.implode()).sum()
             facts["shared users"] = f"{shared:,} with {other.parent.name}"
         events = pl.concat(
-            [train.with_columns(part=pl.lit(TRAIN, pl.Int8)), test.with_columns(part=pl.lit(TEST, pl.Int8))]
+            [train.with_columns(part=_part(train, self.valid)), test.with_columns(part=pl.lit(TEST, pl.Int8))]
         )
         return RawLog(events, facts=facts)
 
@@ -72,3 +78,15 @@ class CrossDomain(Source):
                 why=f"folders there: {', '.join(folder.name for folder in found)}",
                 fix=override("data.path", found[0]),
             )
+
+
+def _part(train: pl.DataFrame, valid: int) -> pl.Series:
+    """Int8, TRAIN or VALID for each row: some of each user's items validate, whatever the order of the rows."""
+    if not valid:
+        return pl.repeat(TRAIN, len(train), dtype=pl.Int8, eager=True)
+    rows = train.select("user", "item").with_row_index("row").sort("user", "item")
+    draw = np.random.default_rng(0).permutation(len(rows))
+    place = pl.col("draw").rank("ordinal").over("user")
+    rows = rows.with_columns(draw=pl.Series(draw)).with_columns(place=place, count=pl.len().over("user"))
+    chosen = (pl.col("place") <= valid) & (pl.col("count") >= valid + 2)
+    return rows.select("row", part=pl.when(chosen).then(VALID).otherwise(TRAIN).cast(pl.Int8)).sort("row")["part"]

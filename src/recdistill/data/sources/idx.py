@@ -13,7 +13,7 @@ from annotated_types import Ge, Interval, Len
 from recdistill.data.archives import LEAST, RATIO, Capped
 from recdistill.data.sources.base import RawLog, Source, hash_arguments, hash_files
 from recdistill.data.sources.files import broken_archive, existing_file, names_in, open_bytes
-from recdistill.data.sources.images import Images, image_table
+from recdistill.data.sources.images import Classes, Images, cropped, image_table, some_classes
 from recdistill.data.sources.labelled import WHOLE
 from recdistill.errors import InputError
 
@@ -39,6 +39,9 @@ class IDX(Source):
         valid: share of the training images that validates; it counts where both are there, under data/split=given.
         resize: side of a square that images are scaled to, for an input that data sets share; None leaves them as they
             are.
+        classes: labels that are kept, the first of them as class 0; None for all.
+        crop: pixels that are cut off at each side before images are scaled: MNIST's digits have 4 around them, those
+            of USPS none.
     """
 
     def __init__(
@@ -48,21 +51,25 @@ class IDX(Source):
         test: Pair | None = ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
         valid: Annotated[float, Interval(ge=0, lt=1)] = 0.1,
         resize: Annotated[int, Ge(1)] | None = None,
+        classes: Classes | None = None,
+        crop: Annotated[int, Ge(0)] = 0,
     ):
         self.path = Path(path).expanduser()
         self.pairs = {"train": train, "test": test}
-        self.valid, self.resize = valid, resize
+        self.valid, self.resize, self.classes, self.crop = valid, resize, classes, crop
 
     def fingerprint(self) -> str:
         files = {part: hash_files(*pair) for part, pair in self._files().items()}
-        return hash_arguments(kind="idx", files=files, valid=self.valid, resize=self.resize)
+        more = {**some_classes(self.classes), **({"crop": self.crop} if self.crop else {})}
+        return hash_arguments(kind="idx", files=files, valid=self.valid, resize=self.resize, **more)
 
     def read(self) -> RawLog:
         files = self._files()
-        images = {part: _read(*pair) for part, pair in files.items()}
+        images = {part: cropped(_read(*pair), self.crop, self.where()) for part, pair in files.items()}
         return image_table(
-            images, valid=self.valid, resize=self.resize, where=self.where(), warnings=self._warnings(files)
-        )
+            images, valid=self.valid, resize=self.resize, where=self.where(), warnings=self._warnings(files),
+            classes=self.classes,
+        )  # fmt: skip
 
     def where(self) -> str:
         return str(self.path)

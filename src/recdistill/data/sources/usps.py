@@ -13,7 +13,7 @@ from annotated_types import Ge, Interval
 from recdistill.data.archives import LEAST, RATIO, unpack
 from recdistill.data.sources.base import RawLog, Source, hash_arguments, hash_files
 from recdistill.data.sources.files import existing_file, names_in
-from recdistill.data.sources.images import Images, image_table
+from recdistill.data.sources.images import Classes, Images, image_table, some_classes
 from recdistill.errors import InputError
 
 _NAMES = ("usps.h5", "usps.h5.zip")
@@ -30,6 +30,7 @@ class USPS(Source):
         path: the ``.h5`` file, a ``.zip`` that holds it, or the folder of either.
         valid: share of the training images that validates, under data/split=given.
         resize: side of a square that images are scaled to, such as MNIST's 28; None leaves them as they are.
+        classes: labels that are kept, the first of them as class 0; None for all.
     """
 
     def __init__(
@@ -37,18 +38,27 @@ class USPS(Source):
         path: str,
         valid: Annotated[float, Interval(ge=0, lt=1)] = 0.1,
         resize: Annotated[int, Ge(1)] | None = None,
+        classes: Classes | None = None,
     ):
         self.path = Path(path).expanduser()
-        self.valid, self.resize = valid, resize
+        self.valid, self.resize, self.classes = valid, resize, classes
 
     def fingerprint(self) -> str:
-        return hash_arguments(kind="usps", file=hash_files(self._file()), valid=self.valid, resize=self.resize)
+        return hash_arguments(
+            kind="usps",
+            file=hash_files(self._file()),
+            valid=self.valid,
+            resize=self.resize,
+            **some_classes(self.classes),
+        )
 
     def read(self) -> RawLog:
         file = self._file()
         with tempfile.TemporaryDirectory() as folder:
             parts = _parts(_unzipped(file, Path(folder)), file)
-        return image_table(parts, valid=self.valid, resize=self.resize, where=str(file), warnings=[])
+        return image_table(
+            parts, valid=self.valid, resize=self.resize, where=str(file), warnings=[], classes=self.classes
+        )
 
     def where(self) -> str:
         return str(self.path)

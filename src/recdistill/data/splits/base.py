@@ -42,14 +42,17 @@ class Split(ABC):
         no_test: why the test part may come out empty, with places for the arguments and ``rows``, and what to type
             then; None where it may be empty.
         compares_users: whether the times of one user are compared with those of another.
-        holds_out_items: whether all that is tested on are items that training lacks, which only a model that reads
-            features of items can rank.
     """
 
     leaks_time: ClassVar[bool | None] = None
     no_test: ClassVar[tuple[str, str] | None] = None
     compares_users: ClassVar[bool] = False
-    holds_out_items: ClassVar[bool] = False
+
+    @property
+    def holds_out_items(self) -> bool:
+        """Whether all that is tested on are items that training lacks, which only a model that knows items by their
+        content can rank."""
+        return False
 
     @abstractmethod
     def assign(self, events: pl.DataFrame) -> Assignment:

@@ -14,6 +14,7 @@ from recdistill.data.splits.base import (
     Array,
     Assignment,
     Split,
+    by_content,
     by_draw,
     by_time,
     check_shares,
@@ -82,20 +83,45 @@ class ColdItem(Split):
     Args:
         valid, test: shares of the items.
         seed: draws them.
+        warm: share of the other items' events that validation and test get besides, each, so that models which know
+            items by their ids have something to be chosen and measured by. One event of each of these items, and of
+            each user who has any, stays in training.
     """
 
     leaks_time = True
     no_test = ("data.split.test={test:g} of the items rounds to 0", "data.split.test=0.3, or a longer log")
-    holds_out_items = True
 
-    def __init__(self, valid: Share = 0.1, test: PositiveShare = 0.1, seed: Annotated[int, Ge(0)] = 0):
+    def __init__(
+        self, valid: Share = 0.1, test: PositiveShare = 0.1, seed: Annotated[int, Ge(0)] = 0,
+        warm: Annotated[float, Interval(ge=0, lt=0.5)] = 0.0,
+    ):  # fmt: skip
         check_shares(valid, test)
-        self.valid, self.test, self.seed = valid, test, seed
+        self.valid, self.test, self.seed, self.warm = valid, test, seed, warm
+
+    @property
+    def holds_out_items(self) -> bool:
+        return not self.warm
 
     def assign(self, events: pl.DataFrame) -> Assignment:
         require_side(events, "item", self)
-        item = codes(events["item"])
-        return Assignment(_drawn(item, self.valid, self.test, np.random.default_rng(self.seed))[item])
+        order, rng = by_content(events, ("item", "user")), np.random.default_rng(self.seed)
+        item = codes(order["item"])
+        part = _drawn(item, self.valid, self.test, rng)[item]
+        if self.warm:
+            trained = (part == TRAIN).nonzero()[0]
+            spare = _spare(trained, [codes(order[side]) for side in ("item", "user") if side in order.columns], rng)
+            size = min(round(trained.size * self.warm), spare.size // 2)
+            part[spare[:size]] = TEST
+            part[spare[size : 2 * size] if self.valid else []] = VALID
+        return Assignment(scatter(part, order))
+
+
+def _spare(rows: Array, sides: list[Array], rng: np.random.Generator) -> Array:
+    """Some of the rows, in random order, without which each user and item of them still has one."""
+    drawn = rng.permutation(rows)
+    for side in sides:
+        drawn = np.delete(drawn, np.unique(side[drawn], return_index=True)[1])
+    return drawn
 
 
 def _drawn(owner: Array, valid: float, test: float, rng: np.random.Generator, at_least: int = 1) -> Array:
