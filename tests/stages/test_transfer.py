@@ -130,6 +130,69 @@ def test_hidden_labels_are_no_part_of_the_bridge(folder: Path) -> None:
     assert torch.equal(few.user, every.user)
 
 
+CONTENT = (
+    "task=sequence", "task.max_length=6", "data=csv", "data.path=new.csv", "data.time=time", "transfer.data.time=time",
+    "data/split=user_temporal", "encode=vectors", "data.encode.vectors.file=new.npy", "transfer=content",
+    "data@transfer.data=csv", "transfer.data.path=old.csv", "data/split@transfer.data.split=user_temporal",
+    "encode@transfer.data.encode=vectors", "transfer.data.encode.vectors.file=old.npy", "teacher=content_metric",
+    "teacher.net.decay=0.2", "teacher.fit.epochs=15", "teacher.fit.batch_size=16", "teacher.fit.lr=0.05",
+    "teacher.fit.weight_decay=0", "teacher.fit.validate_every=15", "student=gru4rec", "model@student.net=gru4rec_tiny",
+    "student.fit.epochs=2", "distiller=topk_kl", "distiller.topk_kl.k=5", "evaluation.ks=[5,10]", "logger=none",
+    "trainer=cpu",
+)  # fmt: skip
+SWAP = np.array([[0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1], [0, 0, 1, 0]])
+
+
+def write_shops(folder: Path) -> None:
+    """Two shops without a common item or customer. Items are of four kinds, and in both shops what follows an item is
+    one of the kind that goes with its own, 1 with 2 and 3 with 4: likeness alone finds it last."""
+    rng = np.random.default_rng(0)
+    for name, items in (("old", 80), ("new", 60)):
+        kind = np.arange(items) % 4
+        vectors = 3 * np.eye(4)[kind] + rng.normal(0, 0.1, (items, 4))
+        np.save(folder / f"{name}.npy", vectors.astype(np.float32))
+        (folder / f"{name}.ids").write_text("\n".join(f"{name}{item}" for item in range(items)))
+        rows = ["user,item,time"]
+        for user in range(90):
+            now, left = rng.integers(4), set(range(items))
+            for time in range(8):
+                item = int(rng.choice([one for one in left if kind[one] == now]))
+                left.remove(item)
+                rows.append(f"{name}-u{user},{name}{item},{time}")
+                now = int(SWAP[now].argmax())
+        (folder / f"{name}.csv").write_text("\n".join(rows) + "\n")
+
+
+def test_what_goes_with_what_crosses_by_content(folder: Path) -> None:
+    """Of 60 items 15 are of the kind that follows: a list of these in any order is better than one of all."""
+    write_shops(folder)
+    assert command("evaluate", words("run.name=c", line=CONTENT)) == 0
+    discounts = sum(1 / np.log2(place + 2) for place in range(10))
+    among_kind, by_chance = discounts / 15, discounts / (60 - 7)
+    assert found(folder, "c")["teacher"]["metrics"]["ndcg@10"] > 0.9 * among_kind > 2 * by_chance
+    assert load_model(Path(found(folder, "c")["teacher"]["folder"])).schema.n_items == 60
+
+
+@pytest.mark.parametrize(
+    ("more", "match"),
+    [
+        (["data.encode.vectors.whiten=true"], "whitened or cut"),
+        (["transfer.data.encode.vectors.dim=2"], "whitened or cut"),
+        (["transfer.data.encode.vectors.file=narrow.npy"], "don't have the same vectors"),
+        (["teacher=gru4rec", "model@teacher.net=gru4rec_tiny"], "by their ids, too"),
+    ],
+)
+def test_content_that_can_not_cross_is_refused(
+    folder: Path, capsys: pytest.CaptureFixture[str], more: list[str], match: str
+) -> None:
+    write_shops(folder)
+    np.save("narrow.npy", np.load("old.npy")[:, :3])
+    (folder / "narrow.ids").write_text((folder / "old.ids").read_text())
+    line = tuple(word for word in CONTENT if "teacher=gru4rec" not in more or "decay" not in word)
+    assert command("evaluate", words(*more, line=line)) == 2
+    assert match in " ".join(capsys.readouterr().err.split())
+
+
 def test_digits_cross_by_their_pixels(folder: Path) -> None:
     line = words("run.name=a", "transfer.adaptive=true", "data.label_fraction=0.1", line=DIGITS)
     assert command("run", line) == 0

@@ -3,8 +3,9 @@ share, and how far it reaches there."""
 
 from __future__ import annotations
 
+import copy
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
@@ -14,12 +15,13 @@ from annotated_types import Interval
 from torch import Tensor
 
 from recdistill.config.suggest import listing
+from recdistill.data.features import sizes_of
 from recdistill.data.interactions import Dataset, Schema, TableDataset
 from recdistill.data.sources.files import existing_file
 from recdistill.data.sources.frames import Form, read_frame
 from recdistill.data.sources.rows import Part
 from recdistill.errors import InputError
-from recdistill.models.base import FactorModel, Model, TableModel, VectorModel
+from recdistill.models.base import FactorModel, Model, SequenceModel, TableModel, VectorModel
 from recdistill.models.closeness import agreement, answers, source_probability
 from recdistill.runs.atomic import file_digest
 
@@ -196,6 +198,42 @@ class SharedCatalogue(Bridge):
         at = torch.full((len(ours),), -1)
         at[item_row[both]] = teacher_row[both]
         return at
+
+
+class SharedContent(Bridge):
+    """The same kind of content, such as titles read by one encoder: a sequence model that knows items by that alone
+    reads the target's histories, whose items are all new to it, and ranks the target's catalogue.
+
+    Vectors are centred over the catalogue of their own domain. Items without one are known by nothing: they are on no
+    list. Closeness is 1.
+
+    Source: Hou et al., Towards universal sequence representation learning for recommender systems (UniSRec), KDD 2022.
+    """
+
+    tasks = ("sequence",)
+    carries = SequenceModel
+
+    @torch.no_grad()
+    def cross(self, model: SequenceModel, source: Dataset, target: Dataset) -> tuple[Model, Reach]:
+        theirs, ours = (sizes_of(data.item_features).get("vector", {}) for data in (source, target))
+        if theirs != ours or not theirs:
+            raise InputError(
+                "source and target don't have the same vectors of items", where="transfer.data",
+                why=f"there are {theirs or 'none'} in the source and {ours or 'none'} in the target",
+                fix="the same encoder for both, such as encode=minilm encode@transfer.data.encode=minilm",
+            )  # fmt: skip
+        if model.new_item_vectors(source.item_features, 1) is None:
+            raise InputError(
+                f"{type(model).__name__} knows items of the source by their ids, too", where="teacher.net",
+                fix="a model of content alone: teacher=content_metric, or teacher.net.fusion=features",
+            )  # fmt: skip
+        crossing = copy.deepcopy(model)
+        crossing.schema = replace(target.schema, max_length=model.schema.max_length)
+        crossing.bind(target.train.taught)
+        n_items = target.train.n_items
+        known = torch.stack([rows[:n_items].isfinite().all(1) for rows in target.item_features.vector.values()]).any(0)
+        events = len(target.train.taught)
+        return crossing, Reach(torch.ones(events, dtype=torch.bool), known, torch.ones(events))
 
 
 class SharedFeatures(Bridge):

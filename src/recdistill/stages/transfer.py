@@ -11,7 +11,7 @@ import torch
 
 from recdistill.errors import InputError
 from recdistill.export.bundle import load_model, model_info, read_state, save_model
-from recdistill.models.bridges import Bridge, Carried, Reach
+from recdistill.models.bridges import Bridge, Carried, Reach, SharedContent
 from recdistill.models.build import instantiate
 from recdistill.runs.atomic import atomic_path
 from recdistill.stages.nodes import class_of
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 REACH = "reach.safetensors"
+FITTING = {
+    "ranking": "a teacher with vectors of users, such as teacher=ials, mf or lightgcn",
+    "sequence": "a teacher of content, such as teacher=content_metric",
+}
 ADAPTIVE = {"_target_": "recdistill.distillers.weighting.Adaptive"}
 
 
@@ -58,15 +62,28 @@ def require_transfer(cfg: dict[str, Any], task: Task) -> None:
     if not issubclass(model, bridge.carries):
         raise InputError(
             f"{model.__name__} can't cross {name}, which needs a {bridge.carries.__name__}", where="teacher",
-            fix="a teacher with vectors of users, such as teacher=ials, mf or lightgcn" if task.name == "ranking" else
-            "a teacher of rows, such as teacher=cnn",
+            fix=FITTING.get(task.name, "a teacher of rows, such as teacher=cnn"),
         )  # fmt: skip
+    if isinstance(bridge, SharedContent):
+        require_one_space(cfg)
     if cfg.get("teaching"):
         raise InputError("a teacher of another domain is trained there, and does not learn here", where="teaching",
                          fix="teaching=frozen")  # fmt: skip
     if cfg["transfer"].get("adaptive") and cfg.get("weighting"):
         raise InputError("queries can be weighted in one way", where="transfer.adaptive",
                          fix="weighting=none, or transfer.adaptive=false")  # fmt: skip
+
+
+def require_one_space(cfg: dict[str, Any]) -> None:
+    """Raises InputError where vectors of the two domains would be turned, each as its own catalogue has it."""
+    for key, data in (("data", cfg["data"]), ("transfer.data", cfg["transfer"]["data"])):
+        for name, encoder in (data.get("encode") or {}).items():
+            if encoder.get("whiten") or encoder.get("dim"):
+                at = f"{key}.encode.{name}"
+                raise InputError(
+                    "vectors that are whitened or cut are no longer those of the other domain", where=at,
+                    why="both are fitted to one catalogue", fix=f"{at}.whiten=false {at}.dim=null",
+                )  # fmt: skip
 
 
 def weighting_of(cfg: dict[str, Any]) -> dict[str, Any]:
@@ -97,7 +114,7 @@ def crossed(line: Line, source: Line) -> Path:
         given = line.given(line.data, labels=labels, privileged=[])  # what students may not know helps no teacher here
         require_same_shape(line.task, bridge, source.data, given)
         model, reach = bridge.cross(load_model(trained, source.data.train), source.data, given)
-        log.info("transfer: %s", said_of(reach))
+        log.info("transfer: %s", said_of(reach, line.task))
         net = {"_target_": f"{Carried.__module__}.Carried", "dim": model.dim} if isinstance(model, Carried) else None
         save_model(folder, model, net or model_info(trained)["net"], data=given.fingerprint)
         write_reach(folder, reach)
@@ -134,9 +151,12 @@ def reach_of(folder: str | Path | None) -> Reach | None:
     return Reach(tensors["queries"], tensors.get("items"), tensors["closeness"])
 
 
-def said_of(reach: Reach) -> str:
+def said_of(reach: Reach, task: Task | None = None) -> str:
     """Who has a signal and who has none."""
     known, total = int(reach.queries.sum()), len(reach.queries)
+    if task is not None and task.name == "sequence" and reach.items is not None:
+        return (f"the teacher reads all histories, and knows {int(reach.items.sum()):,} of {len(reach.items):,} items"
+                " of the target by their content")  # fmt: skip
     if reach.items is None:
         return f"the teacher answers for {known:,} of {total:,} rows"
     items, catalogue = int(reach.items.sum()), len(reach.items)
