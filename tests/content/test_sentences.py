@@ -172,3 +172,18 @@ def test_given_vectors_in_any_order(ending: str, data: Dataset, tmp_path: Path) 
     for item, vector in zip(found.items, found.item_features.vector["text"].numpy(), strict=True):
         np.testing.assert_array_equal(vector, by_id.get(item, np.full(5, np.nan, np.float32)))
     assert any("3 of 40 items have nothing" in warning for warning in found.report["warnings"])
+
+
+@pytest.mark.parametrize(
+    ("value", "where", "said"),
+    [(0.0, "data.encode.text", "are 0"), (np.inf, "data.encode.text.file", "no finite numbers")],
+)
+def test_vectors_that_say_nothing_are_refused(
+    data: Dataset, tmp_path: Path, value: float, where: str, said: str
+) -> None:
+    file = tmp_path / "given.npy"
+    np.save(file, np.full((len(data.items), 3), value, np.float32))
+    file.with_suffix(".ids").write_text("\n".join(data.items))
+    with pytest.raises(InputError, match=said) as caught:
+        vectors(data, GivenVectors(str(file)), tmp_path / "cache")
+    assert caught.value.where == where

@@ -72,7 +72,7 @@ def test_an_item_without_a_title_is_not_called_by_its_id(data: Dataset) -> None:
 @pytest.mark.parametrize(
     ("template", "said"),
     [
-        ("{titel}", "{title}?"), ("{train.reviews}", "{train.review}?"), ("{title", "is no template"),
+        ("{titel}", "{title}"), ("{train.reviews}", "{train.review}"), ("{title", "is no template"),
         ("plain", "holds no name"),
         ("{title!r}", "has a format"), ("{}", "braces without a name"), ("{title:>10}", "has a format"),
     ],

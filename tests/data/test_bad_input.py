@@ -437,7 +437,7 @@ def test_b25_item_only_in_the_test(cli: Cli) -> None:
     assert said.report["n_cold_items"] == 2
     assert said.report["parts"]["test"]["cold_items"] == 2
     assert said.report["parts"]["test"]["cold_rows"] == 6
-    assert "2 outside train: relevant, and can't be recommended" in said.out
+    assert "2 outside train: relevant, and recommended only by models" in said.out
     data = prepared()
     cold = set(data.items[data.train.n_items :])
     assert cold == {"new0", "new1"}

@@ -44,7 +44,8 @@ def test_a_run_with_cold_items(
 ) -> None:
     """One table tells who can rank them and how well, one command recommends more of them; then what is refused."""
     assert cli("run", *LINE, "distiller=aldi", "run.name=r") == 0
-    rows = {row["name"]: row for row in json.loads(Path("outputs/r/summary.json").read_text())["rows"]}
+    summary = json.loads(Path("outputs/r/summary.json").read_text())
+    rows = {row["name"]: row for row in summary["rows"]}
     assert rows["teacher"]["cold"]["metrics"] is None
     assert rows["popularity"]["cold"]["metrics"] is None
     student, knn = rows["student distilled"]["cold"], rows["content_knn"]["cold"]
@@ -56,6 +57,7 @@ def test_a_run_with_cold_items(
     page = Path("outputs/r/report.html").read_text()
     assert "Cold items" in page
     assert "any order, on average" in page
+    assert any("student distilled" in note and "random order" in note for note in summary["notes"])
     history = next(Path("outputs/r/models/student_distilled").glob("history*")).read_text()
     assert "aldi.weighted.ranking" in history
     assert cli("verify", "outputs/r") == 0

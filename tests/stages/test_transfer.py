@@ -193,6 +193,11 @@ def test_content_that_can_not_cross_is_refused(
     assert match in " ".join(capsys.readouterr().err.split())
 
 
+def test_settings_without_a_bridge_name_the_bridges(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command("check", ["transfer.adaptive=true"]) == 2
+    assert "first transfer=catalogue; there are catalogue, content, features, users" in capsys.readouterr().err
+
+
 def test_digits_cross_by_their_pixels(folder: Path) -> None:
     line = words("run.name=a", "transfer.adaptive=true", "data.label_fraction=0.1", line=DIGITS)
     assert command("run", line) == 0

@@ -251,8 +251,21 @@ def _unknown(override: Override, options: Mapping[str, Sequence[str]], keys: Seq
     parts = key.split(".")
     chosen = ".".join(parts[:2]) in keys
     if len(parts) > 1 and not chosen and parts[1] in options.get(parts[0], ()):
-        fix = f"choose it first: {parts[0]}={parts[1]} {override.input_line}"
+        why, fix = (
+            f"{parts[0]}.{parts[1]} is not chosen",
+            f"choose it first: {parts[0]}={parts[1]} {override.input_line}",
+        )
+    elif len(parts) == 2 and parts[0] in options and not section_has(keys, parts[0]):
+        others = [option for option in options[parts[0]] if option != "none"]
+        why, fix = (
+            f"{parts[0]} has no settings before one is chosen",
+            f"first {parts[0]}={others[0]}; there are {listing(others)}",
+        )
     return InputError(f"there is no key {key!r} in the config", where=override.input_line, why=why, fix=fix)
+
+
+def section_has(keys: Sequence[str], section: str) -> bool:
+    return any(key.startswith(f"{section}.") for key in keys)
 
 
 def _has_key(cfg: DictConfig, key: str) -> bool:

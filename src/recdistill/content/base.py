@@ -142,6 +142,9 @@ def _attached(data: Dataset, name: str, vectors: Tensor, key: str) -> Dataset:
     known = vectors.isfinite().all(1)
     if not known[:n_items].any():
         raise InputError("no item of the catalogue has a vector", where=key, fix="another template, or another file")
+    if not vectors[known].any():
+        raise InputError(f"all vectors of '{name}' are 0", where=key, why="they tell no item from another",
+                         fix="another encoder, or another file")  # fmt: skip
     features: Features = replace(data.item_features, vector={**data.item_features.vector, name: vectors})
     manifest = {**data.manifest, "features": {**data.manifest["features"], "item": hash_features(features)}}
     report = {**data.report, "encoded": {**data.report.get("encoded", {}), name: {

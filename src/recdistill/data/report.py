@@ -99,7 +99,8 @@ def _pairs_summary(report: dict[str, Any]) -> dict[str, str]:
         "density": f"{report['density']:.4%} of user-item pairs are in train",
         "history": f"{report['median_history']:g} training rows for the median user",
         "popularity": f"{report['head_share']:.1%} of rows on the top fifth of items, Gini {report['gini']:.3f}",
-        "cold items": f"{report['n_cold_items']:,} outside train: relevant, and can't be recommended",
+        "cold items": f"{report['n_cold_items']:,} outside train: relevant, and recommended only by models that know"
+        " items by their content",
     }
     for name, found in report.get("encoded", {}).items():
         items = f"{found['items']:,} items of the catalogue and {found['cold items']:,} others"

@@ -132,7 +132,8 @@ def warnings_of(report: dict[str, Any], split_replaced: bool) -> list[str]:
             found.append(said + (": choose data/split=user_temporal" if split == "GlobalTemporal" else ""))
         if parts[name]["cold_rows"] > MANY_COLD * max(parts[name]["rows"], 1):
             share = parts[name]["cold_rows"] / parts[name]["rows"]
-            found.append(f"{share:.0%} of the {name} rows are on items that train lacks: no model can hit them")
+            lacking = f"{share:.0%} of the {name} rows are on items that train lacks"
+            found.append(f"{lacking}: a model that knows items by their ids can't hit them")
     return found + _split_warnings(report, split_replaced)
 
 

@@ -128,6 +128,6 @@ def _slice_caption(row: Row, metric: str) -> str:
         f"{users:,} users with {pairs:,} relevant test pairs, all of them in either half of the table; [95 % CI],"
         " bootstrap over the slice's users. Users: thirds by training history. Items: head, the most popular ones that"
         " bring 20 % of the training interactions; tail, the least popular that bring 20 %; mid, between; cold, unknown"
-        f" to training, which no model can hit. {metric} of a slice of items looks for its relevant items alone, in the"
-        " same full lists."
+        f" to training, which are on none of these lists. {metric} of a slice of items looks for its relevant items"
+        " alone, in the same full lists."
     )

@@ -29,6 +29,19 @@ def look_at_cold(
     return None if new is None else rank_cold(task.scorer(model, data, part, new), among, ks, name=name)
 
 
+def cold_note(rows: list[dict[str, Any]]) -> list[str]:
+    """How well the rows that can rank cold items do so, as a note; none where no row can."""
+    found = {row["name"]: row["cold"] for row in rows if (row.get("cold") or {}).get("metrics")}
+    if not found:
+        return []
+    names = next(iter(found.values()))["metrics"]["cold"]
+    name = "ndcg@10" if "ndcg@10" in names else next(iter(names))
+    shown = {row: cold["metrics"]["cold"][name] for row, cold in found.items()}
+    shown["random order"] = next(iter(found.values()))["random"]["cold"][name]
+    said = ", ".join(f"{row} {value:.4f}" for row, value in shown.items())
+    return [f"cold items, ranked among themselves by what is known of their content, {name}: {said}; more on the page"]
+
+
 def cold_part(name: str, results: dict[str, Evaluated], metric: str) -> dict[str, Any]:
     """``cold`` of a row: what was found of a model, and ``p`` by field and rival: the paired p of NDCG over the users
     with a cold item, at the k of ``metric``, against the student alone and content-kNN, which needs no training. Empty

@@ -30,7 +30,7 @@ from recdistill.export.bundle import model_info
 from recdistill.runs.atomic import digest
 from recdistill.runs.commits import commits
 from recdistill.runs.store import stamp
-from recdistill.stages.cold import cold_part
+from recdistill.stages.cold import cold_note, cold_part
 from recdistill.stages.evaluate import costs, evaluate
 from recdistill.stages.line import Line
 from recdistill.stages.nodes import is_made
@@ -131,7 +131,7 @@ def summarise(line: Line, command: str, overrides: list[str], started: float) ->
         "ks": ks if line.task.unit == "user" else [],
         f"n_{line.task.unit}s": first.info[f"n_{line.task.unit}s"],
         "rows": rows,
-        "notes": notes(line.cfg, line.data, first.info["n_cold"], line.folder),
+        "notes": notes(line.cfg, line.data, first.info["n_cold"], line.folder) + cold_note(rows),
     }  # fmt: skip
 
 
@@ -259,7 +259,7 @@ def notes(cfg: dict[str, Any], data: Data, n_cold: int, run: Path) -> list[str]:
     if isinstance(data, TableDataset) and (lost := data.report.get("lost", {}).get("test", {}).get(NO_HISTORY)):
         said.append(f"{lost} test rows are of users without training data; they are left out")
     if n_cold:
-        said.append(f"{n_cold} relevant test pairs are of items without training data; no row can hit them")
+        said.append(f"{n_cold} relevant test pairs are of items without training data; no list of this table has them")
     return said
 
 

@@ -26,6 +26,7 @@ from recdistill.reporting.write import PAGE, texts
 from recdistill.runs.atomic import file_digest, read_json
 from recdistill.runs.store import Store
 from recdistill.stages.agree import equal, figures_agree
+from recdistill.stages.cold import cold_note
 from recdistill.stages.evaluate import evaluate
 from recdistill.stages.grid import difference_p
 from recdistill.stages.recount import plan_checks, row_checks
@@ -122,7 +123,8 @@ def checks_of(run: Run, config: dict[str, Any], data: Remade, store: Store) -> I
         info = next(iter(results.values())).info
         units = f"{task.unit}s"
         yield equal(units, run.summary.get(f"n_{units}"), info[f"n_{units}"])
-        yield equal("notes", run.summary.get("notes"), notes(config, dataset, info["n_cold"], run.folder))
+        said = notes(config, dataset, info["n_cold"], run.folder) + cold_note(run.summary["rows"])
+        yield equal("notes", run.summary.get("notes"), said)
     yield from row_checks(run, results, config, dataset)
     yield from file_checks(run.folder, lambda: (summary_table(run.summary), run_page(run.summary, None)))
 
