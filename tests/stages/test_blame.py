@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from recdistill.errors import InputError
-from recdistill.stages.blame import keys_below
+from recdistill.stages.blame import keys_below, keys_of_source
 
 
 @pytest.mark.parametrize(
@@ -45,3 +45,22 @@ def test_an_argument_that_the_net_takes_from_its_node(key: str, said: str) -> No
     with pytest.raises(InputError) as error, keys_below("teacher", node):
         raise InputError("it is wrong", where=key, fix=f"{key}=1, or fit.lr=2")
     assert (error.value.where, error.value.fix) == (said, f"{said}=1, or teacher.fit.lr=2")
+
+
+@pytest.mark.parametrize(
+    ("where", "fix", "said_where", "said_fix"),
+    [
+        ("data.split", "data/split=random, or name a column of times: data.time=COLUMN", "transfer.data.split",
+         "data/split@transfer.data.split=random, or name a column of times: transfer.data.time=COLUMN"),
+        ("data", "data=csv with other data", "transfer.data", "data@transfer.data=csv with other data"),
+        ("log.csv:3", "leave the data as they are", "log.csv:3", "leave the data as they are"),
+        ("transfer.data", "transfer.data.path=FILE", "transfer.data", "transfer.data.path=FILE"),
+        (None, None, None, None),
+    ],
+)  # fmt: skip
+def test_keys_of_another_domain(
+    where: str | None, fix: str | None, said_where: str | None, said_fix: str | None
+) -> None:
+    with pytest.raises(InputError) as error, keys_of_source():
+        raise InputError("it is wrong", where=where, fix=fix)
+    assert (error.value.where, error.value.fix) == (said_where, said_fix)

@@ -14,6 +14,7 @@ from recdistill.export.bundle import load_model, model_info, read_state, save_mo
 from recdistill.models.bridges import Bridge, Carried, Reach, SharedContent
 from recdistill.models.build import instantiate
 from recdistill.runs.atomic import atomic_path
+from recdistill.stages.blame import keys_of_source
 from recdistill.stages.nodes import class_of
 from recdistill.tasks.base import Task
 
@@ -103,7 +104,9 @@ def crossed(line: Line, source: Line) -> Path:
     """The stop of a teacher that was trained on the source: a model of the target, and how far it reaches beside it."""
     bridge = bridge_of(line.cfg)
     assert bridge is not None
-    trained, labels = source.teacher, line.withheld.get("labels", 1.0)
+    with keys_of_source():
+        trained = source.teacher
+    labels = line.withheld.get("labels", 1.0)
     depends_on = {
         "bridge": line.cfg["transfer"]["bridge"], "files": bridge.contents(), "teacher": trained.name,
         "data": line.data_folder.name, "task": line.cfg["task"],
