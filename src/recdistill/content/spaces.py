@@ -65,17 +65,6 @@ def whitening(vectors: Tensor, length: int | None = None) -> Space:
     return Space(mean, direction[:, :length] / deviation[:length])
 
 
-def whitened(vectors: Tensor, fitted: Tensor, length: int | None = None) -> Tensor:
-    """The vectors ``[m, d]`` by :func:`whitening`, fitted to some of them.
-
-    Args:
-        vectors: rows of NaN stay so.
-        fitted: bool ``[m]``; those of NaN are passed over.
-        length: of the result; None for all directions.
-    """
-    return whitening(vectors[fitted & vectors.isfinite().all(1)], length).of(vectors)
-
-
 def principal(vectors: Tensor) -> tuple[Tensor, Tensor]:
     """Squared lengths, descending ``[d]``, of float64 vectors ``[m, d]`` along the columns of ``[d, d]``.
 

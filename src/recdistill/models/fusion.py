@@ -124,6 +124,20 @@ def fusion_of(
     return None
 
 
+def vectors_of(ids: nn.Embedding | None, fused: ItemFusion | None) -> Tensor:
+    """The vectors of all items, ``[n_items, d]``: those of the table, or what the fusion makes of them.
+
+    Args:
+        ids: the table; None where items are known by their features alone.
+        fused: None for ``fusion=ids``.
+    """
+    if fused is not None:
+        vectors: Tensor = fused(ids)
+        return vectors
+    assert ids is not None
+    return ids.weight
+
+
 def chosen(
     sizes: Sizes, names: Sequence[str] | None, who: str, kinds: Sequence[str] | None = None, key: str = "net.features"
 ) -> Sizes:

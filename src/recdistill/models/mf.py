@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from recdistill.data.features import Features
 from recdistill.data.interactions import Interactions, Schema
 from recdistill.models.base import FactorModel
-from recdistill.models.fusion import Fusion, fusion_of
+from recdistill.models.fusion import Fusion, fusion_of, vectors_of
 
 
 class MF(FactorModel):
@@ -81,8 +81,4 @@ class MF(FactorModel):
 
     def item_vectors(self) -> Tensor:
         """Of the items, ``[n_items, d]``: those of the table, or what the fusion makes of them."""
-        if self.fused is not None:
-            fused: Tensor = self.fused(self.item)
-            return fused
-        assert self.item is not None
-        return self.item.weight
+        return vectors_of(self.item, self.fused)

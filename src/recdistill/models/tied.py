@@ -11,7 +11,7 @@ from recdistill.data.features import Features
 from recdistill.data.interactions import Interactions, Schema
 from recdistill.models.base import SequenceModel
 from recdistill.models.encoders import table
-from recdistill.models.fusion import Fusion, fusion_of
+from recdistill.models.fusion import Fusion, fusion_of, vectors_of
 
 
 class TiedSequenceModel(SequenceModel):
@@ -51,11 +51,7 @@ class TiedSequenceModel(SequenceModel):
 
     def item_vectors(self) -> Tensor:
         """Of the items, ``[n_items, d]``: those of the table, or what the fusion makes of them."""
-        if self.fused is not None:
-            fused: Tensor = self.fused(self.item)
-            return fused
-        assert self.item is not None
-        return self.item.weight
+        return vectors_of(self.item, self.fused)
 
     def item_matrix(self) -> Tensor:
         return self.item_vectors()
