@@ -36,7 +36,7 @@ def test_refused_at_once(text: str, expected: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"config file|tag|alias") as error:
         scan_folders([tmp_path])
     assert expected in str(error.value)
-    assert time.process_time() - start < 1
+    assert time.process_time() - start < 10  # a bound on what multiplies; other tests' heaps slow it
 
 
 def test_not_utf8(tmp_path: Path) -> None:
