@@ -26,15 +26,15 @@ def write_card(folder: Path, summary: dict[str, Any], exports: list[dict[str, An
         name: of the row of the summary that was exported.
     """
     row = next(row for row in summary["rows"] if row["name"] == name)
-    data, parts = summary["data"], summary["data"]["manifest"].get("parts", {})
+    data, parts = summary["data"], summary["data"]["report"].get("parts", {})
     text = "\n".join([
         f"# {row['label']}", "",
         f"A model for {summary['task']}, exported by RecDistill {summary['versions']['recdistill']} "
         f"from the run `{summary['run']}` ({summary['created']}).", "",
         "## Data", "",
         f"- {data['name']}, fingerprint `{data['fingerprint']}`",
-        f"- split: {data['manifest'].get('method', 'see the run')}",
-        *(f"- {part}: {_size(said)}" for part, said in parts.items()), "",
+        f"- split: {_words(data['manifest'].get('split', {}))}",
+        *(f"- {part}: {_words(said)}" for part, said in parts.items()), "",
         "## Metrics", "", *_metrics(row, summary), "",
         "## What it was made from", "", *_rows(summary), "",
         "## Files", "", *_files(exports), "",
@@ -45,9 +45,9 @@ def write_card(folder: Path, summary: dict[str, Any], exports: list[dict[str, An
         temporary.write_text(text, encoding="utf-8")
 
 
-def _size(said: Any) -> str:
-    """Of a part, by its entry in the manifest of the data."""
-    return ", ".join(f"{key} {value}" for key, value in said.items()) if isinstance(said, dict) else str(said)
+def _words(said: dict[str, Any]) -> str:
+    """Settings or counts in a line."""
+    return ", ".join(f"{key} {value}" for key, value in said.items())
 
 
 def _metrics(row: dict[str, Any], summary: dict[str, Any]) -> list[str]:

@@ -30,7 +30,7 @@ from recdistill.export.graphs import (
     vector_graph,
 )  # fmt: skip
 from recdistill.export.packing import quantize_rows
-from recdistill.export.parity import Answer, check, time_one
+from recdistill.export.parity import TOP, Answer, check, time_one
 from recdistill.export.small import with_small_weights
 from recdistill.models.base import Model
 
@@ -50,10 +50,10 @@ class Onnx(Format):
 
     Args:
         form: see above.
-        k: length of the lists; a shorter list is the beginning of a longer one.
+        k: length of the lists, 10 or more; a shorter list is the beginning of a longer one.
     """
 
-    def __init__(self, form: Literal["graph", "apart"] = "graph", k: Annotated[int, Ge(1)] = 100):
+    def __init__(self, form: Literal["graph", "apart"] = "graph", k: Annotated[int, Ge(TOP)] = 100):
         self.form, self.k = form, k
 
     def require(self, model: type[Model], where: str) -> None:
