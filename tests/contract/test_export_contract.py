@@ -24,6 +24,7 @@ from recdistill.export.graphs import QUERY, SEEN
 from recdistill.export.manifest import open_manifest
 from recdistill.export.onnx import ENCODER, MODEL, SCALES
 from recdistill.export.packing import Codec
+from recdistill.export.torch_export import PROGRAM
 from recdistill.models.base import ClosedFormModel
 from recdistill.models.build import build
 from recdistill.stages.export import EXPORT, export, subject_of
@@ -56,10 +57,24 @@ np.savez(sys.argv[3], **{part.name: value for part, value in zip(session.get_out
 """
 
 
+BARE_TORCH = """
+import sys
+import numpy as np
+import torch
+program = torch.export.load(sys.argv[1]).module()
+found = program(*(torch.from_numpy(part) for part in np.load(sys.argv[2]).values()))
+assert "recdistill" not in sys.modules
+names = ("score", "item") if isinstance(found, tuple) else ("prediction",)
+found = found if isinstance(found, tuple) else (found,)
+np.savez(sys.argv[3], **{name: part.detach().numpy() for name, part in zip(names, found)})
+"""
+
+
 def bare(file: Path, inputs: dict[str, torch.Tensor], folder: Path) -> dict[str, np.ndarray[Any, Any]]:
     """What a file answers in a process of its own."""
     np.savez(folder / "asked.npz", **{name: part.numpy() for name, part in inputs.items()})
-    words = [sys.executable, "-c", BARE, str(file), str(folder / "asked.npz"), str(folder / "found.npz")]
+    script = BARE if file.suffix == ".onnx" else BARE_TORCH
+    words = [sys.executable, "-c", script, str(file), str(folder / "asked.npz"), str(folder / "found.npz")]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return dict(np.load(folder / "found.npz"))
@@ -91,11 +106,13 @@ def saved(task: str, option: str, folder: Path, bits: int | None = None) -> Path
 
 
 def config(*formats: dict[str, Any]) -> dict[str, Any]:
-    kinds = {"graph": "onnx.Onnx", "apart": "onnx.Onnx", "bundle": "folder.Bundle"}
+    kinds = {
+        "graph": "onnx.Onnx", "apart": "onnx.Onnx", "program": "torch_export.TorchExport", "bundle": "folder.Bundle",
+    }  # fmt: skip
     nodes = {}
     for settings in formats:
         kind = settings["form"]
-        own = {} if kind == "bundle" else settings
+        own = {name: value for name, value in settings.items() if name != "form" or "Onnx" in kinds[kind]}
         nodes[kind] = {"_target_": f"recdistill.export.{kinds[kind]}", **own}
     return {"export": nodes}
 
@@ -153,7 +170,7 @@ def test_a_graph_answers_without_torch(task: str, option: str, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("bits", [8, 4])
-@pytest.mark.parametrize(("task", "option"), [("ranking", "mf"), ("sequence", "sasrec_tiny"), ("ctr", "dcnv2_tiny")])
+@pytest.mark.parametrize(("task", "option"), [("ranking", "mf"), ("sequence", "sasrec"), ("ctr", "dcnv2_tiny")])
 def test_small_weights_stay_small(task: str, option: str, bits: int, tmp_path: Path) -> None:
     model_folder = saved(task, option, tmp_path / "model", bits)
     model = load_model(model_folder, data(task).train)
@@ -165,6 +182,25 @@ def test_small_weights_stay_small(task: str, option: str, bits: int, tmp_path: P
     coded = sum(math.prod(model_info(model_folder)["shapes"][name]) for name in model_info(model_folder)["codecs"])
     saving = plain["bytes"] - said["bytes"]
     assert saving > 0.8 * coded * (4 - bits / 8) - 12_000  # scales, and some nodes for each weight
+
+
+@pytest.mark.parametrize(
+    ("task", "option", "bits"),
+    [("ranking", "mf_tiny", 4), ("ranking", "multvae_tiny", None), ("sequence", "sasrec_tiny", 8),
+     ("rating", "biased_mf", None), ("classification", "cnn_tiny", None)],
+)  # fmt: skip
+def test_a_program_answers_without_this_package(task: str, option: str, bits: int | None, tmp_path: Path) -> None:
+    model_folder = saved(task, option, tmp_path / "model", bits)
+    folder, (said,) = run(task, model_folder, tmp_path, {"form": "program", "k": K})
+    assert said["bytes"] == (folder / PROGRAM).stat().st_size
+    subject = subject_of(task_of(task), data(task), model_folder)
+    check_file(task, load_model(model_folder, data(task).train), folder / PROGRAM, subject.queries, tmp_path)
+
+
+def test_sizes_that_torch_fixes_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="fixes sizes"):
+        run("ctr", saved("ctr", "din", tmp_path / "model"), tmp_path, {"form": "program", "k": K})
+    assert not (tmp_path / "run" / EXPORT).exists()
 
 
 @pytest.mark.parametrize("bits", [None, 8])
@@ -181,7 +217,8 @@ def test_encoder_and_table_apart(task: str, option: str, bits: int | None, tmp_p
     subject = subject_of(task_of(task), data(task), model_folder)
     asked = torch.arange(2, 9)
     vector = bare(folder / ENCODER, {QUERY: subject.queries.inputs(asked)[QUERY]}, tmp_path)["vector"]
-    wanted = task_of(task).scorer(load_model(model_folder, data(task).train), data(task))(asked)
+    with torch.no_grad():
+        wanted = task_of(task).scorer(load_model(model_folder, data(task).train), data(task))(asked)
     np.testing.assert_allclose(vector @ table.T, wanted, atol=1e-5)
 
 

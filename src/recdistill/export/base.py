@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from recdistill.data.interactions import Data
@@ -31,6 +32,10 @@ class Queries:
     inputs: Callable[[Tensor], Inputs]
     expected: Callable[[Tensor], Tensor]
     predict: Callable[[Tensor], Tensor] | None = None
+
+    def examples(self) -> Inputs:
+        """What a graph is traced with: a few queries, since one could be taken for a constant."""
+        return self.inputs(torch.arange(3).clamp(max=self.count - 1))
 
 
 @dataclass(frozen=True)

@@ -172,6 +172,11 @@ def list_graph(model: Model, k: int, inputs: Inputs) -> Graph:
     return Graph(kind(model, k).eval(), inputs, ("score", "item"))
 
 
+def exported_graph(model: Model, k: int, inputs: Inputs, predict: Callable[[Tensor], Tensor] | None) -> Graph:
+    """From queries to lists of ``k`` or, with ``predict``, from rows to predictions."""
+    return list_graph(model, k, inputs) if predict is None else row_graph(model, inputs, predict)
+
+
 def vector_graph(model: Model, inputs: Inputs) -> Graph:
     """From queries to vectors; what was seen is no input."""
     return Graph(VectorGraph(model).eval(), {QUERY: inputs[QUERY]}, ("vector",))
@@ -186,9 +191,9 @@ def item_vectors(model: Model) -> Tensor:
     """float32 ``[n_items, d]``, whose dot products with :class:`VectorGraph`'s answers are the scores."""
     with torch.no_grad():
         if isinstance(model, FactorModel):
-            return model.factors()[1].float()
+            return model.factors()[1].detach().float()
         assert isinstance(model, SequenceModel)
-        return model.item_matrix().float()
+        return model.item_matrix().detach().float()
 
 
 def row_inputs(rows: Rows) -> Inputs:

@@ -16,21 +16,20 @@ from annotated_types import Ge
 from torch import Tensor
 
 from recdistill.errors import InputError
-from recdistill.export.base import Format, Queries, Subject, require_packages
+from recdistill.export.base import Format, Subject, require_packages
 from recdistill.export.graphs import (
     QUERY,
     SEEN,
     Graph,
     Inputs,
     best,
+    exported_graph,
     item_vectors,
-    list_graph,
     require_exportable,
-    row_graph,
     vector_graph,
 )  # fmt: skip
 from recdistill.export.packing import quantize_rows
-from recdistill.export.parity import TOP, Answer, check, time_one
+from recdistill.export.parity import TOP, Answer, measured
 from recdistill.export.small import with_small_weights
 from recdistill.models.base import Model
 
@@ -62,15 +61,11 @@ class Onnx(Format):
 
     def write(self, subject: Subject, folder: Path) -> list[dict[str, Any]]:
         model, queries = with_small_weights(subject.model, subject.codecs), subject.queries
-        examples = queries.inputs(torch.arange(min(3, queries.count)))
+        examples = queries.examples()
         if self.form == "apart":
             return self._write_apart(subject, vector_graph(model, examples), folder)
-        if queries.predict is not None:
-            graph = row_graph(model, examples, queries.predict)
-        else:
-            graph = list_graph(model, self.k, examples)
-        write_graph(graph, folder / MODEL)
-        return [{"file": MODEL, **measured(queries, session(folder / MODEL), MODEL, folder)}]
+        write_graph(exported_graph(model, self.k, examples, queries.predict), folder / MODEL)
+        return [{"file": MODEL, **measured(queries, session(folder / MODEL), folder / MODEL)}]
 
     def _write_apart(self, subject: Subject, graph: Graph, folder: Path) -> list[dict[str, Any]]:
         write_graph(graph, folder / ENCODER)
@@ -91,17 +86,9 @@ class Onnx(Format):
 
         items = [file for file in (ITEMS, SCALES) if (folder / file).exists()]
         return [
-            {"file": ENCODER, **measured(subject.queries, answer, ENCODER, folder)},
+            {"file": ENCODER, **measured(subject.queries, answer, folder / ENCODER)},
             *({"file": file, "bytes": (folder / file).stat().st_size} for file in items),
         ]
-
-
-def measured(queries: Queries, answer: Answer, file: str, folder: Path) -> dict[str, Any]:
-    """Bytes, parity and latency of a file that was written."""
-    return {
-        "bytes": (folder / file).stat().st_size, "parity": check(queries, answer, file),
-        "latency": time_one(queries, answer),
-    }  # fmt: skip
 
 
 def write_graph(graph: Graph, file: Path) -> None:
@@ -110,13 +97,10 @@ def write_graph(graph: Graph, file: Path) -> None:
     Raises:
         InputError: the exporter has no operator for something in the model.
     """
-    dynamic = tuple(dict.fromkeys(graph.varying[name], torch.export.Dim.AUTO) for name in graph.inputs)
-    # A function of any number of arguments takes them as one.
-    shapes: Any = (dynamic,) if graph.outputs == ("prediction",) else dynamic
     with quiet():
         try:
             program: Any = torch.onnx.export(
-                graph.module, tuple(graph.inputs.values()), dynamo=True, dynamic_shapes=shapes, verbose=False,
+                graph.module, tuple(graph.inputs.values()), dynamo=True, dynamic_shapes=shapes_of(graph), verbose=False,
                 input_names=list(graph.inputs), output_names=list(graph.outputs), external_data=False,
                 opset_version=OPSET, optimize=False,
             )  # fmt: skip
@@ -133,6 +117,13 @@ def write_graph(graph: Graph, file: Path) -> None:
         node.metadata_props.clear()
         node.doc_string = None
     program.save(file)
+
+
+def shapes_of(graph: Graph) -> Any:
+    """The free dimensions of a graph's inputs, as exporters want them."""
+    dynamic = tuple(dict.fromkeys(graph.varying[name], torch.export.Dim.AUTO) for name in graph.inputs)
+    # A function of any number of arguments takes them as one.
+    return (dynamic,) if graph.outputs == ("prediction",) else dynamic
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,6 +20,13 @@ TOLERANCE = 1e-4  # of the largest score, or of 1 where all are smaller: what fl
 
 Answer = Callable[[Inputs], tuple[Tensor, ...]]
 """Inputs of a graph to its outputs."""
+
+
+def measured(queries: Queries, answer: Answer, file: Path) -> dict[str, Any]:
+    """Bytes, parity and latency of a file that was written; raises what :func:`check` does."""
+    return {
+        "bytes": file.stat().st_size, "parity": check(queries, answer, file.name), "latency": time_one(queries, answer),
+    }  # fmt: skip
 
 
 def check(queries: Queries, answer: Answer, what: str) -> dict[str, Any]:
