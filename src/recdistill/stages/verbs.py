@@ -232,8 +232,10 @@ def newest_run(root: Path) -> Path:
 def check(cfg: DictConfig, folder: Path) -> int:  # noqa: ARG001
     """Sends one step through every stage in a temporary folder, and leaves nothing."""
     from recdistill.export.bundle import count_parameters
+    from recdistill.stages.export import require_formats
     from recdistill.stages.summary import entries
 
+    require_formats(plain(cfg))
     with tempfile.TemporaryDirectory(prefix="recdistill-check-") as temporary:
         line = opened({**plain(cfg), "cache": temporary, "logger": None}, Path(temporary), max_steps=1)
         for entry in entries(line):
