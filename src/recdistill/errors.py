@@ -60,6 +60,12 @@ class DivergedError(RecDistillError):
     exit_code = EXIT_DIVERGED
 
 
+class ParityError(RecDistillError):
+    """An exported file does not answer as its model does."""
+
+    exit_code = EXIT_DIVERGED
+
+
 class ResourceError(RecDistillError):
     """Disk, memory, port or permission is missing."""
 

@@ -185,6 +185,7 @@ class Config(Section):
     weighting: Any = None
     transfer: Transfer = Transfer()
     compression: Any = None
+    export: Any = None
     trainer: Any = None
     logger: Any = None
     baselines: Any = None

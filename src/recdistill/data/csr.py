@@ -43,6 +43,12 @@ class Csr:
         """int64 ``[n_users]``: how many items each user has."""
         return self.indptr.diff()
 
+    def owners(self) -> Tensor:
+        """int64 ``[nnz]``: whose each index is; in operators that a graph of tensors can hold."""
+        starts = torch.zeros(self.indices.shape[0] + 1, dtype=torch.int64, device=self.indptr.device)
+        one = torch.ones_like(self.indptr[1:-1])
+        return starts.scatter_add(0, self.indptr[1:-1], one)[:-1].cumsum(0)
+
     def rows(self, users: Tensor) -> tuple[Tensor, Tensor]:
         """The pairs of the given users: ``(position in users [n], item [n])``, both int64, in order."""
         start, count = self.indptr[users], self.indptr[users + 1] - self.indptr[users]

@@ -81,7 +81,7 @@ class SelfAttention(nn.Module):
         scores = queries @ keys.transpose(-1, -2) / keys.shape[-1] ** 0.5
         shares = scores.masked_fill(~seen, -torch.inf).softmax(-1).mean(1)  # [B, L, L]
         back = place.unsqueeze(1) - torch.arange(LOOK_BACK, device=x.device)
-        told: Tensor = shares.gather(2, back.clamp(min=0).expand(len(x), -1, -1)) * (back >= 0)
+        told: Tensor = shares.gather(2, back.clamp(min=0).expand(x.shape[0], -1, -1)) * (back >= 0)
         return told
 
 

@@ -115,6 +115,15 @@ class RankingModel(Model):
         )
 
 
+class SetModel(RankingModel):
+    """A ranking model that knows a user by the items of the training part alone, whatever their order."""
+
+    def score_sets(self, sets: Tensor) -> Tensor:
+        """Scores of the catalogue for users given as rows of 0 and 1, float ``[B, n_items]`` to the same shape: those
+        of :meth:`fold_in`, in operators that every format of an export knows."""
+        raise NotImplementedError
+
+
 class VectorModel(RankingModel):
     """A ranking model that describes each user and each item by a vector, whatever its scores are made of."""
 
@@ -183,9 +192,10 @@ class SequenceModel(Model):
         """The vector ``[B, d]`` of each history as a whole; that of an empty one is all zeros."""
         if not history.shape[1]:
             items = self.item_matrix()
-            return items.new_zeros(len(history), items.shape[1])
+            return items.new_zeros(history.shape[0], items.shape[1])
         length = (history < self.schema.n_items).sum(1)
-        last: Tensor = self(history)[torch.arange(len(history), device=history.device), (length - 1).clamp(min=0)]
+        rows = torch.arange(history.shape[0], device=history.device)
+        last: Tensor = self(history)[rows, (length - 1).clamp(min=0)]
         return last * (length > 0).unsqueeze(1)
 
     def item_matrix(self) -> Tensor:

@@ -94,7 +94,7 @@ class BERT4Rec(TiedSequenceModel):
         padded = pad(history, (0, 1), value=self.schema.n_items)
         places = torch.arange(min(padded.shape[1], self.schema.max_length), device=history.device)
         moved = padded.gather(1, places + (length - asked).unsqueeze(1))
-        rows = torch.arange(len(history), device=history.device)
+        rows = torch.arange(history.shape[0], device=history.device)
         hidden: Tensor = self(moved.scatter(1, asked.unsqueeze(1), self.mask_token))
         return hidden[rows, asked]
 

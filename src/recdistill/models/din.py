@@ -83,7 +83,7 @@ class DIN(FieldModel):
     def _interest(self, target: Tensor, history: Csr) -> Tensor:
         """v ``[B, d]``, zero for an empty history, of candidates ``[B, d]``."""
         past = self.fields.table(self.target).vectors(self.target, history.indices)  # [n, d]
-        row = torch.repeat_interleave(history.counts(), output_size=len(past))  # whose it is
+        row = history.owners()
         now = target.index_select(0, row)
         weight = self.activation_unit(torch.cat([past, now, past - now, past * now], 1))
         return torch.zeros_like(target).index_add(0, row, (weight * past).to(target.dtype))

@@ -120,7 +120,7 @@ class Bilinear(nn.Module):
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """``[B]``, of ``[B, n_x]`` and ``[B, n_y]``."""
-        x, y = (part.reshape(len(part), self.heads, -1).transpose(0, 1) for part in (x, y))  # [heads, B, ·]
+        x, y = (part.reshape(part.shape[0], self.heads, -1).transpose(0, 1) for part in (x, y))  # [heads, B, ·]
         return (x @ self.weight.reshape(self.heads, x.shape[2], y.shape[2]) * y).sum((0, 2))
 
 

@@ -102,7 +102,7 @@ class KGCN(VectorModel):
         own: Tensor = self.item.weight if self.mix is None else self.mix(self.item.weight)
         alone = own if self.mix is None else own.tanh()
         if self.relation is None:
-            return dot_scores(user, alone, torch.arange(len(user), device=user.device), items)
+            return dot_scores(user, alone, torch.arange(user.shape[0], device=user.device), items)
         means = self._means()
         if items is None:
             viewed = self._viewed(user, own[self.linked], means[:-1], self.log_count[:-1])

@@ -18,13 +18,13 @@ from torch import Tensor
 from recdistill.data.csr import Csr
 from recdistill.data.interactions import Interactions, Schema
 from recdistill.errors import InputError, ResourceError
-from recdistill.models.base import ClosedFormModel, RankingModel
+from recdistill.models.base import ClosedFormModel, SetModel
 
 GIB = 2**30
 BLOCK = 1024  # items at a time, where a whole matrix is not needed at once
 
 
-class LinearItemModel(ClosedFormModel, RankingModel):
+class LinearItemModel(ClosedFormModel, SetModel):
     """Score of item i for user u = Σ over j in the history of u of W[j, i].
 
     The history is the training part, attached by :meth:`bind`; ``weight`` is what was computed,
@@ -57,6 +57,9 @@ class LinearItemModel(ClosedFormModel, RankingModel):
         # A bag sums the rows of the history's items: a sparse-dense product without building the sparse
         # matrix.
         return torch.nn.functional.embedding_bag(history.indices, self.weight, history.indptr[:-1], mode="sum")
+
+    def score_sets(self, sets: Tensor) -> Tensor:
+        return sets @ self.weight
 
 
 def history_matrix(train: Interactions) -> sp.csr_matrix:

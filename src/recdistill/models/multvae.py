@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from recdistill.data.csr import Csr
 from recdistill.data.interactions import Interactions, Schema
-from recdistill.models.base import RankingModel
+from recdistill.models.base import SetModel
 
 
-class MultVAE(RankingModel):
+class MultVAE(SetModel):
     """z ~ N(μ(x), σ²(x)) and scores f(z), where x are the user's items, scaled to length 1, some dropped in training.
 
     Both networks have one hidden layer with tanh. Outside training z is the mean. No vector of a user is stored, so
@@ -73,6 +73,9 @@ class MultVAE(RankingModel):
         total = nn.functional.embedding_bag(
             history.indices, self.item.weight, history.indptr[:-1], mode="sum", per_sample_weights=weight
         )
+        return self._latent(total)
+
+    def _latent(self, total: Tensor) -> tuple[Tensor, Tensor]:
         mean, log_variance = self.to_latent((total + self.bias).tanh()).chunk(2, -1)
         return mean, log_variance
 
@@ -95,3 +98,7 @@ class MultVAE(RankingModel):
 
     def fold_in(self, history: Csr) -> Tensor:
         return self.decode(self.sample(*self.encode(history)))
+
+    def score_sets(self, sets: Tensor) -> Tensor:
+        weight = sets / sets.sum(1, keepdim=True).clamp(min=1).sqrt()
+        return self.decode(self._latent(weight @ self.item.weight)[0])

@@ -12,6 +12,7 @@ from typing import Any
 from recdistill.config.metrics import sign
 from recdistill.reporting import beyond, charts, escape, figures
 from recdistill.reporting.data_facts import data_facts
+from recdistill.reporting.exports import export_lines
 from recdistill.reporting.headline import Headline, headline
 from recdistill.reporting.table import Row, Table, first, main_metrics, summary_table
 
@@ -78,7 +79,11 @@ def run_page(summary: Mapping[str, Any], histories: Histories | None) -> str:
             notes=[str(note) for note in summary.get("notes") or []],
             warnings=warnings(summary),
             command=str(summary.get("command", "")),
-            facts=[*data_facts(summary.get("data") or {}), ("Provenance", provenance(summary))],
+            facts=[
+                *([("Exported files", files)] if (files := export_lines(summary)) else []),
+                *data_facts(summary.get("data") or {}),
+                ("Provenance", provenance(summary)),
+            ],
         )
     )
 

@@ -43,7 +43,9 @@ from recdistill.stages.withheld import label_share, notes_on, report_on
 
 FORMAT = 1
 PLACES = ("run", "cache")
-NOT_OF_THE_RECIPE = (*PLACES, "seed", "logger", "checkpoint", "recommend", "report", "compare", "verify", "download")
+NOT_OF_THE_RECIPE = (
+    *PLACES, "seed", "logger", "checkpoint", "export", "recommend", "report", "compare", "verify", "download",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -57,11 +57,15 @@ def opened(cfg: dict[str, Any], folder: Path, max_steps: int = 0) -> Line:
 def run(cfg: DictConfig, folder: Path) -> int:
     """The whole line, then the table and the page."""
     from recdistill.reporting.write import print_summary, write_reports
+    from recdistill.stages.export import export, require_formats
     from recdistill.stages.summary import command_line, summarise
 
+    require_formats(plain(cfg))
     started = time.monotonic()
     line = opened(plain(cfg), folder)
     summary = summarise(line, command_line(), overrides(), started)
+    if line.cfg.get("export"):
+        summary["exports"] = export(line.cfg, line.task, line.data, line.last, folder, summary)
     write_reports(folder, summary)
     write_json(folder / SUMMARY, summary)
     print_summary(summary, console(), folder)
@@ -228,8 +232,10 @@ def newest_run(root: Path) -> Path:
 def check(cfg: DictConfig, folder: Path) -> int:  # noqa: ARG001
     """Sends one step through every stage in a temporary folder, and leaves nothing."""
     from recdistill.export.bundle import count_parameters
+    from recdistill.stages.export import require_formats
     from recdistill.stages.summary import entries
 
+    require_formats(plain(cfg))
     with tempfile.TemporaryDirectory(prefix="recdistill-check-") as temporary:
         line = opened({**plain(cfg), "cache": temporary, "logger": None}, Path(temporary), max_steps=1)
         for entry in entries(line):

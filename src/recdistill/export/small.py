@@ -1,0 +1,63 @@
+"""Weights as small integers inside a graph: a file stays as small as the model on disk.
+
+Each is read as code · scale of its row, which a runtime computes when it loads the file. Zeros that pruning made are
+stored as any number is: graphs know no sparse weights.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from recdistill.export.packing import Codec, by_row, pack_nibbles, quantize_rows
+from recdistill.models.base import Model
+
+
+class Small(nn.Module):
+    """Reads a weight from codes and scales.
+
+    Args:
+        bits: 8, or 4, two of which share a byte.
+        shape: of the weight.
+    """
+
+    def __init__(self, bits: int, shape: torch.Size):
+        super().__init__()
+        self.bits, self.shape = bits, shape
+
+    def forward(self, codes: Tensor, scale: Tensor) -> Tensor:
+        if self.bits == 4:  # by division, since runtimes differ in which integers they shift
+            pairs = codes.int()
+            high = pairs.div(16, rounding_mode="floor")
+            codes = torch.stack([pairs - 16 * high, high], 1).flatten()[: self.shape.numel()].view(self.shape) - 8
+        return codes.float() * scale
+
+    def right_inverse(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        codes, scale = quantize_rows(weight, self.bits)
+        small = codes.to(torch.int8)
+        return pack_nibbles(small.flatten()) if self.bits == 4 else small, by_row(scale, weight)
+
+
+def with_small_weights(model: Model, codecs: Mapping[str, Mapping[str, Any]]) -> Model:
+    """A copy whose quantized weights are small integers, in eval mode and without gradients.
+
+    Args:
+        model: as :func:`~recdistill.export.bundle.load_model` gives it: its weights are on the grid, so that rounding
+            them again changes nothing.
+        codecs: how its tensors are stored, of ``model.json``.
+    """
+    model = copy.deepcopy(model).eval().requires_grad_(False)
+    parameters = dict(model.named_parameters())
+    for name, stored in codecs.items():
+        codec = Codec(**stored)
+        if codec.bits == 32 or name not in parameters:
+            continue
+        path, _, leaf = name.rpartition(".")
+        rule = Small(codec.bits, parameters[name].shape)
+        parametrize.register_parametrization(model.get_submodule(path), leaf, rule, unsafe=True)
+    return model
