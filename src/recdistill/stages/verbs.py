@@ -64,11 +64,13 @@ def run(cfg: DictConfig, folder: Path) -> int:
     started = time.monotonic()
     line = opened(plain(cfg), folder)
     summary = summarise(line, command_line(), overrides(), started)
-    if line.cfg.get("export"):
-        summary["exports"] = export(line.cfg, line.task, line.data, line.last, folder, summary)
-    write_reports(folder, summary)
-    write_json(folder / SUMMARY, summary)
-    print_summary(summary, console(), folder)
+    try:
+        if line.cfg.get("export"):
+            summary["exports"] = export(line.cfg, line.task, line.data, line.last, folder, summary)
+    finally:  # what was measured is kept, also where a file does not answer as the model does
+        write_reports(folder, summary)
+        write_json(folder / SUMMARY, summary)
+        print_summary(summary, console(), folder)
     return 0
 
 
