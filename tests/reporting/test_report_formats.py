@@ -176,3 +176,13 @@ def test_p_is_adjusted_wherever_it_is_shown(summary: dict[str, Any]) -> None:
         assert ".030" not in text
     student = _csv(summary_table(summary))[3]
     assert (float(student["p_alone"]), float(student["p_alone_holm"])) == (0.03, 0.0612)
+
+
+def test_a_pruned_model_says_what_is_left(summary: dict[str, Any]) -> None:
+    row = summary["rows"][-1]
+    row["nonzeros"] = row["parameters"] // 4
+    column = next(column for column in summary_table(summary).columns if column.key == "parameters")
+    assert column.cell is not None
+    assert column.cell(row).detail == f"{figures.count(row['nonzeros'])} not 0"
+    assert column.cell({**row, "nonzeros": row["parameters"]}).detail == ""
+    assert column.raw(row) == {"parameters": row["parameters"], "nonzeros": row["nonzeros"]}

@@ -182,7 +182,10 @@ def _readable(folder: Path) -> Iterator[None]:
         ) from error  # fmt: skip
 
 
-def count_parameters(folder: Path) -> int:
-    """Values that the file stores and that are not zero."""
-    state = read_state(folder, model_info(folder))
-    return sum(int(torch.count_nonzero(tensor)) for tensor in state.values())
+def count_parameters(folder: Path) -> dict[str, int]:
+    """``parameters``, the values of the model's tensors, and ``nonzeros``, those that are not zero."""
+    state = read_state(folder, model_info(folder)).values()
+    return {
+        "parameters": sum(tensor.numel() for tensor in state),
+        "nonzeros": sum(int(torch.count_nonzero(tensor)) for tensor in state),
+    }

@@ -171,6 +171,7 @@ def _row(group: Group, groups: Sequence[Group], metric: str, common: Sequence[st
         "trials": row.get("trials") or 1,
         "jobs": [job.folder.name for job, _ in group.jobs],
         "parameters": row.get("parameters"),
+        "nonzeros": row.get("nonzeros"),
         "bytes": row.get("bytes"),
         "teacher_bytes": _teacher_bytes(group),
         "metrics": users.over_seeds(group.rows),

@@ -9,6 +9,7 @@ from typing import Any
 from recdistill.reporting import figures, units
 
 Row = Mapping[str, Any]
+SPARSE = 0.9  # of its parameters, below which a model is shown as pruned
 DISTILLED = ("student", "compressed")
 P_ALONE = "p_alone_holm"  # what is shown and judged by; the raw one is in the files
 _SECOND = ("recall@10", "auc", "logloss", "rmse", "mae", "accuracy", "macro_f1")
@@ -183,7 +184,16 @@ def summary_columns(summary: Mapping[str, Any]) -> tuple[Column, ...]:
 
 
 def parameters_column() -> Column:
-    return Column("parameters", "params", lambda row: Cell(figures.count(row.get("parameters"))), field("parameters"))
+    return Column(
+        "parameters", "params", _parameters, lambda row: {key: row.get(key) for key in ("parameters", "nonzeros")}
+    )
+
+
+def _parameters(row: Row) -> Cell:
+    """How many; and of a pruned model how many are left."""
+    count, left = row.get("parameters"), row.get("nonzeros")
+    pruned = bool(count and left is not None and left < SPARSE * count)
+    return Cell(figures.count(count), f"{figures.count(left)} not 0" if pruned else "")
 
 
 def _name(row: Row) -> Cell:

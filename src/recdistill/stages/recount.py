@@ -62,7 +62,7 @@ def _found(folder: Path, name: str, role: str, results: dict[str, Evaluated], co
         "name": name,
         "role": role,
         "label": label(folder, role, config),
-        "parameters": count_parameters(folder),
+        **count_parameters(folder),
         "bytes": (folder / WEIGHTS).stat().st_size,
         "weights_hash": file_digest(folder / WEIGHTS),
         "trials": _record(folder, role, config)[0],

@@ -241,5 +241,6 @@ def check(cfg: DictConfig, folder: Path) -> int:  # noqa: ARG001
     with tempfile.TemporaryDirectory(prefix="recdistill-check-") as temporary:
         line = opened({**plain(cfg), "cache": temporary, "logger": None}, Path(temporary), max_steps=1)
         for entry in entries(line):
-            print(f"{entry.name:24} {count_parameters(entry.folder):12,} parameters")
+            count = count_parameters(entry.folder)["parameters"]
+            print(f"{entry.name:24} {count:12,} parameters")
     return 0
