@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from recdistill.evaluation.cost import WARM_UP, cpu_name, latency, parameters
+from recdistill.evaluation.cost import WARM_UP, cpu_name, latency, parameters, work
 
 
 def test_latency_measures_the_call() -> None:
@@ -48,3 +48,21 @@ def test_shared_parameters_count_once() -> None:
 
 def test_cpu_has_a_name() -> None:
     assert cpu_name()
+
+
+def test_work_of_a_request_by_hand() -> None:
+    """Two products of [2, 8] by [8, n], one after the other; views and what goes away are not counted twice."""
+    table = torch.randn(500, 8)
+
+    def recommend(users: Tensor) -> Tensor:
+        query = table[users]
+        scores = query @ table.T
+        scores = scores.view(2, 500) + 1
+        del query
+        return (scores @ torch.ones(500, 500)).sum(1)
+
+    found = work(recommend, torch.arange(2))
+    assert found["flops"] == 2 * 2 * 8 * 500 + 2 * 2 * 500 * 500
+    # When the product is there: the scores, the ones and itself; their sum comes when the ones are gone.
+    assert found["memory"] == 4 * (2 * 500 + 500 * 500 + 2 * 500)
+    assert work(lambda _: None, torch.arange(2)) == {"flops": 0, "memory": 0}

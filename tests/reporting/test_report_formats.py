@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from recdistill.reporting import escape, figures, formats, page
+from recdistill.reporting.costs import cost_table
 from recdistill.reporting.table import Table, summary_table
 from recdistill.reporting.write import print_summary
 
@@ -186,3 +187,16 @@ def test_a_pruned_model_says_what_is_left(summary: dict[str, Any]) -> None:
     assert column.cell(row).detail == f"{figures.count(row['nonzeros'])} not 0"
     assert column.cell({**row, "nonzeros": row["parameters"]}).detail == ""
     assert column.raw(row) == {"parameters": row["parameters"], "nonzeros": row["nonzeros"]}
+
+
+def test_costs_of_each_row(summary: dict[str, Any]) -> None:
+    row = next(row for row in summary["rows"] if row["latency"])
+    row |= {"nonzeros": 1_500, "work": {"flops": 2_340_000, "memory": 56_000}}
+    table = cost_table(summary)
+    assert table is not None
+    cells = {column.key: cell.text for column, cell in table.cells(row)}
+    assert (cells["not 0"], cells["FLOP a\nrequest"], cells["memory of\na request"]) == ("1.50 k", "2.34 M", "56.0 kB")
+    times = [row["latency"]["1"][f"p{share}_ms"] for share in (50, 95, 99)]
+    assert cells["ms,\nbatch 1"] == " / ".join(map(figures.milliseconds, times))
+    assert next(record["flops"] for record in _csv(summary_table(summary)) if record["flops"]) == "2340000"
+    assert cost_table({"rows": [{**row, "latency": None}]}) is None

@@ -5,13 +5,18 @@ from __future__ import annotations
 import platform
 import subprocess
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
 
 WARM_UP = 5
 
@@ -58,6 +63,48 @@ def latency(
         "batch": batch,
         "threads": threads,
     }
+
+
+def work(recommend: Callable[[Tensor], object], users: Tensor) -> dict[str, int]:
+    """What one call does, counted and not timed: the same on every machine.
+
+    Args:
+        recommend: what is looked at.
+        users: int64 ``[batch]``, of the call.
+
+    Returns:
+        ``flops``: floating point operations of its matrix products and convolutions, a multiplication and an addition
+        being two. ``memory``: bytes of the tensors that it makes, at the moment when most are alive; neither the model
+        nor what an operator needs within itself.
+    """
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter, _Alive() as alive:
+        recommend(users)
+    return {"flops": int(counter.get_total_flops()), "memory": alive.most}
+
+
+class _Alive(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Adds up the storages of new tensors, and takes them off as they go."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.now = self.most = 0
+        self._storages: set[int] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = {part.untyped_storage().data_ptr() for part in tree_leaves((args, kwargs)) if isinstance(part, Tensor)}
+        found = func(*args, **(kwargs or {}))
+        for storage in (part.untyped_storage() for part in tree_leaves(found) if isinstance(part, Tensor)):
+            place, size = storage.data_ptr(), storage.nbytes()
+            if size and place not in given | self._storages:  # a view has the storage of what it is a view of
+                self._storages.add(place)
+                self.now += size
+                self.most = max(self.most, self.now)
+                weakref.finalize(storage, self._gone, place, size)
+        return found
+
+    def _gone(self, place: int, size: int) -> None:
+        self.now -= size
+        self._storages.discard(place)
 
 
 @contextmanager

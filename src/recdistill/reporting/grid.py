@@ -180,6 +180,7 @@ def _row(group: Group, groups: Sequence[Group], metric: str, common: Sequence[st
         **({"p_alone": None, "gain": None} if _ambiguous(baselines) else {}),
         "p_holm": None,
         "latency": row.get("latency"),
+        "work": row.get("work"),
         "weights_hashes": [other.get("weights_hash") for other in group.rows],
         "warnings": list(dict.fromkeys(text for other in group.rows for text in other.get("warnings") or [])),
     }

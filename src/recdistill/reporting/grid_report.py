@@ -22,6 +22,7 @@ from recdistill.reporting.table import (
     parameters_column,
     size_column,
     title,
+    work_column,
 )
 from recdistill.runs.atomic import write_json
 
@@ -50,6 +51,7 @@ def grid_table(grid: Mapping[str, Any]) -> Table:
         kept_column(),
         *(_p_column(key, heading) for key, heading in (("p_alone", "p vs\nalone"), ("p_holm", "p\nHolm"))),
         Column("latency", "latency", None, latency_column().raw),
+        work_column(),
         *(_metric_column(name, False) for name in measured if name not in shown),
         exact("error"),
     )

@@ -11,6 +11,7 @@ from typing import Any
 
 from recdistill.config.metrics import sign
 from recdistill.reporting import beyond, charts, escape, figures
+from recdistill.reporting.costs import cost_table
 from recdistill.reporting.data_facts import data_facts
 from recdistill.reporting.exports import export_lines
 from recdistill.reporting.headline import Headline, headline
@@ -74,7 +75,7 @@ def run_page(summary: Mapping[str, Any], histories: Histories | None) -> str:
             title=str(summary.get("run", "run")),
             headline=headline(summary),
             table=summary_table(summary),
-            more=beyond.sections(summary),
+            more=[*beyond.sections(summary), *_costs(summary)],
             charts=_run_charts(summary, histories) if histories is not None and charts.available() else [],
             notes=[str(note) for note in summary.get("notes") or []],
             warnings=warnings(summary),
@@ -86,6 +87,11 @@ def run_page(summary: Mapping[str, Any], histories: Histories | None) -> str:
             ],
         )
     )
+
+
+def _costs(summary: Mapping[str, Any]) -> list[beyond.Section]:
+    table = cost_table(summary)
+    return [beyond.Section("What a model costs", table)] if table else []
 
 
 def without_charts(html: str) -> str:

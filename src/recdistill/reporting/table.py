@@ -138,6 +138,16 @@ def latency_column() -> Column:
     return Column("latency", "ms, batch 1\np50 / p99", cell, raw)
 
 
+def work_column() -> Column:
+    """Counts of one request, for the CSV."""
+
+    def raw(row: Row) -> dict[str, Any]:
+        found = row.get("work") or {}
+        return {"flops": found.get("flops"), "request_memory": found.get("memory")}
+
+    return Column("work", "work", None, raw)
+
+
 def title(metric: str) -> str:
     return figures.metric_name(metric).replace("@", "\n@").replace(" ", "\n", 1)
 
@@ -175,6 +185,7 @@ def summary_columns(summary: Mapping[str, Any]) -> tuple[Column, ...]:
         kept_column(),
         Column("p_alone", "p vs\nalone", _p_alone, lambda row: {key: row.get(key) for key in ("p_alone", P_ALONE)}),
         latency_column(),
+        work_column(),
         *(_metric_column(name, False) for name in others if name not in on_page),
         Column("overlap", "overlap", None, _overlap),
         exact("train_seconds"),
@@ -220,7 +231,7 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
         tested = len({row.get("weights_hash", row["name"]) for row in summary["rows"] if row.get(P_ALONE) is not None})
         lines = f"{tested} {'models' if units.tabular(summary) else 'rows'}"
         caption += f" p: {units.paired_test(metric)} against the same student trained alone, Holm over {lines}."
-    return Table(columns, tuple(summary["rows"]), caption + _clock(summary))
+    return Table(columns, tuple(summary["rows"]), caption + clock(summary))
 
 
 def _share(teacher: Row, summary: Mapping[str, Any]) -> str:
@@ -232,7 +243,7 @@ def _share(teacher: Row, summary: Mapping[str, Any]) -> str:
     return none or f"{share}, same {units.unit(metric)}s and evaluator"
 
 
-def _clock(summary: Mapping[str, Any]) -> str:
+def clock(summary: Mapping[str, Any]) -> str:
     """How the latency was measured: without it the milliseconds mean nothing."""
     machine = summary.get("machine") or {}
     measured = next((row["latency"] for row in summary["rows"] if row.get("latency")), None)

@@ -14,7 +14,7 @@ from recdistill.data.interactions import Data, Dataset
 from recdistill.errors import InputError
 from recdistill.evaluation.beyond import Catalogue, beyond
 from recdistill.evaluation.cold import cold_items, fields, summary
-from recdistill.evaluation.cost import latency
+from recdistill.evaluation.cost import latency, work
 from recdistill.evaluation.ranking import RankingResult
 from recdistill.evaluation.sampled import sampled_name
 from recdistill.evaluation.slices import slices
@@ -141,7 +141,7 @@ def costs(
     """What serving the model costs: its numbers and how many are not zero, bytes of its file, time of a request: a
     top-k of the whole catalogue, or the score of a row.
 
-    Times are on one thread, for one request and for 256 requests at a time.
+    Times are on one thread, for one request and for 256 requests at a time; ``work`` is that of one request.
     """
     answer, pool = (task or Ranking()).request(load_model(model_folder, data.train), data, k)
     pool = pool[torch.randperm(len(pool), generator=torch.Generator().manual_seed(0))]
@@ -153,4 +153,5 @@ def costs(
         **count_parameters(model_folder),
         "bytes": (model_folder / WEIGHTS).stat().st_size,
         "latency": times,
+        "work": work(answer, pool[:1]),
     }

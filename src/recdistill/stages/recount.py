@@ -18,7 +18,7 @@ from recdistill.stages.results import PER_ROW, PER_USER, Evaluated
 from recdistill.stages.summary import adjust, label, models_folder, planned, quality, tried
 from recdistill.stages.tune import TRIALS, combinations
 
-MEASURED = ("latency", "train_seconds")  # once, when the run was made
+MEASURED = ("latency", "work", "train_seconds")  # once, when the run was made
 
 
 def plan_checks(run: Run, config: dict[str, Any]) -> Iterator[Check]:
