@@ -11,7 +11,7 @@ pass saw. Read back, it is on the grid, and rounding it again without clips chan
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,12 +37,14 @@ class Compressed:
         net: ``_target_`` and hyper-parameters that rebuild it.
         codecs: how tensors of its state dict are stored, where not as dense float32.
         clips: of quantized tensors, ``[rows]``; none for a tensor whose largest values are kept.
+        gradients: those of the training loss by name of the parameter, for so many steps; None where there are none.
     """
 
     model: Model
     net: dict[str, Any]
     codecs: dict[str, Codec] = field(default_factory=dict)
     clips: dict[str, Tensor] = field(default_factory=dict)
+    gradients: Callable[[int], Iterator[dict[str, Tensor]]] | None = None
 
 
 class CompressionPass:
@@ -54,6 +56,11 @@ class CompressionPass:
 
     def __init__(self, finetune: Fit | None = None):
         self.finetune = finetune
+
+    @property
+    def looks(self) -> bool:
+        """Whether it looks at the gradients of the training loss."""
+        return False
 
     def check(self, net: dict[str, Any], earlier: Sequence[CompressionPass]) -> dict[str, Any]:  # noqa: ARG002
         """Refuse what can't work, before anything is trained.
