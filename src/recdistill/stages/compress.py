@@ -12,7 +12,8 @@ from recdistill.compression.base import Compressed, CompressionPass, materialise
 from recdistill.export.bundle import load_model, model_info, save_model
 from recdistill.export.packing import Codec
 from recdistill.models.build import instantiate
-from recdistill.stages.training import FitSpec, gradients
+from recdistill.stages.gradients import gradients
+from recdistill.stages.training import FitSpec
 
 LATENT = "latent"  # the weights before rounding, from which the next pass or a fine-tuning goes on
 

@@ -6,15 +6,14 @@ from __future__ import annotations
 import logging
 import shutil
 import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from torch import Tensor
 
 from recdistill.compression.base import Compressed, constrain, release
 from recdistill.data.interactions import Data, Dataset, Interactions
@@ -34,7 +33,7 @@ from recdistill.modules.distillation import DistillationModule
 from recdistill.modules.mean_teacher import MeanTeacher
 from recdistill.modules.mutual import Mutual, MutualModule
 from recdistill.modules.progress import History, Progress
-from recdistill.modules.supervised import StudentModule, SupervisedModule, TeacherModule, weighted_sum
+from recdistill.modules.supervised import StudentModule, SupervisedModule, TeacherModule
 from recdistill.runs.atomic import write_json
 from recdistill.runs.stop import deferred, stop_error, stop_requested
 from recdistill.stages.blame import keys_below
@@ -250,31 +249,6 @@ def make_module(spec: FitSpec, model: Model, data: Data, task: Task, whole: Data
     teacher = make_teacher(spec, whole, task, layers)
     common["reach"] = reach_of(spec.teacher)
     return DistillationModule(model, objective, settings, data, teacher=teacher, distillers=distillers, **common)
-
-
-def gradients(spec: FitSpec, model: Model, net: dict[str, Any], steps: int) -> Iterator[dict[str, Tensor]]:
-    """Those of the loss of a training run at its first steps, by name of the parameter, without training.
-
-    The model is asked as it is when it serves: nothing is dropped, and nothing in it moves.
-    """
-    task = task_of(spec)
-    whole = task.load(Path(spec.data), TRAINING_PARTS)
-    data = given(whole, spec.labels, spec.privileged, seed=spec.seed)
-    with keys_below(spec.key or spec.role, spec.node), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(mix(spec.seed, 0x7A1))
-        module = make_module(replace(spec, node={**spec.node, "net": net}), model, data, task, whole)
-        module.on_fit_start()
-        epoch, done = 0, 0
-        while done < steps:
-            module.start_epoch(epoch)
-            model.eval()
-            plan = module.plan(epoch)
-            for step in range(min(plan.steps, steps - done)):
-                model.zero_grad()
-                weighted_sum(module.loss_terms(plan.batch(step)), module.coefficients).backward()  # type: ignore[no-untyped-call]
-                yield {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}
-            epoch, done = epoch + 1, done + plan.steps
-        model.zero_grad()
 
 
 def number(value: Any) -> Any:
