@@ -54,6 +54,7 @@ def compress(
         folder=str(folder),
         init=str(folder / LATENT),
         codecs={name: asdict(codec) for name, codec in state.codecs.items()},
+        gradual=state.gradual,
     )
     launch(spec)
 
