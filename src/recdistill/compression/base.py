@@ -11,7 +11,7 @@ pass saw. Read back, it is on the grid, and rounding it again without clips chan
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from recdistill.compression.gradual import Gradual
 from recdistill.export.packing import Codec, by_row, quantize_rows
 from recdistill.models.base import FactorModel, Model
 from recdistill.models.build import build
@@ -37,12 +38,17 @@ class Compressed:
         net: ``_target_`` and hyper-parameters that rebuild it.
         codecs: how tensors of its state dict are stored, where not as dense float32.
         clips: of quantized tensors, ``[rows]``; none for a tensor whose largest values are kept.
+        gradual: arguments of :class:`~recdistill.compression.gradual.Gradual` for the sparse tensors, whose zeros come
+            while it is fine-tuned; empty where they are there.
+        gradients: those of the training loss by name of the parameter, for so many steps; None where there are none.
     """
 
     model: Model
     net: dict[str, Any]
     codecs: dict[str, Codec] = field(default_factory=dict)
     clips: dict[str, Tensor] = field(default_factory=dict)
+    gradual: dict[str, Any] = field(default_factory=dict)
+    gradients: Callable[[int], Iterator[dict[str, Tensor]]] | None = None
 
 
 class CompressionPass:
@@ -54,6 +60,11 @@ class CompressionPass:
 
     def __init__(self, finetune: Fit | None = None):
         self.finetune = finetune
+
+    @property
+    def looks(self) -> bool:
+        """Whether it looks at the gradients of the training loss."""
+        return False
 
     def check(self, net: dict[str, Any], earlier: Sequence[CompressionPass]) -> dict[str, Any]:  # noqa: ARG002
         """Refuse what can't work, before anything is trained.
@@ -154,7 +165,9 @@ def constrain(state: Compressed) -> None:
         path, _, leaf = name.rpartition(".")
         owner = state.model.get_submodule(path)
         if codec.sparse:
-            parametrize.register_parametrization(owner, leaf, _Masked((parameters[name] != 0).float()))
+            weight = parameters[name]
+            rule = Gradual(weight.shape, **state.gradual) if state.gradual else _Masked((weight != 0).float())
+            parametrize.register_parametrization(owner, leaf, rule)
         if codec.bits != 32:
             parametrize.register_parametrization(owner, leaf, _Rounded(codec.bits, state.clips.get(name)))
 
@@ -166,8 +179,10 @@ def release(model: nn.Module) -> None:
         for leaf, steps in list(getattr(module, "parametrizations", {}).items()):
             latent = steps.original.detach().clone()
             for step in steps:
-                if isinstance(step, _Masked):
-                    latent = step(latent)
+                if isinstance(step, Gradual) and not step.settled:  # a training that was shorter than its schedule
+                    step.choose(latent, step.sparsity)
+                if isinstance(step, _Masked | Gradual):
+                    latent = step(latent).detach()
             parametrize.remove_parametrizations(module, leaf, leave_parametrized=False)
             with torch.no_grad():
                 getattr(module, leaf).copy_(latent)

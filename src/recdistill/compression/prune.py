@@ -1,4 +1,4 @@
-"""Fewer weights: the smallest are dropped, and the file keeps only the rest."""
+"""Fewer weights: some become zero, and the file keeps only the rest."""
 
 from __future__ import annotations
 
@@ -8,31 +8,58 @@ from typing import Annotated
 from annotated_types import Interval
 
 from recdistill.compression.base import Compressed, CompressionPass, tables
+from recdistill.compression.gradual import Method, without_lowest
+from recdistill.errors import InputError
 from recdistill.export.packing import Codec
 from recdistill.models.fit import Fit
 
 
 class Prune(CompressionPass):
-    """Magnitude pruning of each table. Stored are one bit per position and the values that are left, so that
-    the file shrinks from a sparsity of 1 / bits on; a dense matmul does not get faster.
+    """Zeros in each table. Stored are one bit per position and the values that are left, so that the file shrinks from
+    a sparsity of 1 / bits on; a dense matmul does not get faster.
 
-    Source: Han et al., Learning both weights and connections, NeurIPS 2015.
+    ``magnitude`` drops the smallest weights, before the fine-tuning or, with ``until``, one after another in its
+    course. ``movement`` drops in its course those that it moves towards zero, whatever their size; it needs some epochs
+    to see which.
+
+    Source: Han et al., Learning both weights and connections, NeurIPS 2015; Zhu and Gupta, To prune, or not to prune,
+    2017, for ``until``; Sanh et al., Movement pruning, NeurIPS 2020.
 
     Args:
         sparsity: share of each table's weights that is dropped.
+        method: see above.
+        until: share of the fine-tuning after which no more are dropped; None for all at once, before it.
         finetune: training of the rest, None for none.
+
+    Raises:
+        InputError: what happens in the course of a fine-tuning has none.
     """
 
-    def __init__(self, sparsity: Annotated[float, Interval(gt=0, lt=1)] = 0.5, finetune: Fit | None = None):
+    def __init__(
+        self,
+        sparsity: Annotated[float, Interval(gt=0, lt=1)] = 0.5,
+        method: Method = "magnitude",
+        until: Annotated[float, Interval(gt=0, lt=1)] | None = None,
+        finetune: Fit | None = None,
+    ):
         super().__init__(finetune)
-        self.sparsity = sparsity
+        self.sparsity, self.method, self.until = sparsity, method, until
+        if (method == "movement" or until is not None) and finetune is None:
+            what = "movement pruning" if method == "movement" else "gradual pruning"
+            raise InputError(
+                f"{what} happens while the model is fine-tuned, and there is no fine-tuning",
+                where="compression.prune.finetune",
+                fix="compression.prune.finetune={_target_: recdistill.models.fit.Fit, epochs: 10}, or"
+                " method=magnitude until=null",
+            )  # fmt: skip
+        if method == "movement" and until is None:
+            self.until = 0.7
 
     def apply(self, state: Compressed) -> Compressed:
         for name, weight in tables(state.model).items():
-            drop = round(weight.numel() * self.sparsity)
-            if drop:
-                # By rank, not by threshold: equal weights must not all go.
-                smallest = weight.abs().flatten().topk(drop, largest=False).indices
-                weight.view(-1)[smallest] = 0.0
+            if self.until is None:
+                weight.mul_(without_lowest(weight.abs(), self.sparsity))
             state.codecs[name] = replace(state.codecs.get(name, Codec()), sparse=True)
+        if self.until is not None:
+            state.gradual = {"sparsity": self.sparsity, "method": self.method, "until": self.until}
         return state

@@ -9,13 +9,14 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from recdistill.errors import InputError
+from recdistill.models.pieces import Cut, Layers, Pieces, places
 
 Activation = Literal["relu", "gelu"]
 LOOK_BACK = 50  # places whose weights :meth:`SelfAttention.weights` tells
 
 
-def check_heads(dim: int, heads: int) -> None:
-    """Refuse heads that the vectors can't be divided among.
+def head_length(dim: int, heads: int) -> int:
+    """Length of the part of each head, where the vectors are divided among them.
 
     Raises:
         InputError: ``heads`` does not divide ``dim``.
@@ -26,6 +27,7 @@ def check_heads(dim: int, heads: int) -> None:
             f"vectors of length {dim} can't be divided among {heads} heads", where="net.heads",
             fix=f"net.heads={fitting}, or net.dim={heads * max(1, round(dim / heads))}",
         )  # fmt: skip
+    return dim // heads
 
 
 class SelfAttention(nn.Module):
@@ -37,6 +39,7 @@ class SelfAttention(nn.Module):
         dim: d, length of the vectors.
         heads: h.
         dropout: share of the attention weights that training drops.
+        head_dim: length of queries, keys and values in each head; None for d/h.
 
     Attributes:
         told: methods whose results :func:`~recdistill.models.layers.recorded` keeps as if they were layers.
@@ -44,11 +47,11 @@ class SelfAttention(nn.Module):
 
     told: ClassVar[tuple[str, ...]] = ("weights",)
 
-    def __init__(self, dim: int, heads: int, dropout: float):
+    def __init__(self, dim: int, heads: int, dropout: float, head_dim: int | None = None):
         super().__init__()
-        check_heads(dim, heads)
+        width = heads * (head_dim or head_length(dim, heads))
         self.heads, self.dropout = heads, dropout
-        self.qkv, self.out = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
+        self.qkv, self.out = nn.Linear(dim, 3 * width), nn.Linear(width, dim)
 
     def forward(self, x: Tensor, visible: Tensor | None = None) -> Tensor:
         """
@@ -95,11 +98,15 @@ class TransformerBlock(nn.Module):
         dropout: share that training drops, of the attention weights and of what either part gives.
         activation: of the network.
         pre_norm: x + g(LN(x)) instead of LN(x + g(x)).
+        head_dim: see :class:`SelfAttention`.
     """
 
-    def __init__(self, dim: int, heads: int, hidden: int, dropout: float, activation: Activation, pre_norm: bool):
+    def __init__(
+        self, dim: int, heads: int, hidden: int, dropout: float, activation: Activation, pre_norm: bool,
+        head_dim: int | None = None,
+    ):  # fmt: skip
         super().__init__()
-        self.attention = SelfAttention(dim, heads, dropout)
+        self.attention = SelfAttention(dim, heads, dropout, head_dim)
         self.widen, self.narrow = nn.Linear(dim, hidden), nn.Linear(hidden, dim)
         self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(2))
         self.dropout = nn.Dropout(dropout)
@@ -120,3 +127,26 @@ class TransformerBlock(nn.Module):
     def _network(self, x: Tensor) -> Tensor:
         narrowed: Tensor = self.narrow(self.activation(self.widen(x)))
         return narrowed
+
+
+def block_pieces(name: str, blocks: nn.ModuleList) -> list[Pieces]:
+    """Heads, units of the networks, and the blocks themselves, of a stack of :class:`TransformerBlock`."""
+    found: list[Pieces] = []
+    for number, block in enumerate(blocks):
+        assert isinstance(block, TransformerBlock)
+        attention, at = block.attention, f"{name}.{number}"
+        heads, hidden = attention.heads, places(block.widen.out_features)
+        width = attention.out.in_features // heads
+        parts = places(heads, width=width, times=3)
+        found += [
+            Pieces("heads", heads, (
+                Cut(f"{at}.attention.qkv.weight", 0, parts), Cut(f"{at}.attention.qkv.bias", 0, parts),
+                Cut(f"{at}.attention.out.weight", 1, places(heads, width=width), gate=True),
+            )),
+            Pieces("feed_forward", len(hidden), (
+                Cut(f"{at}.widen.weight", 0, hidden), Cut(f"{at}.widen.bias", 0, hidden),
+                Cut(f"{at}.narrow.weight", 1, hidden, gate=True),
+            )),
+        ]  # fmt: skip
+    adding = ("attention.out.weight", "attention.out.bias", "narrow.weight", "narrow.bias")
+    return [*found, Layers("layers", len(blocks), (), name, adding)]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, ClassVar
 
 import torch
 from annotated_types import Ge
@@ -12,6 +13,7 @@ from recdistill.data.interactions import Schema
 from recdistill.data.rows import Rows
 from recdistill.models.blocks import Rate, Std, Width, Widths, hidden_layers, last_width
 from recdistill.models.fields import Dims, FieldEmbedding, FieldModel, MaxRows
+from recdistill.models.pieces import Cut, Kind, Pieces, first_reader, perceptron, places
 
 
 class AutoInt(FieldModel):
@@ -36,6 +38,7 @@ class AutoInt(FieldModel):
     """
 
     trunk = "interacting"
+    cuttable: ClassVar[Mapping[Kind, str]] = {"units": "hidden", "heads": "heads", "dims": "dim"}
 
     def __init__(
         self,
@@ -58,6 +61,21 @@ class AutoInt(FieldModel):
         self.out = nn.Linear(len(self.fields.names) * widths[-1], 1)
         self.deep = hidden_layers(self.fields.width, hidden, dropout, batch_norm)
         self.deep_out = nn.Linear(last_width(self.fields.width, hidden), 1, bias=False) if hidden else None
+
+    def pieces(self) -> list[Pieces]:
+        fields = len(self.fields.names)
+        layers = [layer for layer in self.interacting if isinstance(layer, FieldAttention)]
+        found = perceptron("deep", self.deep, [("deep_out.weight", 0)])
+        for number, layer in enumerate(layers):
+            heads, width = layer.heads, layer.maps.out_features // (4 * layer.heads)
+            last = number + 1 == len(layers)
+            reader = "out.weight" if last else f"interacting.{number + 1}.maps.weight"
+            read = places(heads, width=width, times=fields if last else 1)
+            own = Cut(f"interacting.{number}.maps.weight", 0, places(heads, width=width, times=4))
+            found.append(Pieces("heads", heads, (own, Cut(reader, 1, read, gate=True))))
+        readers = [("interacting.0.maps.weight", 1)]
+        readers += [(first_reader("deep", self.deep, ""), fields)] if len(self.deep) else []
+        return [*found, *self.fields.dims("fields", readers)]
 
     def forward(self, rows: Rows) -> Tensor:
         vectors = self.fields(rows)

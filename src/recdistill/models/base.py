@@ -6,6 +6,7 @@ model of click prediction, rating or classification maps the rows of a table to 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -18,6 +19,7 @@ from recdistill.data.rows import Rows
 from recdistill.errors import InputError
 from recdistill.models.dot import dot_scores
 from recdistill.models.fold_in import fold_in
+from recdistill.models.pieces import Kind, Pieces
 
 
 class Model(nn.Module):
@@ -32,12 +34,14 @@ class Model(nn.Module):
         sparse: names of the tensors that are mostly zeros, and stored without these.
         trunk: name of the submodule that gives the last hidden layer, "" where there is none of a row or a history.
         attention: that of the weights of the last attention over a history, "" where there is none.
+        cuttable: kinds of :meth:`pieces`, and the hyper-parameter that says how many there are, a number or a list.
     """
 
     tasks: ClassVar[tuple[str, ...]] = ()
     sparse: ClassVar[tuple[str, ...]] = ()
     trunk: str = ""
     attention: str = ""
+    cuttable: ClassVar[Mapping[Kind, str]] = {}
 
     def __init__(self, schema: Schema):
         super().__init__()
@@ -48,6 +52,22 @@ class Model(nn.Module):
         training and again after loading; it must not draw random numbers, and what it attaches must follow
         ``.to()``. The training part is :class:`~recdistill.data.interactions.Interactions`, or
         :class:`~recdistill.data.interactions.Examples` of a table."""
+
+    def pieces(self) -> list[Pieces]:
+        """What can be left out, see :mod:`recdistill.models.pieces`. Of pieces of one kind that share a number as many
+        are left out of each; of a list, the first belong to its first number."""
+        return []
+
+    @classmethod
+    def spelled_out(cls, net: dict[str, Any]) -> dict[str, Any]:
+        """Hyper-parameters, all of them, with numbers for those that follow from others."""
+        return net
+
+    @classmethod
+    def resizable(cls, net: dict[str, Any]) -> dict[Kind, tuple[str, ...]]:
+        """:attr:`cuttable` of a model with these hyper-parameters, as :meth:`spelled_out` gives them."""
+        del net
+        return {kind: (key,) for kind, key in cls.cuttable.items()}
 
     def new_item_vectors(self, features: Features, rows: int) -> Tensor | None:
         """Vectors of items that training lacked, by what they are made of alone, to stand behind those of the catalogue

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar
 
 import torch
 from annotated_types import Ge, Gt, Interval
@@ -12,9 +12,10 @@ from torch.nn.functional import gelu, pad
 
 from recdistill.data.features import Features
 from recdistill.data.interactions import Schema
-from recdistill.models.attention import TransformerBlock
+from recdistill.models.attention import TransformerBlock, block_pieces, head_length
 from recdistill.models.encoders import table
 from recdistill.models.fusion import Fusion
+from recdistill.models.pieces import Kind, Pieces
 from recdistill.models.tied import TiedSequenceModel
 
 
@@ -37,6 +38,8 @@ class BERT4Rec(TiedSequenceModel):
             what the first block gets.
         item_bias: learn b_i, a popularity offset per item.
         init_std: standard deviation of the initial vectors of items, places and the mask.
+        hidden: width of the network in each block; None for ``4 dim``.
+        head_dim: length of queries, keys and values in each head; None for ``dim / heads``.
         fusion, features, adapter: whether the items' vectors are made of their features, too, see
             :class:`~recdistill.models.tied.TiedSequenceModel`.
 
@@ -45,6 +48,7 @@ class BERT4Rec(TiedSequenceModel):
     """
 
     causal = False
+    cuttable: ClassVar[Mapping[Kind, str]] = {"heads": "heads", "feed_forward": "hidden", "layers": "layers"}
 
     def __init__(
         self,
@@ -58,13 +62,16 @@ class BERT4Rec(TiedSequenceModel):
         fusion: Fusion = "ids",
         features: Sequence[str] | None = None,
         adapter: Annotated[int, Ge(0)] = 0,
+        hidden: Annotated[int, Ge(1)] | None = None,
+        head_dim: Annotated[int, Ge(1)] | None = None,
     ):
         super().__init__(schema, dim, init_std, fusion, features, adapter)
         self.position = table(schema.max_length, dim, init_std)
         self.mask = nn.Parameter(init_std * torch.randn(dim))
         self.norm, self.dropout = nn.LayerNorm(dim), nn.Dropout(dropout)
         self.blocks = nn.ModuleList(
-            TransformerBlock(dim, heads, 4 * dim, dropout, "gelu", pre_norm=False) for _ in range(layers)
+            TransformerBlock(dim, heads, hidden or 4 * dim, dropout, "gelu", pre_norm=False, head_dim=head_dim)
+            for _ in range(layers)
         )
         self.transform, self.transform_norm = nn.Linear(dim, dim), nn.LayerNorm(dim)
         self.bias = nn.Parameter(torch.zeros(schema.n_items)) if item_bias else None
@@ -73,6 +80,14 @@ class BERT4Rec(TiedSequenceModel):
     def mask_token(self) -> int:
         """What stands in a history in place of an item that is masked."""
         return self.schema.n_items + 1
+
+    def pieces(self) -> list[Pieces]:
+        return block_pieces("blocks", self.blocks)
+
+    @classmethod
+    def spelled_out(cls, net: dict[str, Any]) -> dict[str, Any]:
+        lengths = {"hidden": 4 * net["dim"], "head_dim": head_length(net["dim"], net["heads"])}
+        return net | {key: net[key] or value for key, value in lengths.items()}
 
     def forward(self, history: Tensor) -> Tensor:
         """A vector for each place, ``[B, L, d]``, or ``d + 1`` with the item bias; a history may hold masked places."""

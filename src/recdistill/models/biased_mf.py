@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 from torch import Tensor
 
 from recdistill.data.interactions import Schema
@@ -9,6 +12,7 @@ from recdistill.data.rows import Rows
 from recdistill.models.blocks import Std, Width
 from recdistill.models.code_table import CodeTable
 from recdistill.models.fields import FieldModel, column_of
+from recdistill.models.pieces import Cut, Kind, Pieces, places
 
 
 class BiasedMF(FieldModel):
@@ -31,6 +35,7 @@ class BiasedMF(FieldModel):
     """
 
     tasks = ("rating",)
+    cuttable: ClassVar[Mapping[Kind, str]] = {"dims": "dim"}
 
     def __init__(
         self,
@@ -46,6 +51,10 @@ class BiasedMF(FieldModel):
         sizes = {"user": known[user], "item": known[item]}
         self.biases = CodeTable(sizes, 1, 1, init_std=0.0)
         self.vectors = CodeTable(sizes, dim, dim, init_std=init_std)
+
+    def pieces(self) -> list[Pieces]:
+        dim = self.vectors.table.embedding_dim
+        return [Pieces("dims", dim, (Cut("vectors.table.weight", 1, places(dim), gate=True),))]
 
     def forward(self, rows: Rows) -> Tensor:
         codes = rows.categorical[:, self.places]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from math import isqrt
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from annotated_types import Ge, MinLen
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from recdistill.data.interactions import Schema
 from recdistill.data.rows import Rows
 from recdistill.errors import InputError
 from recdistill.models.base import TableModel
+from recdistill.models.pieces import Cut, Kind, Pieces, places
 
 
 class CNN(TableModel):
@@ -34,6 +35,7 @@ class CNN(TableModel):
 
     tasks = ("classification",)
     trunk = "stages"
+    cuttable: ClassVar[Mapping[Kind, str]] = {"units": "channels"}
 
     def __init__(
         self,
@@ -57,6 +59,17 @@ class CNN(TableModel):
             stages += [nn.Conv2d(before, after, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
         self.stages = nn.Sequential(*stages)
         self.head = nn.Linear(channels[-1] * left[0] * left[1], schema.n_outputs)
+
+    def pieces(self) -> list[Pieces]:
+        found, convolutions = [], range(0, len(self.stages), 3)
+        for number in convolutions:
+            last = number == convolutions[-1]
+            count = int(self.stages[number].out_channels)  # type: ignore[arg-type]
+            read = places(count, width=self.head.in_features // count if last else 1)
+            reader = "head.weight" if last else f"stages.{number + 3}.weight"
+            own = (Cut(f"stages.{number}.{part}", 0, places(count)) for part in ("weight", "bias"))
+            found.append(Pieces("units", count, (*own, Cut(reader, 1, read, gate=True))))
+        return found
 
     def forward(self, rows: Rows) -> Tensor:
         pixels = rows.vector[self.image].reshape(-1, 1, *self.shape)  # [B, 1, height, width]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from annotated_types import Ge
@@ -12,6 +13,7 @@ from recdistill.data.interactions import Schema
 from recdistill.data.rows import Rows
 from recdistill.models.blocks import Rate, Std, Width, Widths, hidden_layers, last_width
 from recdistill.models.fields import Dims, FieldEmbedding, FieldModel, MaxRows
+from recdistill.models.pieces import Cut, Kind, Layers, Pieces, first_reader, perceptron, places
 
 
 class DCNv2(FieldModel):
@@ -37,6 +39,7 @@ class DCNv2(FieldModel):
     """
 
     trunk = "deep"
+    cuttable: ClassVar[Mapping[Kind, str]] = {"units": "hidden", "dims": "dim", "layers": "cross_layers"}
 
     def __init__(
         self,
@@ -59,6 +62,19 @@ class DCNv2(FieldModel):
         self.deep = hidden_layers(width, hidden, dropout, batch_norm)
         self.parallel = structure == "parallel" and bool(hidden)
         self.out = nn.Linear(last_width(width, hidden) + (width if self.parallel else 0), 1)
+
+    def pieces(self) -> list[Pieces]:
+        count, width = len(self.fields.names), self.fields.width
+        flat = places(self.fields.dim, times=count)
+        last, first = ("1.", "0.weight") if isinstance(self.cross[0], nn.Sequential) else ("", "weight")
+        crossed = [Cut(f"cross.{layer}.{name}", dim, flat) for layer in range(len(self.cross))
+                   for name, dim in ((first, 1), (f"{last}weight", 0), (f"{last}bias", 0))]  # fmt: skip
+        readers = {first_reader("deep", self.deep, "out.weight"), *(["out.weight"] if self.parallel else [])}
+        return [
+            *perceptron("deep", self.deep, [("out.weight", width if self.parallel else 0)]),
+            *self.fields.dims("fields", [(reader, count) for reader in sorted(readers)], crossed),
+            Layers("layers", len(self.cross), (), "cross", (f"{last}weight", f"{last}bias")),
+        ]
 
     def forward(self, rows: Rows) -> Tensor:
         start = self.fields(rows).flatten(1)

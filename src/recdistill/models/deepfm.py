@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 from torch import Tensor, nn
 
 from recdistill.data.interactions import Schema
@@ -9,6 +12,7 @@ from recdistill.data.rows import Rows
 from recdistill.models.blocks import Rate, Std, Width, Widths, hidden_layers, last_width
 from recdistill.models.fields import Dims, FieldEmbedding, FieldModel, LinearTerm, MaxRows
 from recdistill.models.fm import pairs
+from recdistill.models.pieces import Kind, Pieces, first_reader, perceptron
 
 
 class DeepFM(FieldModel):
@@ -29,6 +33,7 @@ class DeepFM(FieldModel):
     """
 
     trunk = "deep"
+    cuttable: ClassVar[Mapping[Kind, str]] = {"units": "hidden", "dims": "dim"}
 
     def __init__(
         self,
@@ -46,6 +51,11 @@ class DeepFM(FieldModel):
         self.fields = FieldEmbedding(schema.features, dim, dims, max_rows, init_std)
         self.deep = hidden_layers(self.fields.width, hidden, dropout, batch_norm)
         self.out = nn.Linear(last_width(self.fields.width, hidden), 1, bias=False)  # the linear term has one
+
+    def pieces(self) -> list[Pieces]:
+        reader = first_reader("deep", self.deep, "out.weight")
+        dims = self.fields.dims("fields", [(reader, len(self.fields.names))])
+        return [*perceptron("deep", self.deep, [("out.weight", 0)]), *dims]
 
     def forward(self, rows: Rows) -> Tensor:
         vectors = self.fields(rows)

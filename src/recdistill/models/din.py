@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from recdistill.data.rows import Rows
 from recdistill.errors import InputError
 from recdistill.models.blocks import Dice, Rate, Std, Width, Widths, hidden_layers, last_width
 from recdistill.models.fields import Dims, FieldEmbedding, FieldModel, MaxRows, column_of
+from recdistill.models.pieces import Kind, Pieces, perceptron
 
 
 class DIN(FieldModel):
@@ -46,6 +48,7 @@ class DIN(FieldModel):
 
     tasks = ("ctr",)
     trunk = "deep"
+    cuttable: ClassVar[Mapping[Kind, str]] = {"units": "hidden"}
 
     def __init__(
         self,
@@ -73,6 +76,9 @@ class DIN(FieldModel):
         width = self.fields.width + dim
         self.deep = hidden_layers(width, hidden, dropout, activation=act)
         self.out = nn.Linear(last_width(width, hidden), 1)
+
+    def pieces(self) -> list[Pieces]:
+        return perceptron("deep", self.deep, [("out.weight", 0)])
 
     def forward(self, rows: Rows) -> Tensor:
         vectors = self.fields(rows)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 from torch import Tensor, nn
 
 from recdistill.data.interactions import Schema
 from recdistill.data.rows import Rows
 from recdistill.models.blocks import Rate, Std, Width, Widths, hidden_layers, last_width
 from recdistill.models.fields import Dims, FieldEmbedding, FieldModel, MaxRows
+from recdistill.models.pieces import Kind, Pieces, first_reader, perceptron
 
 
 class DNN(FieldModel):
@@ -28,6 +32,7 @@ class DNN(FieldModel):
     """
 
     trunk = "deep"
+    cuttable: ClassVar[Mapping[Kind, str]] = {"units": "hidden", "dims": "dim"}
 
     def __init__(
         self,
@@ -44,6 +49,11 @@ class DNN(FieldModel):
         self.fields = FieldEmbedding(schema.features, dim, dims, max_rows, init_std)
         self.deep = hidden_layers(self.fields.width, hidden, dropout, batch_norm)
         self.out = nn.Linear(last_width(self.fields.width, hidden), 1)
+
+    def pieces(self) -> list[Pieces]:
+        reader = first_reader("deep", self.deep, "out.weight")
+        dims = self.fields.dims("fields", [(reader, len(self.fields.names))])
+        return [*perceptron("deep", self.deep, [("out.weight", 0)]), *dims]
 
     def forward(self, rows: Rows) -> Tensor:
         logit: Tensor = self.start + self.out(self.deep(self.fields(rows).flatten(1))).squeeze(1)

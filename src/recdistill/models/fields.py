@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, ClassVar
 
 import torch
@@ -19,6 +19,7 @@ from recdistill.models.base import TableModel
 from recdistill.models.blocks import Width
 from recdistill.models.code_table import CodeTable
 from recdistill.models.encoders import key
+from recdistill.models.pieces import Cut, Pieces, places
 
 Dims = Mapping[str, Width]
 MaxRows = Annotated[int, Ge(2)]
@@ -104,6 +105,26 @@ class FieldEmbedding(nn.Module):
         table = self.tables[self.table_of[name]]
         assert isinstance(table, CodeTable)
         return table
+
+    def dims(self, name: str, readers: Iterable[tuple[str, int]] = (), more: Iterable[Cut] = ()) -> list[Pieces]:
+        """The numbers of the vectors.
+
+        Args:
+            name: of this module.
+            readers: names of weights that read all vectors one behind the other, and how many vectors these are.
+            more: other places of the same numbers.
+        """
+        found = places(self.dim)
+        cuts = [Cut(f"{name}.{of}", dim, found, gate=True) for of, dim in self._makers()]
+        cuts += [Cut(reader, 1, places(self.dim, times=count)) for reader, count in readers]
+        return [Pieces("dims", self.dim, (*cuts, *more))]
+
+    def _makers(self) -> list[tuple[str, int]]:
+        """The weights that make the vectors, and along which of their dimensions."""
+        mapped = [(f"tables.{n}", table.map is not None) for n, table in enumerate(self.tables)]
+        found = [(f"{at}.map.weight", 0) if is_mapped else (f"{at}.table.weight", 1) for at, is_mapped in mapped]
+        found += [("number_vectors", 1)] if self.number_vectors is not None else []
+        return found + [(f"maps.{name}.weight", 0) for name in self.maps]
 
     def count(self, train: Features) -> None:
         """Choose which codes share rows by their frequency in the training rows."""

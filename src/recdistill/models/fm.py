@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 from torch import Tensor
 
 from recdistill.data.interactions import Schema
 from recdistill.data.rows import Rows
 from recdistill.models.blocks import Std, Width
 from recdistill.models.fields import Dims, FieldEmbedding, FieldModel, LinearTerm, MaxRows
+from recdistill.models.pieces import Kind, Pieces
 
 
 class FM(FieldModel):
@@ -25,6 +29,8 @@ class FM(FieldModel):
         init_std: standard deviation of the initial vectors.
     """
 
+    cuttable: ClassVar[Mapping[Kind, str]] = {"dims": "dim"}
+
     def __init__(
         self,
         schema: Schema,
@@ -36,6 +42,9 @@ class FM(FieldModel):
         super().__init__(schema)
         self.linear = LinearTerm(schema.features, max_rows)
         self.fields = FieldEmbedding(schema.features, dim, dims, max_rows, init_std)
+
+    def pieces(self) -> list[Pieces]:
+        return self.fields.dims("fields")
 
     def forward(self, rows: Rows) -> Tensor:
         logit: Tensor = self.start + self.linear(rows) + pairs(self.fields(rows))

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar
 
 from annotated_types import Ge, Gt, Interval
 from torch import Tensor, nn
 
 from recdistill.data.interactions import Schema
 from recdistill.models.fusion import Fusion
+from recdistill.models.pieces import Cut, Kind, Pieces, places
 from recdistill.models.tied import TiedSequenceModel
 
 
@@ -32,6 +33,7 @@ class GRU4Rec(TiedSequenceModel):
     """
 
     trunk = "gru"
+    cuttable: ClassVar[Mapping[Kind, str]] = {"units": "hidden", "dims": "dim"}
 
     def __init__(
         self,
@@ -49,6 +51,27 @@ class GRU4Rec(TiedSequenceModel):
         self.gru = nn.GRU(dim, hidden, layers, batch_first=True, dropout=dropout if layers > 1 else 0.0)
         self.dropout = nn.Dropout(dropout)
         self.project = nn.Linear(hidden, dim, bias=False) if hidden != dim else nn.Identity()
+
+    @classmethod
+    def resizable(cls, net: dict[str, Any]) -> dict[Kind, tuple[str, ...]]:
+        tied = net["hidden"] == net["dim"]  # number n of a state meets number n of an item
+        return {"dims": ("dim", "hidden")} if tied else super().resizable(net)
+
+    def pieces(self) -> list[Pieces]:
+        layers, hidden, dim = self.gru.num_layers, self.gru.hidden_size, self.gru.input_size
+        projected = isinstance(self.project, nn.Linear)
+        found = []
+        for layer in range(layers):
+            rows = places(hidden, times=3)
+            cuts = [Cut(f"gru.{part}_l{layer}", 0, rows) for part in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
+            readers = [f"gru.weight_hh_l{layer}", *([f"gru.weight_ih_l{layer + 1}"] if layer + 1 < layers else [])]
+            readers += ["project.weight"] if projected and layer + 1 == layers else []
+            cuts += [Cut(reader, 1, places(hidden), gate=True) for reader in readers]
+            found.append(Pieces("units", hidden, tuple(cuts)))
+        own = (Cut("item.weight", 1, places(dim), gate=True), Cut("gru.weight_ih_l0", 1, places(dim)))
+        if projected:
+            return [*found, Pieces("dims", dim, (*own, Cut("project.weight", 0, places(dim))))]
+        return [Pieces("dims", dim, (*own, *(cut for units in found for cut in units.cuts)))]
 
     def forward(self, history: Tensor) -> Tensor:
         states, _ = self.gru(self.dropout(self.look_up(history)))

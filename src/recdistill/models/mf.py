@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from typing import Annotated, ClassVar
 
 import torch
 from annotated_types import Ge, Gt
@@ -13,6 +13,7 @@ from recdistill.data.features import Features
 from recdistill.data.interactions import Interactions, Schema
 from recdistill.models.base import FactorModel
 from recdistill.models.fusion import Fusion, fusion_of, vectors_of
+from recdistill.models.pieces import Cut, Kind, Pieces, places
 
 
 class MF(FactorModel):
@@ -34,6 +35,8 @@ class MF(FactorModel):
     Raises:
         InputError: the items have no such features.
     """
+
+    cuttable: ClassVar[Mapping[Kind, str]] = {"dims": "dim"}
 
     def __init__(
         self,
@@ -59,6 +62,12 @@ class MF(FactorModel):
     def bind(self, train: Interactions) -> None:
         if self.fused is not None:
             self.fused.attach(train.item_features, self.schema.n_items)
+
+    def pieces(self) -> list[Pieces]:
+        dim = self.user.embedding_dim
+        return [
+            Pieces("dims", dim, tuple(Cut(f"{side}.weight", 1, places(dim), gate=True) for side in ("user", "item")))
+        ]
 
     def raw_factors(self) -> tuple[Tensor, Tensor]:
         return self.user.weight, self.item_vectors() if self.item is None else self.item.weight

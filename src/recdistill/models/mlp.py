@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from annotated_types import Ge, Interval
@@ -14,6 +14,7 @@ from recdistill.data.interactions import Schema
 from recdistill.data.rows import Rows, columns
 from recdistill.errors import InputError
 from recdistill.models.base import TableModel
+from recdistill.models.pieces import Kind, Pieces, perceptron
 
 
 class MLP(TableModel):
@@ -33,6 +34,7 @@ class MLP(TableModel):
     """
 
     tasks = ("classification",)
+    cuttable: ClassVar[Mapping[Kind, str]] = {"units": "hidden"}
     places: Tensor
 
     def __init__(
@@ -54,6 +56,10 @@ class MLP(TableModel):
             layers += [nn.Linear(before, after), nn.ReLU(), *([nn.Dropout(dropout)] if dropout else [])]
         self.layers = nn.Sequential(*layers, nn.Linear(widths[-1], schema.n_outputs))
         self.trunk = f"layers.{len(layers) - 1}" if layers else ""
+
+    def pieces(self) -> list[Pieces]:
+        last = len(self.layers) - 1
+        return perceptron("layers", nn.Sequential(*list(self.layers)[:last]), [(f"layers.{last}.weight", 0)])
 
     def forward(self, rows: Rows) -> Tensor:
         inputs = [rows.numeric.index_select(1, self.places), *(rows.vector[name] for name in self.vectors)]

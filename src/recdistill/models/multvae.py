@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, ClassVar
 
 import torch
 from annotated_types import Ge, Interval
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from recdistill.data.csr import Csr
 from recdistill.data.interactions import Interactions, Schema
 from recdistill.models.base import SetModel
+from recdistill.models.pieces import Cut, Kind, Pieces, places
 
 
 class MultVAE(SetModel):
@@ -32,6 +34,7 @@ class MultVAE(SetModel):
         updates: times that :class:`~recdistill.tasks.objectives.elbo.ELBO` was computed in training, for its annealing.
     """
 
+    cuttable: ClassVar[Mapping[Kind, str]] = {"units": "hidden", "dims": "dim"}
     indptr: Tensor
     indices: Tensor
     updates: Tensor
@@ -59,6 +62,16 @@ class MultVAE(SetModel):
     def bind(self, train: Interactions) -> None:
         self.register_buffer("indptr", train.csr.indptr.to(self.bias.device), persistent=False)
         self.register_buffer("indices", train.csr.indices.to(self.bias.device), persistent=False)
+
+    def pieces(self) -> list[Pieces]:
+        hidden, dim = places(self.from_latent.out_features), places(self.from_latent.in_features)
+        read = (Cut("item.weight", 1, hidden), Cut("bias", 0, hidden), Cut("to_latent.weight", 1, hidden, gate=True))
+        made = (Cut("from_latent.weight", 0, hidden), Cut("from_latent.bias", 0, hidden),
+                Cut("to_items.weight", 1, hidden, gate=True))  # fmt: skip
+        both = places(len(dim), times=2)  # means and log-variances
+        z = (Cut("to_latent.weight", 0, both), Cut("to_latent.bias", 0, both),
+             Cut("from_latent.weight", 1, dim, gate=True))  # fmt: skip
+        return [Pieces("units", len(hidden), read), Pieces("units", len(hidden), made), Pieces("dims", len(dim), z)]
 
     def history(self, users: Tensor) -> Csr:
         """The items of users of the training part."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
@@ -10,6 +13,7 @@ from recdistill.data.rows import Rows
 from recdistill.models.blocks import Rate, Std, Width, Widths, hidden_layers, last_width
 from recdistill.models.code_table import CodeTable
 from recdistill.models.fields import FieldModel, column_of
+from recdistill.models.pieces import Kind, Pieces, perceptron
 
 
 class NeuMFRating(FieldModel):
@@ -34,6 +38,7 @@ class NeuMFRating(FieldModel):
 
     tasks = ("rating",)
     trunk = "deep"
+    cuttable: ClassVar[Mapping[Kind, str]] = {"units": "hidden"}
 
     def __init__(
         self,
@@ -56,6 +61,9 @@ class NeuMFRating(FieldModel):
         self.out = nn.Linear(dim + last_width(2 * deep_dim, hidden), 1)
         with torch.no_grad():
             self.out.weight[:, :dim] = 1.0
+
+    def pieces(self) -> list[Pieces]:
+        return perceptron("deep", self.deep, [("out.weight", self.vectors.table.embedding_dim)])
 
     def forward(self, rows: Rows) -> Tensor:
         codes = rows.categorical[:, self.places]

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar
 
 from annotated_types import Ge, Gt, Interval
 from torch import Tensor, nn
 
 from recdistill.data.interactions import Schema
-from recdistill.models.attention import Activation, TransformerBlock
+from recdistill.models.attention import Activation, TransformerBlock, block_pieces, head_length
 from recdistill.models.encoders import table
 from recdistill.models.fusion import Fusion
+from recdistill.models.pieces import Kind, Pieces
 from recdistill.models.tied import TiedSequenceModel
 
 
@@ -33,6 +34,8 @@ class SASRec(TiedSequenceModel):
             what the first block gets.
         activation: of the network.
         init_std: standard deviation of the initial vectors of items and places.
+        hidden: width of the network in each block; None for ``dim``.
+        head_dim: length of queries, keys and values in each head; None for ``dim / heads``.
         fusion, features, adapter: whether the items' vectors are made of their features, too, see
             :class:`~recdistill.models.tied.TiedSequenceModel`.
 
@@ -41,6 +44,7 @@ class SASRec(TiedSequenceModel):
     """
 
     trunk = "norm"
+    cuttable: ClassVar[Mapping[Kind, str]] = {"heads": "heads", "feed_forward": "hidden", "layers": "layers"}
 
     def __init__(
         self,
@@ -54,16 +58,27 @@ class SASRec(TiedSequenceModel):
         fusion: Fusion = "ids",
         features: Sequence[str] | None = None,
         adapter: Annotated[int, Ge(0)] = 0,
+        hidden: Annotated[int, Ge(1)] | None = None,
+        head_dim: Annotated[int, Ge(1)] | None = None,
     ):
         super().__init__(schema, dim, init_std, fusion, features, adapter)
         self.scale = dim**0.5
         self.position = table(schema.max_length, dim, init_std)
         self.dropout = nn.Dropout(dropout)
         self.blocks = nn.ModuleList(
-            TransformerBlock(dim, heads, dim, dropout, activation, pre_norm=True) for _ in range(layers)
+            TransformerBlock(dim, heads, hidden or dim, dropout, activation, pre_norm=True, head_dim=head_dim)
+            for _ in range(layers)
         )
         self.norm = nn.LayerNorm(dim)
         self.attention = f"blocks.{layers - 1}.attention.weights"
+
+    def pieces(self) -> list[Pieces]:
+        return block_pieces("blocks", self.blocks)
+
+    @classmethod
+    def spelled_out(cls, net: dict[str, Any]) -> dict[str, Any]:
+        lengths = {"hidden": net["dim"], "head_dim": head_length(net["dim"], net["heads"])}
+        return net | {key: net[key] or value for key, value in lengths.items()}
 
     def forward(self, history: Tensor) -> Tensor:
         # Padding stands behind all items: what is causal can't see it.

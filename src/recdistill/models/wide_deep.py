@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -10,6 +11,7 @@ from recdistill.data.interactions import Schema
 from recdistill.data.rows import Rows
 from recdistill.models.blocks import Rate, Std, Width, Widths, hidden_layers, last_width
 from recdistill.models.fields import Dims, FieldEmbedding, FieldModel, LinearTerm, MaxRows, column_of
+from recdistill.models.pieces import Kind, Pieces, first_reader, perceptron
 
 
 class WideDeep(FieldModel):
@@ -36,6 +38,7 @@ class WideDeep(FieldModel):
     """
 
     trunk = "deep"
+    cuttable: ClassVar[Mapping[Kind, str]] = {"units": "hidden", "dims": "dim"}
 
     def __init__(
         self,
@@ -64,6 +67,11 @@ class WideDeep(FieldModel):
         self.fields = FieldEmbedding(sizes, dim, dims, max_rows, init_std)
         self.deep = hidden_layers(self.fields.width, hidden, dropout, batch_norm)
         self.out = nn.Linear(last_width(self.fields.width, hidden), 1, bias=False)  # the wide part has one
+
+    def pieces(self) -> list[Pieces]:
+        reader = first_reader("deep", self.deep, "out.weight")
+        dims = self.fields.dims("fields", [(reader, len(self.fields.names))])
+        return [*perceptron("deep", self.deep, [("out.weight", 0)]), *dims]
 
     def forward(self, rows: Rows) -> Tensor:
         logit: Tensor = self.start + self.wide(rows) + self.out(self.deep(self.fields(rows).flatten(1))).squeeze(1)

@@ -161,6 +161,8 @@ class KeepBest(pl.Callback):
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, SupervisedModule)
+        if not all(rule.settled for rule, _ in pl_module.gradual):  # a model with fewer zeros than it will have
+            return
         value = float(trainer.callback_metrics[f"valid/{self.monitor}"])
         if self.best is None or self.sign * (value - self.best) > 0:
             self.best, self.waited, self.best_epoch = value, 0, trainer.current_epoch

@@ -17,6 +17,7 @@ import torch
 from pytorch_lightning.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 
+from recdistill.compression.gradual import gradual_rules
 from recdistill.data.interactions import Data
 from recdistill.data.withheld import labels_left
 from recdistill.errors import DivergedError, InputError
@@ -50,6 +51,7 @@ class SupervisedModule(pl.LightningModule):
         queries: how many answers are distilled in a step.
         steps: of the epoch.
         average: of the model's weights, where ``fit.ema`` asks for it.
+        gradual: masks of weights that grow while it trains, and what they mask.
         after_step: called after each step; a callback puts itself there.
     """
 
@@ -75,6 +77,7 @@ class SupervisedModule(pl.LightningModule):
         self.first_step = 0
         self.sums: dict[str, float] = {}
         self.started = 0.0
+        self.gradual = gradual_rules(model)
         self.after_step: Callable[[], None] = _nothing
 
     # What a subclass adds to.
@@ -143,6 +146,8 @@ class SupervisedModule(pl.LightningModule):
             at, total = epoch * plan.steps + step, self.fit_config.epochs * plan.steps
             self.set_learning_rate(optimizer, at, total)
             self.advance(at / total)
+            for rule, weight in self.gradual:
+                rule.advance(weight, at / total)
             for name, value in self.optimize(optimizer, self.parts(plan, step), step).items():
                 self.sums[name] = self.sums.get(name, 0.0) + value / plan.steps
             self.position = (epoch, step + 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from recdistill.compression.base import Compressed, CompressionPass, materialise
 from recdistill.export.bundle import load_model, model_info, save_model
 from recdistill.export.packing import Codec
 from recdistill.models.build import instantiate
+from recdistill.stages.gradients import gradients
 from recdistill.stages.training import FitSpec
 
 LATENT = "latent"  # the weights before rounding, from which the next pass or a fine-tuning goes on
@@ -35,7 +37,10 @@ def compress(
         launch: runs a training.
     """
     step: CompressionPass = instantiate(node)
-    state, labels = step.apply(read_state(source, train)), model_info(source).get("labels")
+    before, labels = read_state(source, train), model_info(source).get("labels")
+    if step.looks:
+        before.gradients = partial(gradients, finetune, before.model, before.net)
+    state = step.apply(before)
     write_latent(folder / LATENT, state, labels)
     if step.finetune is None:
         save_model(
@@ -49,6 +54,7 @@ def compress(
         folder=str(folder),
         init=str(folder / LATENT),
         codecs={name: asdict(codec) for name, codec in state.codecs.items()},
+        gradual=state.gradual,
     )
     launch(spec)
 

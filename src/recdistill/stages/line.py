@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from recdistill.compression.base import materialised
+from recdistill.compression.base import CompressionPass, materialised
 from recdistill.compression.quantize import Quantize
 from recdistill.content.base import contents, with_vectors
 from recdistill.data import store as data_store
@@ -314,7 +314,8 @@ class Line:
 
     def _compress(self, name: str, node: dict[str, Any], source: Path) -> Path:
         depends_on: dict[str, Any] = {"pass": node, "source": source.name, "max_steps": self.max_steps}
-        if node.get("finetune"):
+        step: CompressionPass = instantiate(node)
+        if step.finetune or step.looks:
             depends_on |= {"node": self.cfg["student"], "seed": self.cfg["seed"], **self.soft_key, **self.withheld}
 
         def make(folder: Path) -> None:

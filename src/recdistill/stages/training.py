@@ -76,7 +76,7 @@ class FitSpec:
         peer: config of a teacher that is trained along.
         members: folder of each model that an ensemble is made of, by its name.
         init: folder of the model that training starts from.
-        codecs: constraints under which it is trained, see :mod:`recdistill.compression.base`.
+        codecs, gradual: constraints under which it is trained, see :mod:`recdistill.compression.base`.
         every_seconds: between checkpoints.
         max_steps: optimizer steps, after which it ends; 0 for all. To try a config out.
         task: its config; ranking where there is none.
@@ -106,6 +106,7 @@ class FitSpec:
     members: dict[str, str] = field(default_factory=dict)
     init: str | None = None
     codecs: dict[str, Any] = field(default_factory=dict)
+    gradual: dict[str, Any] = field(default_factory=dict)
     every_seconds: float = 30.0
     max_steps: int = 0
     task: dict[str, Any] = field(default_factory=dict)
@@ -193,10 +194,9 @@ def starting_point(spec: FitSpec, data: Data, task: Task) -> tuple[Compressed, b
     from safetensors.torch import load_file
 
     model = load_model(Path(spec.init), data.train).train()
-    clips_file = Path(spec.init) / "clips.safetensors"
-    clips = load_file(clips_file) if clips_file.exists() else {}
+    clips = load_file(at) if (at := Path(spec.init) / "clips.safetensors").exists() else {}
     codecs = {name: Codec(**codec) for name, codec in spec.codecs.items()}
-    state = Compressed(model, spec.node["net"], codecs, clips)
+    state = Compressed(model, spec.node["net"], codecs, clips, spec.gradual)
     constrain(state)
     return state, True
 
