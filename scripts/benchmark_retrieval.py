@@ -6,8 +6,8 @@
 Bound: the fastest of three ways to read the float32 table once and do next to nothing with it. Torch: the better of
 topk(W @ u) and topk(u @ W.T). All are run in turn, round by round, on one thread, each round with another query, so
 that what else the machine does falls on all alike; what is printed are medians over rounds, and medians of the ratios
-within a round. Overlap is that of the lists with torch's, over all queries. Vectors are random and normal, which is hard for
-8 bits: the best of a million lie close together.
+within a round. Overlap is that of the lists with torch's, over all queries. Vectors are random and normal, which is
+hard for 8 bits: the best of a million lie close together.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from recdistill.reporting import beyond, charts, escape, figures
 from recdistill.reporting.data_facts import data_facts
 from recdistill.reporting.exports import export_lines
 from recdistill.reporting.headline import Headline, headline
+from recdistill.reporting.indexes import index_sections
 from recdistill.reporting.table import Row, Table, first, main_metrics, summary_table
 
 Histories = Mapping[str, Sequence[Mapping[str, Any]]]
@@ -74,7 +75,7 @@ def run_page(summary: Mapping[str, Any], histories: Histories | None) -> str:
             title=str(summary.get("run", "run")),
             headline=headline(summary),
             table=summary_table(summary),
-            more=beyond.sections(summary),
+            more=[*beyond.sections(summary), *index_sections(summary)],
             charts=_run_charts(summary, histories) if histories is not None and charts.available() else [],
             notes=[str(note) for note in summary.get("notes") or []],
             warnings=warnings(summary),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from recdistill.errors import InputError
 from recdistill.retrieval.base import Array, Index, Searcher, table_of
-from recdistill.retrieval.faiss_search import FaissSearcher
+from recdistill.retrieval.faiss_search import FaissSearcher, library
 
 
 class Hnsw(Index):
@@ -27,8 +27,7 @@ class Hnsw(Index):
         self.neighbours, self.build_width, self.width = neighbours, build_width, width
 
     def build(self, items: Array) -> Searcher:
-        import faiss
-
+        faiss = library()
         table = table_of(items)
         index = faiss.IndexHNSWFlat(table.shape[1], self.neighbours, faiss.METRIC_INNER_PRODUCT)
         index.hnsw.efConstruction, index.hnsw.efSearch = self.build_width, self.width

@@ -6,7 +6,7 @@ from math import isqrt
 
 from recdistill.errors import InputError
 from recdistill.retrieval.base import Array, Index, Searcher, table_of
-from recdistill.retrieval.faiss_search import FaissSearcher
+from recdistill.retrieval.faiss_search import FaissSearcher, library
 
 
 class IvfSq8(Index):
@@ -26,8 +26,7 @@ class IvfSq8(Index):
         self.lists, self.probe = lists, probe
 
     def build(self, items: Array) -> Searcher:
-        import faiss
-
+        faiss = library()
         table = table_of(items)
         n, dim = table.shape
         lists = min(self.lists or 4 * isqrt(n), n)

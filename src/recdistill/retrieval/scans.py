@@ -21,8 +21,8 @@ def scan_codes(codes: Array, scale: Array, queries: Array, k: int) -> Lists:
     """The same of int8 codes ``[n, d]``, each row with its scale, by int8 queries; the dot products are exact."""
     wide = np.float32 if codes.shape[1] <= EXACT_IN_FLOAT32 else np.float64
     wanted = queries.astype(wide)
-    return _scan(len(codes), len(queries), k, lambda rows: (wanted @ codes[rows].astype(wide).T).astype(np.float32)
-                 * scale[rows])  # fmt: skip
+    return _scan(len(codes), len(queries), k, lambda rows: np.matmul(wanted, codes[rows].astype(wide).T)
+                 .astype(np.float32) * scale[rows])  # fmt: skip
 
 
 def _scan(n: int, n_queries: int, k: int, scores_of: Callable[[slice], Array]) -> Lists:
