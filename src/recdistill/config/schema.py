@@ -186,6 +186,7 @@ class Config(Section):
     transfer: Transfer = Transfer()
     compression: Any = None
     export: Any = None
+    index: Any = None
     trainer: Any = None
     logger: Any = None
     baselines: Any = None

@@ -15,6 +15,7 @@ from recdistill.reporting.costs import cost_table
 from recdistill.reporting.data_facts import data_facts
 from recdistill.reporting.exports import export_lines
 from recdistill.reporting.headline import Headline, headline
+from recdistill.reporting.indexes import index_sections
 from recdistill.reporting.table import Row, Table, first, main_metrics, summary_table
 
 Histories = Mapping[str, Sequence[Mapping[str, Any]]]
@@ -75,7 +76,7 @@ def run_page(summary: Mapping[str, Any], histories: Histories | None) -> str:
             title=str(summary.get("run", "run")),
             headline=headline(summary),
             table=summary_table(summary),
-            more=[*beyond.sections(summary), *_costs(summary)],
+            more=[*beyond.sections(summary), *index_sections(summary), *_costs(summary)],
             charts=_run_charts(summary, histories) if histories is not None and charts.available() else [],
             notes=[str(note) for note in summary.get("notes") or []],
             warnings=warnings(summary),

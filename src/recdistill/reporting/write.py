@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from recdistill.reporting import beyond, escape, formats, page
 from recdistill.reporting.exports import export_lines
 from recdistill.reporting.headline import headline
+from recdistill.reporting.indexes import index_lines
 from recdistill.reporting.table import Table, summary_table
 from recdistill.runs.atomic import atomic_path
 
@@ -42,7 +43,11 @@ def print_summary(summary: Mapping[str, Any], console: Console, folder: Path | N
         console,
         headline(summary).sentences,
         table,
-        notes=[*(f"exported {name}: {said}" for name, said in export_lines(summary)), *(summary.get("notes") or [])],
+        notes=[
+            *(f"exported {name}: {said}" for name, said in export_lines(summary)),
+            *(f"index {name}: {said}" for name, said in index_lines(summary)),
+            *(summary.get("notes") or []),
+        ],
         warnings=page.warnings(summary),
         folder=folder,
         hint=beyond.HINT if beyond.sections(summary) else "",

@@ -44,7 +44,7 @@ from recdistill.stages.withheld import label_share, notes_on, report_on
 FORMAT = 1
 PLACES = ("run", "cache")
 NOT_OF_THE_RECIPE = (
-    *PLACES, "seed", "logger", "checkpoint", "export", "recommend", "report", "compare", "verify", "download",
+    *PLACES, "seed", "logger", "checkpoint", "export", "index", "recommend", "report", "compare", "verify", "download",
 )  # fmt: skip
 
 

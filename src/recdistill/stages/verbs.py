@@ -58,13 +58,17 @@ def run(cfg: DictConfig, folder: Path) -> int:
     """The whole line, then the table and the page."""
     from recdistill.reporting.write import print_summary, write_reports
     from recdistill.stages.export import export, require_formats
+    from recdistill.stages.retrieve import measured_indexes, require_indexes
     from recdistill.stages.summary import command_line, summarise
 
     require_formats(plain(cfg))
+    require_indexes(plain(cfg))
     started = time.monotonic()
     line = opened(plain(cfg), folder)
     summary = summarise(line, command_line(), overrides(), started)
     try:
+        if line.cfg.get("index"):
+            summary["indexes"] = measured_indexes(line.cfg, line.data, line.last)
         if line.cfg.get("export"):
             summary["exports"] = export(line.cfg, line.task, line.data, line.last, folder, summary)
     finally:  # what was measured is kept, also where a file does not answer as the model does
@@ -235,9 +239,11 @@ def check(cfg: DictConfig, folder: Path) -> int:  # noqa: ARG001
     """Sends one step through every stage in a temporary folder, and leaves nothing."""
     from recdistill.export.bundle import count_parameters
     from recdistill.stages.export import require_formats
+    from recdistill.stages.retrieve import require_indexes
     from recdistill.stages.summary import entries
 
     require_formats(plain(cfg))
+    require_indexes(plain(cfg))
     with tempfile.TemporaryDirectory(prefix="recdistill-check-") as temporary:
         line = opened({**plain(cfg), "cache": temporary, "logger": None}, Path(temporary), max_steps=1)
         for entry in entries(line):
