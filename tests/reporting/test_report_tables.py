@@ -189,7 +189,14 @@ def test_the_page_says_which_way_is_better_and_has_no_empty_section(
     assert ("Down and to the left is better" in text) == (task == "rating")
     assert ("Up and to the left is better" in text) == (task != "rating")
     assert ("RMSE (lower is better)</text>" in text) == (task == "rating")
-    assert re.findall(r"<h2>([^<]+)</h2>", text) == ["Results", "Quality against size", "What a model costs", "Command", "Data", "Provenance"]
+    assert re.findall(r"<h2>([^<]+)</h2>", text) == [
+        "Results",
+        "Quality against size",
+        "What a model costs",
+        "Command",
+        "Data",
+        "Provenance",
+    ]
     assert "9,612 positive" in text
 
 
