@@ -95,7 +95,7 @@ def model_of(task: str, option: str) -> Any:
     return model.eval()
 
 
-def saved(task: str, option: str, folder: Path, bits: int | None = None) -> Path:
+def saved(task: str, option: str, folder: Path, bits: Any = None) -> Path:
     model = model_of(task, option)
     codecs = {}
     if bits:
@@ -169,9 +169,9 @@ def test_a_graph_answers_without_torch(task: str, option: str, tmp_path: Path) -
     check_file(task, load_model(model_folder, data(task).train), folder / MODEL, subject.queries, tmp_path)
 
 
-@pytest.mark.parametrize("bits", [8, 4])
+@pytest.mark.parametrize("bits", [16, "bf16", 8, 4])
 @pytest.mark.parametrize(("task", "option"), [("ranking", "mf"), ("sequence", "sasrec"), ("ctr", "dcnv2_tiny")])
-def test_small_weights_stay_small(task: str, option: str, bits: int, tmp_path: Path) -> None:
+def test_small_weights_stay_small(task: str, option: str, bits: Any, tmp_path: Path) -> None:
     model_folder = saved(task, option, tmp_path / "model", bits)
     model = load_model(model_folder, data(task).train)
     folder, (said,) = run(task, model_folder, tmp_path, {"form": "graph", "k": K})
@@ -181,7 +181,9 @@ def test_small_weights_stay_small(task: str, option: str, bits: int, tmp_path: P
     assert whole == folder
     coded = sum(math.prod(model_info(model_folder)["shapes"][name]) for name in model_info(model_folder)["codecs"])
     saving = plain["bytes"] - said["bytes"]
-    assert saving > 0.8 * coded * (4 - bits / 8) - 12_000  # scales, and some nodes for each weight
+    assert (
+        saving > 0.8 * coded * (4 - (16 if bits == "bf16" else bits) / 8) - 12_000
+    )  # scales, and some nodes for each weight
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from recdistill.compression.gradual import Gradual
-from recdistill.export.packing import Codec, by_row, quantize_rows
+from recdistill.export.packing import Bits, Codec, rounded
 from recdistill.models.base import FactorModel, Model
 from recdistill.models.build import build
 from recdistill.models.fit import Fit
@@ -143,17 +143,16 @@ class _Rounded(nn.Module):
 
     clip: Tensor | None
 
-    def __init__(self, bits: int, clip: Tensor | None):
+    def __init__(self, bits: Bits, clip: Tensor | None):
         super().__init__()
         self.bits = bits
         self.register_buffer("clip", clip, persistent=False)
 
     def forward(self, weight: Tensor) -> Tensor:
         with torch.no_grad():
-            codes, scale = quantize_rows(weight, self.bits, self.clip)
-            rounded = codes * by_row(scale, codes)
+            stored = rounded(weight, self.bits, self.clip)
         # An exact zero is added, so that the forward pass is on the grid to the last bit.
-        return rounded + (weight - weight.detach())
+        return stored + (weight - weight.detach())
 
 
 def constrain(state: Compressed) -> None:
