@@ -125,6 +125,16 @@ def _with_table(model: MF | TiedSequenceModel, net: dict[str, Any]) -> Compresse
     return Compressed(plain.eval(), net)
 
 
+def take_bound(small: Model, model: Model) -> None:
+    """Buffers that are not stored, such as those of :meth:`~recdistill.models.base.Model.bind`, in a smaller
+    model."""
+    for name, buffer in model.named_buffers():
+        path, _, leaf = name.rpartition(".")
+        owner = small.get_submodule(path) if path in dict(small.named_modules()) else None
+        if owner is not None and leaf in model.get_submodule(path)._non_persistent_buffers_set:
+            owner.register_buffer(leaf, buffer, persistent=False)
+
+
 class _Masked(nn.Module):
     """Keeps zeros zero."""
 
