@@ -61,6 +61,16 @@ class CompressionPass:
     def __init__(self, finetune: Fit | None = None):
         self.finetune = finetune
 
+    @classmethod
+    def strengths(cls, node: dict[str, Any]) -> list[dict[str, Any]]:
+        """Configs of this pass to choose from by a budget, the mildest first; ``node`` is the one that was given."""
+        return [node]
+
+    @classmethod
+    def untrained(cls, node: dict[str, Any]) -> dict[str, Any]:
+        """The config of a pass that makes a file as large as this one does, without a fine-tuning."""
+        return {**node, "finetune": None}
+
     @property
     def looks(self) -> bool:
         """Whether it looks at the gradients of the training loss."""

@@ -59,6 +59,10 @@ class LowRank(CompressionPass):
             )  # fmt: skip
         self.bytes = None if budget is None else bytes_of(budget, f"{WHERE}.budget")
 
+    @classmethod
+    def strengths(cls, node: dict[str, Any]) -> list[dict[str, Any]]:
+        return [{**node, "rank": None, "budget": None, "energy": share} for share in (0.99, 0.95, 0.9, 0.8, 0.65, 0.5)]
+
     def check(self, net: dict[str, Any], earlier: Sequence[CompressionPass]) -> dict[str, Any]:
         model: type[Model] = import_target(net["_target_"], WHERE, plugin_modules())
         if issubclass(model, ClosedFormModel) and not issubclass(model, FactorModel):

@@ -61,6 +61,10 @@ class PruneStructured(CompressionPass):
                                  where=f"compression.prune_structured.keep.{kind}",
                                  fix=f"a share up to 1.0, or a whole number such as {round(share)}")  # fmt: skip
 
+    @classmethod
+    def strengths(cls, node: dict[str, Any]) -> list[dict[str, Any]]:
+        return [{**node, "keep": dict.fromkeys(node["keep"], share)} for share in (0.9, 0.75, 0.6, 0.45, 0.3, 0.2, 0.1)]
+
     @property
     def looks(self) -> bool:
         return self.importance == "taylor"

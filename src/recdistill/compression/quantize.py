@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge
 
@@ -40,6 +40,10 @@ class Quantize(CompressionPass):
     ):
         super().__init__(finetune)
         self.bits, self.clip_candidates = bits, clip_candidates
+
+    @classmethod
+    def strengths(cls, node: dict[str, Any]) -> list[dict[str, Any]]:
+        return [{**node, "bits": bits} for bits in (16, 8, 4)]
 
     def apply(self, state: Compressed) -> Compressed:
         for name, weight in tables(state.model).items():
