@@ -5,9 +5,9 @@
 
 ``sequence``: SASRec d=128 to a small SASRec; ``ranking``: LightGCN to MF; ``ctr``: DCNv2 to a narrow one. The first
 two are on MovieLens 100k, the last on made-up clicks. Each pass is fine-tuned under the teacher. Bytes are those of the
-weights' file, the metric is that of the task on the test part, latencies are the median of one request and of a batch of
-256 in PyTorch, and of one in ONNX Runtime, with weights as they are stored and computed in 8 bits (dynamic): all in one
-run, on one thread. The page goes to ``docs/results/DATE-compression.md`` or --output.
+weights' file, the metric is that of the task on the test part, latencies are the median of one request and of a batch
+of 256 in PyTorch, and of one in ONNX Runtime, with weights as they are stored and computed in 8 bits (dynamic): all in
+one run, on one thread. The page goes to ``docs/results/DATE-compression.md`` or --output.
 """
 
 from __future__ import annotations
