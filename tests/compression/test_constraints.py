@@ -20,7 +20,8 @@ from recdistill.models.mf import MF
 SCHEMA = Schema(n_users=20, n_items=30)
 NET = {"_target_": "recdistill.models.mf.MF", "dim": 6, "item_bias": True}
 PASSES: list[list[CompressionPass]] = [
-    [Quantize(8)], [Quantize(4)], [Prune(0.4)], [Prune(0.4), Quantize(8)], [Prune(0.4), Quantize(4)],
+    [Quantize(8)], [Quantize(4)], [Quantize(16)], [Quantize("bf16")], [Prune(0.4), Quantize(16)], [Prune(0.4)],
+    [Prune(0.4), Quantize(8)], [Prune(0.4), Quantize(4)],
     [Quantize(4), Prune(0.4)], [Quantize(8, clip_candidates=1)],
 ]  # fmt: skip
 

@@ -68,7 +68,7 @@ def test_the_share_of_zeros_follows_the_cubic_schedule(method: Method) -> None:
 
 
 @pytest.mark.parametrize("method", ["magnitude", "movement"])
-@pytest.mark.parametrize("also", [[], [Quantize(4)]])
+@pytest.mark.parametrize("also", [[], [Quantize(4)], [Quantize(16)]])
 def test_the_file_has_the_zeros_that_were_asked_for(
     tmp_path: Path, method: Method, also: list[CompressionPass]
 ) -> None:

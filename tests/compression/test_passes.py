@@ -47,6 +47,7 @@ def test_tables_are_the_two_dimensional_weights() -> None:
     ("passes", "share"),
     [
         ([Prune(0.5)], 0.5 + 1 / 32), ([Quantize(8)], (16 + 2) / 64), ([Quantize(4)], (8 + 2) / 64),
+        ([Quantize(16)], 0.5), ([Quantize("bf16")], 0.5),
         ([Prune(0.5), Quantize(8)], (8 + 2 + 2) / 64), ([Prune(0.5), Quantize(4)], (4 + 2 + 2) / 64),
         ([Quantize(8), Prune(0.5)], (8 + 2 + 2) / 64), ([LowRank(4)], 4 / 16), ([LowRank(4), Quantize(8)], 6 /
     64), ],

@@ -18,11 +18,12 @@ from contract_kit import node
 
 from recdistill.errors import InputError
 from recdistill.export.base import Queries
-from recdistill.export.bundle import load_model, model_info, save_model
+from recdistill.export.bundle import WEIGHTS, load_model, model_info, save_model
 from recdistill.export.folder import HISTORIES, ITEMS, USERS, WORDS
 from recdistill.export.graphs import QUERY, SEEN
 from recdistill.export.manifest import open_manifest
 from recdistill.export.onnx import ENCODER, MODEL, SCALES
+from recdistill.export.onnx_int8 import OnnxInt8
 from recdistill.export.packing import Codec
 from recdistill.export.torch_export import PROGRAM
 from recdistill.models.base import ClosedFormModel
@@ -95,7 +96,7 @@ def model_of(task: str, option: str) -> Any:
     return model.eval()
 
 
-def saved(task: str, option: str, folder: Path, bits: int | None = None) -> Path:
+def saved(task: str, option: str, folder: Path, bits: Any = None) -> Path:
     model = model_of(task, option)
     codecs = {}
     if bits:
@@ -169,9 +170,9 @@ def test_a_graph_answers_without_torch(task: str, option: str, tmp_path: Path) -
     check_file(task, load_model(model_folder, data(task).train), folder / MODEL, subject.queries, tmp_path)
 
 
-@pytest.mark.parametrize("bits", [8, 4])
+@pytest.mark.parametrize("bits", [16, "bf16", 8, 4])
 @pytest.mark.parametrize(("task", "option"), [("ranking", "mf"), ("sequence", "sasrec"), ("ctr", "dcnv2_tiny")])
-def test_small_weights_stay_small(task: str, option: str, bits: int, tmp_path: Path) -> None:
+def test_small_weights_stay_small(task: str, option: str, bits: Any, tmp_path: Path) -> None:
     model_folder = saved(task, option, tmp_path / "model", bits)
     model = load_model(model_folder, data(task).train)
     folder, (said,) = run(task, model_folder, tmp_path, {"form": "graph", "k": K})
@@ -181,7 +182,24 @@ def test_small_weights_stay_small(task: str, option: str, bits: int, tmp_path: P
     assert whole == folder
     coded = sum(math.prod(model_info(model_folder)["shapes"][name]) for name in model_info(model_folder)["codecs"])
     saving = plain["bytes"] - said["bytes"]
-    assert saving > 0.8 * coded * (4 - bits / 8) - 12_000  # scales, and some nodes for each weight
+    assert (
+        saving > 0.8 * coded * (4 - (16 if bits == "bf16" else bits) / 8) - 12_000
+    )  # scales, and some nodes for each weight
+
+
+@pytest.mark.parametrize("mode", ["dynamic", "static"])
+@pytest.mark.parametrize(("task", "option"), [("ranking", "mf"), ("sequence", "sasrec_tiny"), ("ctr", "dcnv2_tiny")])
+def test_computed_in_8_bits_it_still_agrees(task: str, option: str, mode: Any, tmp_path: Path) -> None:
+    model_folder = saved(task, option, tmp_path / "model")
+    subject = subject_of(task_of(task), data(task), model_folder)
+    (said,) = OnnxInt8(mode, queries=32, k=K).write(subject, tmp_path)
+    assert said["bytes"] == (tmp_path / said["file"]).stat().st_size
+    assert max(said["parity"].get(name, 0) for name in ("overlap@10", "correlation")) > 0.95
+    if option == "mf":
+        assert said["bytes"] < 0.25 * (model_folder / WEIGHTS).stat().st_size + 6_000  # scales and nodes
+    onnx = pytest.importorskip("onnx")
+    kinds = {operator.op_type for operator in onnx.load(tmp_path / said["file"]).graph.node}
+    assert "DequantizeLinear" in kinds or "MatMulInteger" in kinds
 
 
 @pytest.mark.parametrize(

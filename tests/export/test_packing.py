@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from recdistill.export.packing import (
+    HALVES,
     Bits,
     Codec,
     as_rows,
@@ -22,12 +23,14 @@ from recdistill.export.packing import (
     pack_bits,
     pack_nibbles,
     quantize_rows,
+    rounded,
     unpack,
     unpack_bits,
     unpack_nibbles,
 )
 
-CODECS = [Codec(bits, sparse) for bits in (32, 8, 4) for sparse in (False, True)]
+BITS: tuple[Bits, ...] = (32, 16, "bf16", 8, 4)
+CODECS = [Codec(bits, sparse) for bits in BITS for sparse in (False, True)]
 TOP = {8: 127, 4: 7}
 
 
@@ -55,14 +58,18 @@ def test_round_trip(
     codec: Codec, rows: int, columns: int, seed: int, sparsity: float, exponent: int, clipped: bool
 ) -> None:
     table = random_table(rows, columns, seed, sparsity, exponent)
-    clip = best_clip(table, codec.bits) if clipped and codec.bits != 32 else None
+    clip = best_clip(table, int(codec.bits)) if clipped and codec.bits in (8, 4) else None
     first = unpack(pack(table, codec, clip), codec, (rows, columns))
     assert first.dtype == torch.float32
     assert bool(first.isfinite().all())
     if codec.bits == 32:
         assert torch.equal(first, table)
         return
-    codes, scale = quantize_rows(table, codec.bits, clip)
+    if codec.bits in HALVES:
+        assert torch.equal(first, rounded(table, codec.bits))
+        assert torch.equal(unpack(pack(first, codec), codec, (rows, columns)), first)
+        return
+    codes, scale = quantize_rows(table, int(codec.bits), clip)
     assert torch.equal(first, codes * scale[:, None])
     # What is on the grid is stored as it is, also without the clip that brought it there.
     assert torch.equal(unpack(pack(first, codec), codec, (rows, columns)), first)
@@ -156,7 +163,7 @@ def test_a_shape_that_does_not_fit_allocates_nothing(codec: Codec) -> None:
 
 def test_codecs_are_plain_and_checked() -> None:
     assert codec_json({"a": Codec(4, True)}) == {"a": {"bits": 4, "sparse": True}}
-    for bad in ((16, False), (8, "yes"), ("8", False)):
+    for bad in ((2, False), (8, "yes"), ("8", False)):
         with pytest.raises(ValueError, match="no way"):
             Codec(*bad)  # type: ignore[arg-type]
 
@@ -232,3 +239,27 @@ def test_damaged_places_are_refused(part: str, change: Callable[[Tensor], Tensor
     stored = pack(scattered(50, 1000, 0.02), codec)
     with pytest.raises(ValueError, match=r"columns|indptr|values"):
         unpack({**stored, part: change(stored[part])}, codec, (50, 1000))
+
+
+def test_sixteen_bits_are_those_of_numpy() -> None:
+    """To the nearest, ties to even, with small numbers below the normal ones; the largest instead of infinity."""
+    table = torch.cat([random_table(40, 30, 0, 0.1), torch.tensor([[1e-8, 6e-8, 1e-5, 2049.0, 2051.0] * 6])])
+    with np.errstate(over="ignore"):
+        wanted = table.numpy().astype(np.float16)
+    stored = pack(table, Codec(16))["values"]
+    assert stored.dtype == torch.float16
+    assert np.array_equal(stored.numpy(), wanted)
+    assert stored.nbytes * 2 == table.nbytes
+    assert unpack(pack(torch.tensor([[7e4, -7e4]]), Codec(16)), Codec(16), (1, 2)).tolist() == [[65504.0, -65504.0]]
+
+
+def test_bfloat16_is_the_upper_half_of_a_float32_rounded_to_even() -> None:
+    table = random_table(40, 30, 1, 0.1, exponent=20)
+    bits = table.numpy().view(np.uint32).astype(np.uint64)
+    wanted = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
+    stored = pack(table, Codec("bf16"))["values"]
+    assert stored.dtype == torch.int16
+    assert np.array_equal(stored.numpy().view(np.uint16), wanted)
+    assert np.array_equal(
+        unpack({"values": stored}, Codec("bf16"), (40, 30)).numpy().view(np.uint32), wanted.astype(np.uint32) << 16
+    )

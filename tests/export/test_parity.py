@@ -12,7 +12,7 @@ from recdistill.data.csr import Csr
 from recdistill.errors import ParityError
 from recdistill.export.base import Queries
 from recdistill.export.graphs import Inputs, best
-from recdistill.export.parity import check
+from recdistill.export.parity import check, close
 from recdistill.models.linear import EASE
 from recdistill.models.multvae import MultVAE
 
@@ -95,3 +95,37 @@ def test_owners_of_sets() -> None:
     sets = Csr(torch.tensor([0, 0, 3, 3, 4, 4]), torch.tensor([5, 1, 2, 9]))
     assert sets.owners().tolist() == [1, 1, 1, 3]
     assert Csr(torch.tensor([0, 0]), torch.zeros(0, dtype=torch.int64)).owners().tolist() == []
+
+
+def test_of_rounded_scores_the_share_of_equal_items_is_told() -> None:
+    noisy = SCORES + 0.3 * torch.randn(SCORES.shape, generator=torch.Generator().manual_seed(1))
+    found = close(LISTS, answers(noisy), "x", floor=0.5)
+    share = 0.0
+    for user in range(USERS):
+        ours, theirs = (set(scores[user].topk(10).indices.tolist()) for scores in (SCORES, noisy))
+        share += len(ours & theirs) / 10 / USERS
+    assert found["overlap@10"] == pytest.approx(share)
+    assert share < 1
+    _, listed = answers(noisy)({"query": torch.arange(USERS)})
+    apart = (noisy - SCORES).abs().nan_to_num(0.0).gather(1, listed[:, :10])
+    assert found["max_difference"] == pytest.approx(float(apart.max()))
+    with pytest.raises(ParityError, match=r"overlap@10 is 0.\d+, the floor is 0.99"):
+        close(LISTS, answers(noisy), "x", floor=0.99)
+
+
+@pytest.mark.parametrize("classes", [False, True])
+def test_of_rounded_predictions_the_agreement_is_told(classes: bool) -> None:
+    exact = torch.rand(50, 3, generator=torch.Generator().manual_seed(0))
+    exact = exact if classes else exact[:, 0]
+    noisy = exact + 0.2 * torch.rand(exact.shape, generator=torch.Generator().manual_seed(1))
+    rows = Queries(50, lambda asked: {"x": asked}, lambda asked: exact[asked], predict=torch.sigmoid)
+    found = close(rows, lambda inputs: (noisy[inputs["x"]],), "x", floor=0.0)
+    if classes:
+        assert found["same_class"] == pytest.approx(float((exact.argmax(1) == noisy.argmax(1)).float().mean()))
+    else:
+        assert found["correlation"] == pytest.approx(float(torch.corrcoef(torch.stack([exact, noisy]))[0, 1]), abs=1e-6)
+    assert found["max_difference"] == pytest.approx(float((exact - noisy).abs().max()))
+    with pytest.raises(ParityError, match="the floor is"):
+        close(
+            rows, lambda inputs: (torch.zeros_like(noisy)[inputs["x"]] + noisy.flip(0)[inputs["x"]],), "x", floor=0.99
+        )

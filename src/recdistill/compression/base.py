@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from recdistill.compression.gradual import Gradual
-from recdistill.export.packing import Codec, by_row, quantize_rows
+from recdistill.export.packing import Bits, Codec, rounded
 from recdistill.models.base import FactorModel, Model
 from recdistill.models.build import build
 from recdistill.models.fit import Fit
@@ -60,6 +60,16 @@ class CompressionPass:
 
     def __init__(self, finetune: Fit | None = None):
         self.finetune = finetune
+
+    @classmethod
+    def strengths(cls, node: dict[str, Any]) -> list[dict[str, Any]]:
+        """Configs of this pass to choose from by a budget, the mildest first; ``node`` is the one that was given."""
+        return [node]
+
+    @classmethod
+    def untrained(cls, node: dict[str, Any]) -> dict[str, Any]:
+        """The config of a pass that makes a file as large as this one does, without a fine-tuning."""
+        return {**node, "finetune": None}
 
     @property
     def looks(self) -> bool:
@@ -125,6 +135,16 @@ def _with_table(model: MF | TiedSequenceModel, net: dict[str, Any]) -> Compresse
     return Compressed(plain.eval(), net)
 
 
+def take_bound(small: Model, model: Model) -> None:
+    """Buffers that are not stored, such as those of :meth:`~recdistill.models.base.Model.bind`, in a smaller
+    model."""
+    for name, buffer in model.named_buffers():
+        path, _, leaf = name.rpartition(".")
+        owner = small.get_submodule(path) if path in dict(small.named_modules()) else None
+        if owner is not None and leaf in model.get_submodule(path)._non_persistent_buffers_set:
+            owner.register_buffer(leaf, buffer, persistent=False)
+
+
 class _Masked(nn.Module):
     """Keeps zeros zero."""
 
@@ -143,17 +163,16 @@ class _Rounded(nn.Module):
 
     clip: Tensor | None
 
-    def __init__(self, bits: int, clip: Tensor | None):
+    def __init__(self, bits: Bits, clip: Tensor | None):
         super().__init__()
         self.bits = bits
         self.register_buffer("clip", clip, persistent=False)
 
     def forward(self, weight: Tensor) -> Tensor:
         with torch.no_grad():
-            codes, scale = quantize_rows(weight, self.bits, self.clip)
-            rounded = codes * by_row(scale, codes)
+            stored = rounded(weight, self.bits, self.clip)
         # An exact zero is added, so that the forward pass is on the grid to the last bit.
-        return rounded + (weight - weight.detach())
+        return stored + (weight - weight.detach())
 
 
 def constrain(state: Compressed) -> None:

@@ -76,7 +76,7 @@ class _Masked(torch.autograd.Function):
         return weight * kept
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
         weight, kept = ctx.saved_tensors
         return gradient * kept, gradient * weight, None
 

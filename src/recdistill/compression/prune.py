@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated
+from typing import Annotated, Any
 
 from annotated_types import Interval
 
@@ -54,6 +54,14 @@ class Prune(CompressionPass):
             )  # fmt: skip
         if method == "movement" and until is None:
             self.until = 0.7
+
+    @classmethod
+    def strengths(cls, node: dict[str, Any]) -> list[dict[str, Any]]:
+        return [{**node, "sparsity": share} for share in (0.3, 0.5, 0.7, 0.8, 0.9, 0.95)]
+
+    @classmethod
+    def untrained(cls, node: dict[str, Any]) -> dict[str, Any]:
+        return {**super().untrained(node), "method": "magnitude", "until": None}
 
     def apply(self, state: Compressed) -> Compressed:
         for name, weight in tables(state.model).items():

@@ -10,7 +10,7 @@ import torch
 from annotated_types import Ge, Gt
 from torch import Tensor
 
-from recdistill.compression.base import Compressed, CompressionPass
+from recdistill.compression.base import Compressed, CompressionPass, take_bound
 from recdistill.config.importing import import_target
 from recdistill.config.plugins import plugin_modules
 from recdistill.config.suggest import listing
@@ -60,6 +60,10 @@ class PruneStructured(CompressionPass):
                 raise InputError(f"keep.{kind}={share} is neither a share nor a number",
                                  where=f"compression.prune_structured.keep.{kind}",
                                  fix=f"a share up to 1.0, or a whole number such as {round(share)}")  # fmt: skip
+
+    @classmethod
+    def strengths(cls, node: dict[str, Any]) -> list[dict[str, Any]]:
+        return [{**node, "keep": dict.fromkeys(node["keep"], share)} for share in (0.9, 0.75, 0.6, 0.45, 0.3, 0.2, 0.1)]
 
     @property
     def looks(self) -> bool:
@@ -116,7 +120,7 @@ class PruneStructured(CompressionPass):
                 where="compression.prune_structured.keep", fix="keep a few more, or a few less",
             )  # fmt: skip
         small.load_state_dict(weights)
-        _take_bound(small, model)
+        take_bound(small, model)
         return Compressed(small.train(model.training), net)
 
     def importances(self, state: Compressed) -> list[Tensor]:
@@ -160,12 +164,3 @@ def smaller(model: type[Model], net: dict[str, Any], keep: Mapping[Any, float]) 
             sizes, share = spelled[key], keep.get(kind, 1.0)
             changed[key] = kept_of(sizes, share) if isinstance(sizes, int) else [kept_of(n, share) for n in sizes]
     return {**net, **changed}
-
-
-def _take_bound(small: Model, model: Model) -> None:
-    """Buffers that are not stored, such as those of :meth:`~recdistill.models.base.Model.bind`, in the small model."""
-    for name, buffer in model.named_buffers():
-        path, _, leaf = name.rpartition(".")
-        owner = small.get_submodule(path) if path in dict(small.named_modules()) else None
-        if owner is not None and leaf in model.get_submodule(path)._non_persistent_buffers_set:
-            owner.register_buffer(leaf, buffer, persistent=False)

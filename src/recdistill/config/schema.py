@@ -79,6 +79,14 @@ class Evaluation(Section):
         return metric
 
 
+class Budget(Section):
+    """What the compressed model may cost; the strengths of the passes are chosen for it."""
+
+    bytes: Count | Text | None = None
+    p99_ms: Annotated[float, Gt(0)] | None = None
+    trials: Count = 8
+
+
 class Recommend(Section):
     """What ``recdistill recommend`` writes."""
 
@@ -169,6 +177,7 @@ class Config(Section):
     run: Run
     cache: Text = "outputs/cache"
     evaluation: Evaluation = Evaluation()
+    budget: Budget = Budget()
     recommend: Recommend = Recommend()
     checkpoint: Checkpoint = Checkpoint()
     report: Report = Report()

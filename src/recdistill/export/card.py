@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from recdistill.reporting.exports import AGREEMENT
 from recdistill.runs.atomic import atomic_path
 
 CARD = "README.md"
@@ -78,9 +79,12 @@ def _files(exports: list[dict[str, Any]]) -> list[str]:
     lines = ["| file | bytes | largest difference of a score | same top 10 | p50 ms |", "|---|---|---|---|---|"]
     for said in exports:
         parity, p50 = said.get("parity", {}), said.get("latency", {}).get("p50_ms")
-        same, worst = parity.get("same_top_10"), parity.get("max_difference")
+        worst, same = parity.get("max_difference"), parity.get("same_top_10")
+        agrees = (
+            [f"{same:.1%}"] if same is not None else [f"{key} {parity[key]:.3f}" for key in AGREEMENT if key in parity]
+        )
         lines.append(
             f"| `{said['file']}` | {said['bytes']:,} | {'' if worst is None else f'{worst:.1e}'} | "
-            f"{'' if same is None else f'{same:.1%}'} | {'' if p50 is None else f'{p50:.3f}'} |"
+            f"{', '.join(agrees)} | {'' if p50 is None else f'{p50:.3f}'} |"
         )
     return lines

@@ -91,8 +91,11 @@ class Onnx(Format):
         ]
 
 
-def write_graph(graph: Graph, file: Path) -> None:
+def write_graph(graph: Graph, file: Path, folded: int = FOLDED) -> None:
     """Writes the ONNX file, whose dimensions of :attr:`~recdistill.export.graphs.Graph.varying` are free.
+
+    Args:
+        folded: numbers in the largest tensor that is computed at export.
 
     Raises:
         InputError: the exporter has no operator for something in the model.
@@ -112,7 +115,7 @@ def write_graph(graph: Graph, file: Path) -> None:
         from onnxscript.optimizer import optimize_ir
 
         # By default tensors of several thousand numbers are folded, which undoes small integers.
-        optimize_ir(program.model, input_size_limit=FOLDED, output_size_limit=FOLDED)
+        optimize_ir(program.model, input_size_limit=folded, output_size_limit=folded)
     for node in program.model.graph.all_nodes():  # where each came from, several times the size of a small model
         node.metadata_props.clear()
         node.doc_string = None

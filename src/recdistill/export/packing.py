@@ -1,6 +1,7 @@
-"""How a tensor is stored: dense or sparse, in 32, 8 or 4 bits per value.
+"""How a tensor is stored: dense or sparse, in 32, 16, 8 or 4 bits per value.
 
-Rows are quantized symmetrically, each with a scale of its own: value = code · scale. A scale is a bfloat16,
+16 bits are a float16 of IEEE 754, or with ``bf16`` a bfloat16, stored as the scales below are. In 8 and 4 bits rows are
+quantized symmetrically, each with a scale of its own: value = code · scale. A scale is a bfloat16,
 which has the range of a float32 in two bytes; it is stored as the int16 of the same bits, the upper half of
 the float32, so that a reader without bfloat16 can decode it. Sparse tensors keep the values that are not zero, row
 by row, and where these are: one bit per position, which pays from a sparsity of 1 / bits on, or where that takes less,
@@ -20,7 +21,8 @@ from torch import Tensor
 
 from recdistill.data.csr import smallest_integer
 
-Bits = Literal[32, 8, 4]
+Bits = Literal[32, 16, "bf16", 8, 4]
+HALVES: dict[Any, torch.dtype] = {16: torch.float16, "bf16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,25 @@ class Codec:
     sparse: bool = False
 
     def __post_init__(self) -> None:
-        if self.bits not in (32, 8, 4) or not isinstance(self.sparse, bool):
+        if self.bits not in (32, 16, "bf16", 8, 4) or not isinstance(self.sparse, bool):
             raise ValueError(f"there is no way to store {self.bits!r} bits, sparse={self.sparse!r}")
+
+
+def rounded(weight: Tensor, bits: Bits, clip: Tensor | None = None) -> Tensor:
+    """float32: the values that are stored. ``clip`` as in :func:`quantize_rows`, of 8 and 4 bits."""
+    if bits in HALVES:
+        return to_half(weight, bits).float()
+    if bits == 32:
+        return weight
+    codes, scale = quantize_rows(weight, int(bits), clip)
+    return codes * by_row(scale, codes)
+
+
+def to_half(weight: Tensor, bits: Bits) -> Tensor:
+    """In 16 bits, to the nearest; what is too large for them becomes the largest value that they have."""
+    dtype = HALVES[bits]
+    largest = torch.finfo(dtype).max
+    return weight.clamp(-largest, largest).to(dtype)
 
 
 def quantize_rows(weight: Tensor, bits: int, clip: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -92,15 +111,18 @@ def pack(weight: Tensor, codec: Codec, clip: Tensor | None = None) -> dict[str, 
     weight = weight.detach().cpu().float()
     stored: dict[str, Tensor] = {}
     values = weight
-    if codec.bits != 32:
-        codes, scale = quantize_rows(weight, codec.bits, clip)
+    if codec.bits in HALVES:
+        values = to_half(weight, codec.bits)
+    elif codec.bits != 32:
+        codes, scale = quantize_rows(weight, int(codec.bits), clip)
         values = codes.to(torch.int8)
         stored["scale"] = scale.bfloat16().view(torch.int16)
     if codec.sparse:
         kept = values != 0
         stored |= pack_places(kept)
         values = values[kept]
-    stored["values"] = pack_nibbles(values.flatten()) if codec.bits == 4 else values.contiguous()
+    values = pack_nibbles(values.flatten()) if codec.bits == 4 else values.contiguous()
+    stored["values"] = values.view(torch.int16) if codec.bits == "bf16" else values
     return stored
 
 
@@ -113,19 +135,23 @@ def unpack(stored: dict[str, Tensor], codec: Codec, shape: tuple[int, ...]) -> T
     """
     count = math.prod(shape)
     kept = unpack_places(stored, shape) if codec.sparse else None
-    if codec.bits != 32:
+    scaled = codec.bits in (8, 4)
+    if scaled:
         expect(stored, "scale", torch.int16, count_rows(shape))
     n_values = int(kept.sum()) if kept is not None else count
     expect(stored, "values", _STORED[codec.bits], -(-n_values // 2) if codec.bits == 4 else n_values)
     values = unpack_nibbles(stored["values"], n_values) if codec.bits == 4 else stored["values"]
+    values = values.view(torch.bfloat16) if codec.bits == "bf16" else values
     if kept is None:
         full = values.float().reshape(shape)
     else:
         full = torch.zeros(count).masked_scatter_(kept, values.float().flatten()).reshape(shape)
-    return full if codec.bits == 32 else full * by_row(stored["scale"].view(torch.bfloat16).float(), full)
+    return full if not scaled else full * by_row(stored["scale"].view(torch.bfloat16).float(), full)
 
 
-_STORED: dict[Bits, torch.dtype] = {32: torch.float32, 8: torch.int8, 4: torch.uint8}
+_STORED: dict[Bits, torch.dtype] = {
+    32: torch.float32, 16: torch.float16, "bf16": torch.int16, 8: torch.int8, 4: torch.uint8,
+}  # fmt: skip
 
 
 def expect(stored: dict[str, Tensor], part: str, dtype: torch.dtype, count: int) -> None:

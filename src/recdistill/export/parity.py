@@ -63,6 +63,49 @@ def check(queries: Queries, answer: Answer, what: str) -> dict[str, Any]:
     return {"queries": len(chosen), "max_difference": worst, **lists}
 
 
+def close(queries: Queries, answer: Answer, what: str, floor: float) -> dict[str, Any]:
+    """Asks a file whose scores are rounded, and the model, the same.
+
+    Args:
+        queries, answer, what: as of :func:`check`.
+        floor: least agreement: of lists ``overlap@10``, the mean share of the model's ten best items that are among the
+            file's; of rows with one number ``correlation``; of classes ``same_class``, the share of rows.
+
+    Returns:
+        ``queries``, ``max_difference`` of the scores of items that both name, or of the predictions, and the agreement.
+
+    Raises:
+        ParityError: it is below the floor.
+    """
+    chosen = torch.randperm(queries.count, generator=torch.Generator().manual_seed(0))[:CHECKED]
+    name, worst, found = "overlap@10", 0.0, []
+    with torch.inference_mode():
+        pairs = [(queries.expected(part), answer(queries.inputs(part))) for part in torch.split(chosen, BATCH)]
+    if queries.predict is None:
+        for scores, (value, item) in pairs:
+            top, listed = top_k(scores, min(TOP, scores.shape[1]))[0], item[:, :TOP]
+            hit = (top.unsqueeze(2) == listed.unsqueeze(1)).any(2) & (top != PAD)
+            found.append(hit.sum(1) / (top != PAD).sum(1).clamp(min=1))
+            own = scores.gather(1, listed.clamp(min=0))
+            both = (listed != PAD) & own.isfinite() & value[:, :TOP].isfinite()
+            worst = max(worst, float(((own - value[:, :TOP]).abs() * both).nan_to_num(0.0).max()))
+        agreement = float(torch.cat(found).double().mean())
+    else:
+        wanted, given = (torch.cat(part).double() for part in zip(*((a, b[0]) for a, b in pairs), strict=True))
+        worst = float((wanted - given).abs().nan_to_num(torch.inf).max())
+        if wanted.dim() > 1:
+            name, agreement = "same_class", float((wanted.argmax(1) == given.argmax(1)).double().mean())
+        else:
+            name, agreement = "correlation", float(torch.corrcoef(torch.stack([wanted, given]))[0, 1].nan_to_num(0.0))
+    if agreement < floor:
+        raise ParityError(
+            f"{what} answers too differently from the model: {name} is {agreement:.3f}, the floor is {floor}",
+            where=what, why=f"scores are up to {worst:.3g} apart",
+            fix="compression.quantize.finetune, another mode of the format, or a lower floor",
+        )  # fmt: skip
+    return {"queries": len(chosen), "max_difference": worst, name: agreement}
+
+
 def of_lists(scores: Tensor, answers: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
     """Compares lists with the scores ``[B, n_items]`` that they should be the top of.
 

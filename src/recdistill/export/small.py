@@ -1,7 +1,7 @@
-"""Weights as small integers inside a graph: a file stays as small as the model on disk.
+"""Weights as small integers or halves of floats inside a graph: a file stays as small as the model on disk.
 
-Each is read as code · scale of its row, which a runtime computes when it loads the file. Zeros that pruning made are
-stored as any number is: graphs know no sparse weights.
+Small integers are read as code · scale of the row, which a runtime computes when it loads the file. Zeros that pruning
+made are stored as any number is: graphs know no sparse weights.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from recdistill.export.packing import Codec, by_row, pack_nibbles, quantize_rows
+from recdistill.export.packing import HALVES, Bits, Codec, by_row, pack_nibbles, quantize_rows, to_half
 from recdistill.models.base import Model
 
 
@@ -43,8 +43,22 @@ class Small(nn.Module):
         return pack_nibbles(small.flatten()) if self.bits == 4 else small, by_row(scale, weight)
 
 
+class Half(nn.Module):
+    """Reads a weight from a float16 or a bfloat16."""
+
+    def __init__(self, bits: Bits):
+        super().__init__()
+        self.bits = bits
+
+    def forward(self, half: Tensor) -> Tensor:
+        return half.float()
+
+    def right_inverse(self, weight: Tensor) -> tuple[Tensor]:
+        return (to_half(weight, self.bits),)  # a tensor by itself may not have another type
+
+
 def with_small_weights(model: Model, codecs: Mapping[str, Mapping[str, Any]]) -> Model:
-    """A copy whose quantized weights are small integers, in eval mode and without gradients.
+    """A copy whose quantized weights are small, in eval mode and without gradients.
 
     Args:
         model: as :func:`~recdistill.export.bundle.load_model` gives it: its weights are on the grid, so that rounding
@@ -58,6 +72,6 @@ def with_small_weights(model: Model, codecs: Mapping[str, Mapping[str, Any]]) ->
         if codec.bits == 32 or name not in parameters:
             continue
         path, _, leaf = name.rpartition(".")
-        rule = Small(codec.bits, parameters[name].shape)
+        rule = Half(codec.bits) if codec.bits in HALVES else Small(int(codec.bits), parameters[name].shape)
         parametrize.register_parametrization(model.get_submodule(path), leaf, rule, unsafe=True)
     return model

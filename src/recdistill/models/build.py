@@ -10,6 +10,7 @@ from recdistill.config.plugins import plugin_modules
 from recdistill.data.interactions import Schema
 from recdistill.errors import InputError, RecDistillError
 from recdistill.models.base import Model
+from recdistill.models.factored import factor
 
 
 def instantiate(node: Any, **supplied: Any) -> Any:
@@ -55,8 +56,12 @@ def let_through(node: Any) -> None:
 
 
 def build(net: Any, schema: Schema) -> Model:
-    """The model that ``net`` describes, for data of this schema."""
-    model = instantiate(net, schema=schema)
+    """The model that ``net`` describes, for data of this schema; its layers may have ``ranks``, see
+    :mod:`recdistill.models.factored`."""
+    own = {key: value for key, value in net.items() if key != "ranks"} if isinstance(net, dict) else net
+    model = instantiate(own, schema=schema)
     if not isinstance(model, Model):
         raise InputError(f"{net['_target_']} is not a model", where="_target_")
+    if net.get("ranks"):
+        factor(model, net["ranks"])
     return model

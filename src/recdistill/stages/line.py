@@ -26,6 +26,7 @@ from recdistill.export.bundle import load_model, model_info, save_model
 from recdistill.models.build import instantiate
 from recdistill.runs.store import Store
 from recdistill.stages import tune, withheld
+from recdistill.stages.budget import passes
 from recdistill.stages.compress import compress
 from recdistill.stages.evaluate import require_same_data
 from recdistill.stages.launch import launch
@@ -305,14 +306,14 @@ class Line:
     def compressed(self) -> list[tuple[str, Path]]:
         """After each pass: the names of the passes so far, and the model."""
         results: list[tuple[str, Path]] = []
-        source, names = self.student, []
-        for name, node in dict(self.cfg.get("compression") or {}).items():
-            names.append(name)
-            source = self._compress(name, node, source)
+        source, names = self.student, list[str]()
+        for name, node in passes(self).items():
+            names, source = [*names, name], self.after_pass(name, node, source)
             results.append((" + ".join(names), source))
         return results
 
-    def _compress(self, name: str, node: dict[str, Any], source: Path) -> Path:
+    def after_pass(self, name: str, node: dict[str, Any], source: Path) -> Path:
+        """A model after one pass, and its fine-tuning."""
         depends_on: dict[str, Any] = {"pass": node, "source": source.name, "max_steps": self.max_steps}
         step: CompressionPass = instantiate(node)
         if step.finetune or step.looks:
@@ -320,11 +321,14 @@ class Line:
 
         def make(folder: Path) -> None:
             log.info("%s: compressing", name)
-            own = {"node": self.cfg["student"], **self.withheld, **self.tuning_spec}
-            finetune = self.spec(name, folder, role="student", **own)
-            compress(source, node, self.data.train, folder, finetune, launch)
+            compress(source, node, self.data.train, folder, self.tuning_of(name, folder), launch)
 
         return self.store.obtain("compress", depends_on, make, name)
+
+    def tuning_of(self, name: str, folder: Path) -> FitSpec:
+        """The fine-tuning after a pass."""
+        own = {"node": self.cfg["student"], **self.withheld}
+        return self.spec(name, folder, role="student", **own, **self.tuning_spec)
 
     def quantized_teacher(self, bits: int) -> Path:
         """The teacher itself in fewer bits: the rival at equal bytes that needs no distillation."""
@@ -337,9 +341,8 @@ class Line:
                 labels=model_info(self.teacher).get("labels"),
             )  # fmt: skip
 
-        return self.store.obtain(
-            "compress", {"teacher": self.teacher.name, "bits": bits}, make, f"teacher in {bits} bits"
-        )
+        depends_on = {"teacher": self.teacher.name, "bits": bits}
+        return self.store.obtain("compress", depends_on, make, f"teacher in {bits} bits")
 
     @property
     def last(self) -> Path:

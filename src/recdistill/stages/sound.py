@@ -12,6 +12,7 @@ from recdistill.models.base import SequenceModel, VectorModel
 from recdistill.models.build import instantiate
 from recdistill.modules.distillation import require_sound
 from recdistill.stages import tune, withheld
+from recdistill.stages.budget import require_budget
 from recdistill.stages.launch import processes
 from recdistill.stages.nodes import Member, class_of, target_of, with_members
 from recdistill.stages.teaching import require_teaching
@@ -67,6 +68,7 @@ def require_line(cfg: dict[str, Any], task: Task, needs: Needs) -> None:
                 f"the {role} {model.__name__} has no user and item vectors, which a distiller needs",
                 where="distiller", fix=f"leave out hint, or choose {role}=mf or {role}=lightgcn",
             )  # fmt: skip
+    require_budget(cfg)
     net, earlier = dict(cfg["student"]["net"]), list[CompressionPass]()
     for node in dict(cfg.get("compression") or {}).values():
         step: CompressionPass = instantiate(node)

@@ -226,7 +226,8 @@ def label(folder: Path, role: str, cfg: dict[str, Any]) -> str:
     info = model_info(folder)
     net, codecs = info["net"], info["codecs"].values()
     words = str(net["_target_"]).rsplit(".", 1)[-1] + (f" d={net['dim']}" if "dim" in net else "")
-    words += "".join(f", int{b}" for b in sorted({codec["bits"] for codec in codecs} - {32}))
+    names = {16: "fp16", "bf16": "bf16"}
+    words += "".join(sorted(f", {names.get(b, f'int{b}')}" for b in {codec["bits"] for codec in codecs} - {32}))
     sparse_by_itself = import_target(net["_target_"], "net").sparse
     pruned = any(codec["sparse"] for name, codec in info["codecs"].items() if name not in sparse_by_itself)
     words += ", pruned" if pruned else ""
