@@ -84,6 +84,7 @@ class Recommend(Section):
 
     k: Count = 10
     users: str | list[str | int] | None = None
+    histories: str | None = None
     output: str | None = None
     model: Literal["last", "teacher", "student", "alone"] = "last"
     new_items: str | None = None

@@ -167,7 +167,9 @@ def recommend(cfg: DictConfig, folder: Path) -> int:
     from recdistill.stages.newcomers import newcomers_of
     from recdistill.stages.nodes import encoders_of
     from recdistill.stages.recommend import write_recommendations
+    from recdistill.stages.strangers import require_strangers
 
+    require_strangers(plain(cfg))
     line = opened(plain(cfg), folder)
     if not isinstance(line.data, Dataset):
         raise InputError(f"{line.task.name} predicts rows, it ranks no items to recommend", where="task",
