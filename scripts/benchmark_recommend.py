@@ -3,8 +3,8 @@
     python scripts/benchmark_recommend.py [--users 10000 1000000] [--items 1000] [--events 10] [--k 10]
 
 Trains a small student on synthetic data once, writes a Parquet file of random histories for each number of users, and
-runs `recdistill recommend recommend.histories=...` on it in a process of its own. Users are strangers: their vectors are
-folded in. What stays from one number of users to another is the model, the framework and what is held at a time.
+runs `recdistill recommend recommend.histories=...` on it in a process of its own. They are strangers: their vectors are
+folded in. What stays from one number of users to another is the framework, the model and what is held at a time.
 """
 
 from __future__ import annotations
