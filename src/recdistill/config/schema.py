@@ -186,6 +186,7 @@ class Config(Section):
     weighting: Any = None
     transfer: Transfer = Transfer()
     compression: Any = None
+    rerank: Any = None
     export: Any = None
     index: Any = None
     trainer: Any = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,10 @@ from recdistill.evaluation.cost import latency
 from recdistill.evaluation.ranking import RankingResult
 from recdistill.evaluation.sampled import sampled_name
 from recdistill.evaluation.slices import slices
+from recdistill.evaluation.topk import Scorer, masked
 from recdistill.export.bundle import WEIGHTS, count_parameters, load_model, model_info
 from recdistill.models.given import ReadyMade
+from recdistill.rerank.base import Reranking
 from recdistill.runs.store import Store
 from recdistill.stages.cold import look_at_cold
 from recdistill.stages.results import Evaluated, read_result, write_ranking, write_table
@@ -30,6 +33,7 @@ from recdistill.tasks.ranking import Ranking
 def evaluate(
     store: Store, model_folder: Path, data: Data, ks: list[int], name: str, part: str = "test", *,
     task: Task | None = None, metric: str | None = None, negatives: int | None = None,
+    reranking: Reranking | None = None, passes: dict[str, Any] | None = None,
 ) -> Evaluated:  # fmt: skip
     """Evaluates a model on all users or rows of a part, or reads what was found before.
 
@@ -39,6 +43,8 @@ def evaluate(
         metric: what slices are measured by, and whose ``k`` is the length of the lists that are looked at beyond
             accuracy; NDCG at the first of ``ks`` by default.
         negatives: sampled items a user for sampled metrics; None for none.
+        reranking: passes over the lists; what is sampled, and cold items, are left out then.
+        passes: their config.
 
     Raises:
         InputError: the model was made for other data, or a score is NaN.
@@ -55,7 +61,9 @@ def evaluate(
         "part": part, "metric": metric, "negatives": negatives,
         **({"labels": info["labels"]} if info.get("labels") else {}),
     }  # fmt: skip
-    cold = isinstance(data, Dataset) and len(cold_items(data, part)) > 0
+    if passes:
+        depends_on, negatives = depends_on | {"rerank": list(passes.items())}, None
+    cold = isinstance(data, Dataset) and not passes and len(cold_items(data, part)) > 0
     if cold:
         depends_on["cold items"] = 1
 
@@ -63,7 +71,8 @@ def evaluate(
         model = load_model(model_folder, data.train)
         if isinstance(model, ReadyMade):
             model.require_part(data, part)
-        result = task.evaluate(model, data, part, ks, name=name)
+        more_of: dict[str, Any] = {"reranking": reranking} if reranking is not None else {}
+        result = task.evaluate(model, data, part, ks, name=name, **more_of)
         if math.isnan(result.means().get(metric, 0.0)):
             raise InputError(
                 f"{metric} has no value on the {part} part", where="evaluation.metric",
@@ -136,14 +145,25 @@ def catalogue_of(data: Dataset) -> tuple[Catalogue, dict[str, str]]:
 
 
 def costs(
-    model_folder: Path, data: Data, *, task: Task | None = None, k: int = 10, repeats: int = 200
+    model_folder: Path,
+    data: Data,
+    *,
+    task: Task | None = None,
+    k: int = 10,
+    repeats: int = 200,
+    reranking: Reranking | None = None,
 ) -> dict[str, Any]:
     """What serving the model costs: numbers stored, bytes of its file, time of a request: a top-k of the whole
     catalogue, or the score of a row.
 
     Times are on one thread, for one request and for 256 requests at a time.
     """
-    answer, pool = (task or Ranking()).request(load_model(model_folder, data.train), data, k)
+    model = load_model(model_folder, data.train)
+    answer, pool = (task or Ranking()).request(model, data, k)
+    if reranking is not None:
+        assert isinstance(data, Dataset)
+        score, seen = (task or Ranking()).scorer(model, data), data.seen("test")
+        answer = partial(_reranked, score, seen, reranking, k)
     pool = pool[torch.randperm(len(pool), generator=torch.Generator().manual_seed(0))]
     times = {
         str(batch): latency(answer, pool, batch=batch, repeats=max(count, 20))
@@ -154,3 +174,7 @@ def costs(
         "bytes": (model_folder / WEIGHTS).stat().st_size,
         "latency": times,
     }
+
+
+def _reranked(score: Scorer, seen: Csr, reranking: Reranking, k: int, users: torch.Tensor) -> object:
+    return reranking.lists(masked(score(users), users, seen), k)

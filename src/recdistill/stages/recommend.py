@@ -16,9 +16,10 @@ from recdistill.data.csr import Csr
 from recdistill.data.interactions import Dataset
 from recdistill.errors import InputError
 from recdistill.evaluation.ranking import recommend
-from recdistill.evaluation.topk import Scorer
+from recdistill.evaluation.topk import Scorer, masked
 from recdistill.export.bundle import load_model
 from recdistill.models.base import Model
+from recdistill.rerank.base import Reranking
 from recdistill.runs.streams import write_parts
 from recdistill.stages.newcomers import Newcomers
 from recdistill.stages.strangers import Strangers, read_strangers, scorer_of_strangers
@@ -32,7 +33,7 @@ USERS, SCORES = 1024, 2**24  # held at a time
 
 def write_recommendations(
     model_folder: Path, data: Dataset, settings: dict[str, Any], folder: Path, task: Task,
-    newcomers: Callable[[Model], Newcomers] | None = None,
+    newcomers: Callable[[Model], Newcomers] | None = None, reranking: Reranking | None = None,
 ) -> Path:  # fmt: skip
     """Writes the k best items that each user does not have yet, best first, part by part. What is left out are the
     items of training, validation and what is known of cold users; of users with histories in a file, these.
@@ -44,6 +45,7 @@ def write_recommendations(
         folder: of the run, for a relative or absent ``output``.
         task: ranking or sequence.
         newcomers: gives the items that compete besides the catalogue, for a model.
+        reranking: passes over the lists.
 
     Returns:
         The file: Parquet or CSV by its ending, columns user, rank (from 1), item, score and, where the data have
@@ -65,7 +67,7 @@ def write_recommendations(
     if new is not None:
         names = np.concatenate([names, new.ids])
         titles = None if titles is None else np.concatenate([titles, new.titles])
-    shown = Shown(names, titles, min(settings["k"], len(names)))
+    shown = Shown(names, titles, min(settings["k"], len(names)), reranking)
     if users is None:
         frames = to_strangers(scorer_of_strangers(model, vectors), settings["histories"], shown, n_items)
     else:
@@ -77,16 +79,23 @@ def write_recommendations(
 
 @dataclass(frozen=True)
 class Shown:
-    """How lists are shown: the items' ids and titles, and how many a user gets."""
+    """How lists are made and shown: the items' ids and titles, how many a user gets, passes over them."""
 
     items: np.ndarray[Any, Any]
     titles: np.ndarray[Any, Any] | None
     k: int
+    reranking: Reranking | None = None
 
     @property
     def chunk(self) -> int:
         """Users whose scores are held at a time."""
         return max(1, min(USERS, SCORES // len(self.items)))
+
+    def lists(self, score: Scorer, users: Tensor, seen: Csr) -> tuple[Tensor, Tensor]:
+        """Items and scores ``[B, k]`` of some users."""
+        if self.reranking is None:
+            return recommend(score, users, seen, self.k)
+        return self.reranking.lists(masked(score(users), users, seen), self.k)
 
     def frame(self, users: np.ndarray[Any, Any], items: Tensor, scores: Tensor) -> pl.DataFrame:
         """The lists ``[B, k]`` of some users, a row for each place that is filled."""
@@ -110,7 +119,7 @@ def to_users(score: Scorer, users: Tensor, data: Dataset, shown: Shown) -> Itera
     """Lists for users of the data, without what they had."""
     known = of_catalogue(data.seen("test"), data.train.n_items)
     for part in torch.split(users, shown.chunk):
-        items, scores = recommend(score, part, known, shown.k)
+        items, scores = shown.lists(score, part, known)
         yield shown.frame(data.users[part.numpy()], items, scores)
 
 
@@ -118,7 +127,7 @@ def to_strangers(score: Callable[[Strangers], Tensor], file: str, shown: Shown, 
     """Lists for the users of a file, without what it says that they had."""
     for batch in read_strangers(file, shown.items[:n_items]):
         for part in batch.split(shown.chunk):
-            items, scores = recommend(partial(_of_part, score, part), torch.arange(len(part.names)), part.sets, shown.k)
+            items, scores = shown.lists(partial(_of_part, score, part), torch.arange(len(part.names)), part.sets)
             yield shown.frame(part.names, items, scores)
 
 

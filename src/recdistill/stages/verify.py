@@ -32,6 +32,7 @@ from recdistill.stages.grid import difference_p
 from recdistill.stages.recount import plan_checks, row_checks
 from recdistill.stages.remake import Remade, remade_config, remade_data
 from recdistill.stages.results import Evaluated
+from recdistill.stages.rerank import reranking_in
 from recdistill.stages.summary import (
     FORMAT,
     config_hash,
@@ -116,6 +117,7 @@ def checks_of(run: Run, config: dict[str, Any], data: Remade, store: Store) -> I
                 results[row["name"]] = evaluate(
                     store, run.inside(row), dataset, config["evaluation"]["ks"], row["name"], task=task,
                     metric=config["evaluation"]["metric"], negatives=config["evaluation"].get("sampled"),
+                    **reranking_in(row["name"], config, dataset),
                 )  # fmt: skip
             except InputError as error:
                 yield Check(f"{row['name']}: {error.what}", "a model", "none", False)
