@@ -31,8 +31,8 @@ from recdistill.stages.evaluate import evaluate
 from recdistill.stages.grid import difference_p
 from recdistill.stages.recount import plan_checks, row_checks
 from recdistill.stages.remake import Remade, remade_config, remade_data
-from recdistill.stages.results import Evaluated
 from recdistill.stages.rerank import reranking_in
+from recdistill.stages.results import Evaluated
 from recdistill.stages.summary import (
     FORMAT,
     config_hash,
