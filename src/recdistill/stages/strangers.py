@@ -22,7 +22,7 @@ from recdistill.stages.nodes import class_of
 log = logging.getLogger(__name__)
 
 HISTORIES = "recommend.histories"
-ROWS = 500_000  # read at a time
+ROWS = 100_000  # read at a time
 SCANS: dict[str, Callable[..., pl.LazyFrame]] = {
     ".parquet": pl.scan_parquet, ".jsonl": pl.scan_ndjson, ".ndjson": pl.scan_ndjson,
     ".csv": lambda path: pl.scan_csv(path, infer_schema=False),

@@ -56,10 +56,14 @@ _CHECKED = (
     "format", "task", "seed", "config_hash", "recipe_hash", "split_hash", "data", "metric", "ks", "n_users", "n_rows",
     "rows", "notes", "transfer",
 )  # fmt: skip
-UNCHECKED = ("command", "run", "created", "seconds", "commit", "project_commit", "versions", "machine", "overrides")
+UNCHECKED = (
+    "command", "run", "created", "seconds", "commit", "project_commit", "versions", "machine", "overrides", "exports",
+    "indexes",
+)  # fmt: skip
 NOT_CHECKED = (
     "not checked: that the weights come from this training, what trials reached, latency and seconds, command,"
-    " overrides, commits, dates, versions and machine, histories, charts of the page"
+    " overrides, commits, dates, versions and machine, histories, charts of the page, exported files and"
+    " indexes"
 )
 
 
