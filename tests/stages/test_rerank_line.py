@@ -57,7 +57,7 @@ def test_recommend_re_ranks(tmp_path: Path) -> None:
     assert any("i00057" in items for items in plain.values())
     assert not any("i00057" in items for items in ruled.values())
     first = [items[0] == "i00007" for items in ruled.values()]
-    assert 0 < sum(first)
+    assert sum(first) > 0
     assert all("i00007" not in items or items[0] == "i00007" for items in ruled.values())
     assert all(len(items) == 5 for items in ruled.values())
     assert list(new) == ["new"]

@@ -56,13 +56,14 @@ def evaluate(
             f"there is no {part} part to evaluate on", where="data", why="the source or the split gives none"
         )
     metric, task = metric or f"ndcg@{ks[0]}", task or Ranking()
+    negatives = None if passes else negatives
     depends_on = {
         "task": [task.name, vars(task)], "model": info["hash"], "net": info["net"], "data": data.fingerprint, "ks": ks,
         "part": part, "metric": metric, "negatives": negatives,
         **({"labels": info["labels"]} if info.get("labels") else {}),
+        **({"rerank": list(passes.items())} if passes else {}),
     }  # fmt: skip
-    if passes:
-        depends_on, negatives = depends_on | {"rerank": list(passes.items())}, None
+    over_lists: dict[str, Any] = {} if reranking is None else {"reranking": reranking}
     cold = isinstance(data, Dataset) and not passes and len(cold_items(data, part)) > 0
     if cold:
         depends_on["cold items"] = 1
@@ -71,13 +72,9 @@ def evaluate(
         model = load_model(model_folder, data.train)
         if isinstance(model, ReadyMade):
             model.require_part(data, part)
-        more_of: dict[str, Any] = {"reranking": reranking} if reranking is not None else {}
-        result = task.evaluate(model, data, part, ks, name=name, **more_of)
+        result = task.evaluate(model, data, part, ks, name=name, **over_lists)
         if math.isnan(result.means().get(metric, 0.0)):
-            raise InputError(
-                f"{metric} has no value on the {part} part", where="evaluation.metric",
-                why="all its labels are alike, or those of every user", fix="another data.split, or another metric",
-            )  # fmt: skip
+            raise _no_value(metric, part)
         if not isinstance(result, RankingResult):
             return write_table(folder, result)
         assert isinstance(data, Dataset)
@@ -93,6 +90,13 @@ def evaluate(
         return write_ranking(folder, result, data, more, found or {})
 
     return read_result(store.obtain("evaluate", depends_on, make, f"evaluate {name}"))
+
+
+def _no_value(metric: str, part: str) -> InputError:
+    return InputError(
+        f"{metric} has no value on the {part} part", where="evaluation.metric",
+        why="all its labels are alike, or those of every user", fix="another data.split, or another metric",
+    )  # fmt: skip
 
 
 def require_same_data(model_folder: Path, data: Data) -> None:
