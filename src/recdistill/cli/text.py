@@ -17,6 +17,7 @@ ABOUT = {
     "report": "a finished run or grid once more: its table and page",
     "compare": "set finished runs side by side: intervals, differences and whether they are more than noise",
     "verify": "recompute a finished run from its data and weights, and say what does not agree",
+    "refresh": "update an exported model on new events, and keep the better of old and new",
     "download": "fetch a public data set from where it is published; without a name: list what there is",
     "ls": "list the config groups, or the options of one",
     "check": "look at a config without running anything",
@@ -86,6 +87,13 @@ EXAMPLES = {
         "recdistill compare outputs/grid compare.metric=recall@20",
         "recdistill compare outputs/seed_* outputs/other 'compare.models=[student distilled,ease]'",
         "recdistill compare outputs/one outputs/two compare.output=tables/first",
+    ],
+    "refresh": [
+        "recdistill refresh outputs/one/export events.jsonl",
+        "recdistill refresh outputs/one/export events.parquet refresh.epochs=10",
+        "recdistill refresh outputs/one/export events.csv refresh.tolerance=0",
+        "recdistill refresh outputs/one/export events.jsonl refresh.newest=0.5",
+        "recdistill refresh outputs/one/export refresh.rollback=true",
     ],
     "verify": [
         "recdistill verify outputs/one",

@@ -117,6 +117,15 @@ class Verify(Section):
     data: Text | None = None
 
 
+class Refresh(Section):
+    """How ``recdistill refresh`` updates a model, and when it takes the place of the old one."""
+
+    epochs: Count | None = 5
+    newest: Annotated[float, Gt(0), Le(1)] = 0.3
+    tolerance: Annotated[float, Ge(0), Le(1)] = 0.01
+    rollback: bool = False
+
+
 class DownloadFile(Section):
     """One file of a known data set."""
 
@@ -174,6 +183,7 @@ class Config(Section):
     checkpoint: Checkpoint = Checkpoint()
     report: Report = Report()
     compare: Compare = Compare()
+    refresh: Refresh = Refresh()
     verify: Verify = Verify()
     download: Download = Download()
     signals: Literal["stored", "live"] = "stored"

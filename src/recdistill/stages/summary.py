@@ -45,7 +45,8 @@ from recdistill.stages.withheld import label_share, notes_on, report_on
 FORMAT = 1
 PLACES = ("run", "cache")
 NOT_OF_THE_RECIPE = (
-    *PLACES, "seed", "logger", "checkpoint", "export", "index", "recommend", "report", "compare", "verify", "download",
+    *PLACES, "seed", "logger", "checkpoint", "export", "index", "recommend", "report", "compare", "verify", "refresh",
+    "download",
 )  # fmt: skip
 
 

@@ -230,6 +230,13 @@ def verify(cfg: DictConfig, folders: list[Path]) -> int:
     return verify_runs(folders, plain(cfg), console())
 
 
+def refresh(cfg: DictConfig, words: list[Path]) -> int:
+    """Updates an exported model."""
+    from recdistill.stages.refresh import refresh as refresh_model
+
+    return refresh_model(words, plain(cfg), console())
+
+
 def download(cfg: DictConfig, folder: Path) -> int:  # noqa: ARG001
     """Fetches a public data set."""
     from recdistill.stages.download import fetch
