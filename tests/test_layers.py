@@ -13,7 +13,7 @@ import pytest
 SOURCE = Path(__file__).resolve().parents[1] / "src"
 FLOORS = {
     "errors": 1, "config": 2, "runs": 2, "data": 2, "content": 3, "models": 3, "reporting": 3, "distillers": 4,
-    "compression": 4, "evaluation": 4, "export": 4, "retrieval": 4, "serving": 5, "tasks": 5, "modules": 6,
+    "compression": 4, "evaluation": 4, "export": 4, "retrieval": 4, "rerank": 4, "serving": 5, "tasks": 5, "modules": 6,
     "stages": 7, "cli": 8, "__main__": 9,
 }  # fmt: skip
 HEAVY = ("torch", "pytorch_lightning", "torchmetrics", "wandb", "polars", "pandas", "matplotlib", "scipy", "pydantic")

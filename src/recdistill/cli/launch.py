@@ -26,7 +26,14 @@ from recdistill.errors import EXIT_BUG, EXIT_OK, InputError, ResourceError
 GRID = "recdistill.stages.grid"
 COMMAND_FILE = "command.json"
 FINISHED = ("summary.json", "grid.json")
-WITHOUT_FOLDER = ("check", "report", "compare", "verify", "download")  # no run: no folder, log or status is left behind
+WITHOUT_FOLDER = (
+    "check",
+    "report",
+    "compare",
+    "verify",
+    "refresh",
+    "download",
+)  # no run: no folder, log or status is left behind
 
 RIGHT = (
     "the config is right: every key, value and constructor argument was looked at, and one step of every stage worked;"

@@ -92,6 +92,7 @@ class Recommend(Section):
 
     k: Count = 10
     users: str | list[str | int] | None = None
+    histories: str | None = None
     output: str | None = None
     model: Literal["last", "teacher", "student", "alone"] = "last"
     new_items: str | None = None
@@ -122,6 +123,15 @@ class Verify(Section):
     """How ``recdistill verify`` finds what a run was made of."""
 
     data: Text | None = None
+
+
+class Refresh(Section):
+    """How ``recdistill refresh`` updates a model, and when it takes the place of the old one."""
+
+    epochs: Count | None = 5
+    newest: Annotated[float, Gt(0), Le(1)] = 0.3
+    tolerance: Annotated[float, Ge(0), Le(1)] = 0.01
+    rollback: bool = False
 
 
 class DownloadFile(Section):
@@ -182,6 +192,7 @@ class Config(Section):
     checkpoint: Checkpoint = Checkpoint()
     report: Report = Report()
     compare: Compare = Compare()
+    refresh: Refresh = Refresh()
     verify: Verify = Verify()
     download: Download = Download()
     signals: Literal["stored", "live"] = "stored"
@@ -194,6 +205,7 @@ class Config(Section):
     weighting: Any = None
     transfer: Transfer = Transfer()
     compression: Any = None
+    rerank: Any = None
     export: Any = None
     index: Any = None
     trainer: Any = None

@@ -14,7 +14,7 @@ from recdistill.config.overrides import key_of, parse
 from recdistill.config.suggest import did_you_mean, listing
 from recdistill.errors import InputError
 
-NAMED = ("baselines", "compression", "distiller", "export", "index", "logger")
+NAMED = ("baselines", "compression", "distiller", "export", "index", "logger", "rerank")
 """The groups of which several options can be chosen, each of them under its own name."""
 
 

@@ -228,10 +228,15 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
     if teacher is not None:
         caption += f" % of teacher: {_share(teacher, summary)}."
     if first(summary["rows"], "alone") is not None:
-        tested = len({row.get("weights_hash", row["name"]) for row in summary["rows"] if row.get(P_ALONE) is not None})
+        tested = len({_tested(row) for row in summary["rows"] if row.get(P_ALONE) is not None})
         lines = f"{tested} {'models' if units.tabular(summary) else 'rows'}"
         caption += f" p: {units.paired_test(metric)} against the same student trained alone, Holm over {lines}."
     return Table(columns, tuple(summary["rows"]), caption + clock(summary))
+
+
+def _tested(row: Row) -> str:
+    """What a test is made of: a model once, and each way of re-ranking it."""
+    return str(row["name"] if row.get("role") == "reranked" else row.get("weights_hash", row["name"]))
 
 
 def _share(teacher: Row, summary: Mapping[str, Any]) -> str:

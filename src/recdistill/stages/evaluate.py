@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,10 @@ from recdistill.evaluation.cost import latency, work
 from recdistill.evaluation.ranking import RankingResult
 from recdistill.evaluation.sampled import sampled_name
 from recdistill.evaluation.slices import slices
+from recdistill.evaluation.topk import Scorer, masked
 from recdistill.export.bundle import WEIGHTS, count_parameters, load_model, model_info
 from recdistill.models.given import ReadyMade
+from recdistill.rerank.base import Reranking
 from recdistill.runs.store import Store
 from recdistill.stages.cold import look_at_cold
 from recdistill.stages.results import Evaluated, read_result, write_ranking, write_table
@@ -30,6 +33,7 @@ from recdistill.tasks.ranking import Ranking
 def evaluate(
     store: Store, model_folder: Path, data: Data, ks: list[int], name: str, part: str = "test", *,
     task: Task | None = None, metric: str | None = None, negatives: int | None = None,
+    reranking: Reranking | None = None, passes: dict[str, Any] | None = None,
 ) -> Evaluated:  # fmt: skip
     """Evaluates a model on all users or rows of a part, or reads what was found before.
 
@@ -39,6 +43,8 @@ def evaluate(
         metric: what slices are measured by, and whose ``k`` is the length of the lists that are looked at beyond
             accuracy; NDCG at the first of ``ks`` by default.
         negatives: sampled items a user for sampled metrics; None for none.
+        reranking: passes over the lists; what is sampled, and cold items, are left out then.
+        passes: their config.
 
     Raises:
         InputError: the model was made for other data, or a score is NaN.
@@ -50,12 +56,15 @@ def evaluate(
             f"there is no {part} part to evaluate on", where="data", why="the source or the split gives none"
         )
     metric, task = metric or f"ndcg@{ks[0]}", task or Ranking()
+    negatives = None if passes else negatives
     depends_on = {
         "task": [task.name, vars(task)], "model": info["hash"], "net": info["net"], "data": data.fingerprint, "ks": ks,
         "part": part, "metric": metric, "negatives": negatives,
         **({"labels": info["labels"]} if info.get("labels") else {}),
+        **({"rerank": list(passes.items())} if passes else {}),
     }  # fmt: skip
-    cold = isinstance(data, Dataset) and len(cold_items(data, part)) > 0
+    over_lists: dict[str, Any] = {} if reranking is None else {"reranking": reranking}
+    cold = isinstance(data, Dataset) and not passes and len(cold_items(data, part)) > 0
     if cold:
         depends_on["cold items"] = 1
 
@@ -63,12 +72,9 @@ def evaluate(
         model = load_model(model_folder, data.train)
         if isinstance(model, ReadyMade):
             model.require_part(data, part)
-        result = task.evaluate(model, data, part, ks, name=name)
+        result = task.evaluate(model, data, part, ks, name=name, **over_lists)
         if math.isnan(result.means().get(metric, 0.0)):
-            raise InputError(
-                f"{metric} has no value on the {part} part", where="evaluation.metric",
-                why="all its labels are alike, or those of every user", fix="another data.split, or another metric",
-            )  # fmt: skip
+            raise _no_value(metric, part)
         if not isinstance(result, RankingResult):
             return write_table(folder, result)
         assert isinstance(data, Dataset)
@@ -84,6 +90,13 @@ def evaluate(
         return write_ranking(folder, result, data, more, found or {})
 
     return read_result(store.obtain("evaluate", depends_on, make, f"evaluate {name}"))
+
+
+def _no_value(metric: str, part: str) -> InputError:
+    return InputError(
+        f"{metric} has no value on the {part} part", where="evaluation.metric",
+        why="all its labels are alike, or those of every user", fix="another data.split, or another metric",
+    )  # fmt: skip
 
 
 def require_same_data(model_folder: Path, data: Data) -> None:
@@ -136,14 +149,25 @@ def catalogue_of(data: Dataset) -> tuple[Catalogue, dict[str, str]]:
 
 
 def costs(
-    model_folder: Path, data: Data, *, task: Task | None = None, k: int = 10, repeats: int = 200
+    model_folder: Path,
+    data: Data,
+    *,
+    task: Task | None = None,
+    k: int = 10,
+    repeats: int = 200,
+    reranking: Reranking | None = None,
 ) -> dict[str, Any]:
     """What serving the model costs: its numbers and how many are not zero, bytes of its file, time of a request: a
     top-k of the whole catalogue, or the score of a row.
 
     Times are on one thread, for one request and for 256 requests at a time; ``work`` is that of one request.
     """
-    answer, pool = (task or Ranking()).request(load_model(model_folder, data.train), data, k)
+    model = load_model(model_folder, data.train)
+    answer, pool = (task or Ranking()).request(model, data, k)
+    if reranking is not None:
+        assert isinstance(data, Dataset)
+        score, seen = (task or Ranking()).scorer(model, data), data.seen("test")
+        answer = partial(_reranked, score, seen, reranking, k)
     pool = pool[torch.randperm(len(pool), generator=torch.Generator().manual_seed(0))]
     times = {
         str(batch): latency(answer, pool, batch=batch, repeats=max(count, 20))
@@ -155,3 +179,7 @@ def costs(
         "latency": times,
         "work": work(answer, pool[:1]),
     }
+
+
+def _reranked(score: Scorer, seen: Csr, reranking: Reranking, k: int, users: torch.Tensor) -> object:
+    return reranking.lists(masked(score(users), users, seen), k)

@@ -80,7 +80,7 @@ def export(
 def exported_row(summary: dict[str, Any], weights: str) -> str:
     """Name of the last row of the line with these weights."""
     return [str(row["name"]) for row in summary["rows"] if row["weights_hash"] == weights and
-            row["role"] != "baseline"][-1]  # fmt: skip
+            row["role"] not in ("baseline", "reranked")][-1]  # fmt: skip
 
 
 def subject_of(task: Task, data: Data, model_folder: Path) -> Subject:

@@ -34,6 +34,7 @@ from recdistill.stages.cold import cold_note, cold_part
 from recdistill.stages.evaluate import costs, evaluate
 from recdistill.stages.line import Line
 from recdistill.stages.nodes import is_made
+from recdistill.stages.rerank import RERANKED, reranked, reranking_in
 from recdistill.stages.results import PER_ROW, PER_USER, Evaluated
 from recdistill.stages.teaching import how_taught, learns_along
 from recdistill.stages.training import HISTORY
@@ -44,7 +45,8 @@ from recdistill.stages.withheld import label_share, notes_on, report_on
 FORMAT = 1
 PLACES = ("run", "cache")
 NOT_OF_THE_RECIPE = (
-    *PLACES, "seed", "logger", "checkpoint", "export", "index", "recommend", "report", "compare", "verify", "download",
+    *PLACES, "seed", "logger", "checkpoint", "export", "index", "recommend", "report", "compare", "verify", "refresh",
+    "download",
 )  # fmt: skip
 
 
@@ -71,6 +73,7 @@ def planned(cfg: dict[str, Any]) -> list[tuple[str, str]]:
         rows.append(("student distilled", "student"))
     passes = list(cfg.get("compression") or {})
     rows += [(" + ".join(passes[: n + 1]), "compressed") for n in range(len(passes))]
+    rows += [(name, RERANKED) for name in reranked(cfg)]
     return rows + [(name, "baseline") for name in cfg.get("baselines") or {} if label_share(cfg)]
 
 
@@ -92,6 +95,7 @@ def entries(line: Line) -> list[Entry]:
         folders["teacher trained along"] = line.along
     if not stands_in(line.cfg):
         folders |= {f"teacher int{bits}": line.quantized_teacher(bits) for bits in (8, 4)}
+    folders |= dict.fromkeys(reranked(line.cfg), line.last)
     rows = [(name, role, line.baseline(name) if role == "baseline" else folders[name])
             for name, role in planned(line.cfg)]  # fmt: skip
     return [Entry(name, role, folder, tried(role, folder, line.cfg)) for name, role, folder in rows]
@@ -111,7 +115,8 @@ def summarise(line: Line, command: str, overrides: list[str], started: float) ->
     data = line.data_with_test  # says at once if there is none
     table = entries(line)
     more: dict[str, Any] = {"task": line.task, "metric": metric, "negatives": line.cfg["evaluation"].get("sampled")}
-    results = {entry.name: evaluate(line.store, entry.folder, data, ks, entry.name, **more) for entry in table}
+    results = {entry.name: evaluate(line.store, entry.folder, data, ks, entry.name, **more,
+                                    **reranking_in(entry.name, line.cfg, data)) for entry in table}  # fmt: skip
     shutil.rmtree(line.folder / "models", ignore_errors=True)  # of an earlier run into this folder
     rows = [row(entry, results, line, metric) for entry in table]
     adjust(rows)
@@ -144,7 +149,8 @@ def row(entry: Entry, results: dict[str, Evaluated], line: Line, metric: str) ->
         "name": entry.name,
         "role": entry.role,
         "label": label(entry.folder, entry.role, line.cfg),
-        **costs(entry.folder, line.data, task=line.task),
+        **costs(entry.folder, line.data, task=line.task,
+                reranking=reranking_in(entry.name, line.cfg, line.data).get("reranking")),
         **quality(entry.name, entry.role, results, line.cfg["evaluation"]["ks"], metric),
         "weights_hash": model_info(entry.folder)["hash"],
         "trials": entry.trials,
@@ -165,12 +171,17 @@ def seconds(entry: Entry, cfg: dict[str, Any]) -> float | None:
 def adjust(rows: Sequence[dict[str, Any]]) -> None:
     """Holm's p over all models that are compared with the student alone: a table asks one question many times. A model
     that is in two rows is asked about once, and the student alone under another name is not."""
-    alone = {row["weights_hash"] for row in rows if row["role"] == "alone"}
-    tested = [row for row in rows if row["p_alone"] is not None and row["weights_hash"] not in alone]
-    models = {row["weights_hash"]: row["p_alone"] for row in tested}
+    alone = {_asked_about(row) for row in rows if row["role"] == "alone"}
+    tested = [row for row in rows if row["p_alone"] is not None and _asked_about(row) not in alone]
+    models = {_asked_about(row): row["p_alone"] for row in tested}
     adjusted = dict(zip(models, holm(list(models.values())), strict=True))
     for row in tested:
-        row["p_alone_holm"] = adjusted[row["weights_hash"]]
+        row["p_alone_holm"] = adjusted[_asked_about(row)]
+
+
+def _asked_about(row: dict[str, Any]) -> tuple[str, str]:
+    """A model, or what re-ranks it."""
+    return row["weights_hash"], row["name"] if row["role"] == RERANKED else ""
 
 
 def quality(name: str, role: str, results: dict[str, Evaluated], ks: list[int], metric: str) -> dict[str, Any]:
@@ -269,7 +280,7 @@ def notes(cfg: dict[str, Any], data: Data, n_cold: int, run: Path) -> list[str]:
 def twins_of_alone(cfg: dict[str, Any], run: Path) -> list[str]:
     """Names of the other rows, by the models in the folder of a run, that have the weights of the student alone, as the
     teacher of a student that is taught by its own kind."""
-    folders = {name: run / models_folder(name) for name, _ in planned(cfg)}
+    folders = {name: run / models_folder(name) for name, role in planned(cfg) if role != RERANKED}
     hashes = {name: model_info(folder)["hash"] for name, folder in folders.items() if folder.exists()}
     alone = hashes.pop("student alone", None)
     return [name for name, weights in hashes.items() if weights == alone]

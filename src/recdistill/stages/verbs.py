@@ -17,6 +17,7 @@ from rich.console import Console
 from recdistill.errors import InputError
 from recdistill.runs.atomic import read_json, write_json
 from recdistill.stages.line import Line
+from recdistill.stages.rerank import require_reranking, reranking_of
 from recdistill.stages.watched import require_layers
 from recdistill.stages.withheld import label_share
 
@@ -48,9 +49,11 @@ def opened(cfg: dict[str, Any], folder: Path, max_steps: int = 0) -> Line:
     Raises:
         InputError: they can't, or a part of the line is at odds with another.
     """
+    require_reranking(cfg)
     line = Line(cfg, folder, max_steps)
     line.task.require_evaluation(line.data, cfg["evaluation"]["metric"], cfg["evaluation"].get("sampled"))
     require_layers(line)
+    reranking_of(cfg, line.data)  # says what the data lack
     return line
 
 
@@ -167,7 +170,9 @@ def recommend(cfg: DictConfig, folder: Path) -> int:
     from recdistill.stages.newcomers import newcomers_of
     from recdistill.stages.nodes import encoders_of
     from recdistill.stages.recommend import write_recommendations
+    from recdistill.stages.strangers import require_strangers
 
+    require_strangers(plain(cfg))
     line = opened(plain(cfg), folder)
     if not isinstance(line.data, Dataset):
         raise InputError(f"{line.task.name} predicts rows, it ranks no items to recommend", where="task",
@@ -178,7 +183,13 @@ def recommend(cfg: DictConfig, folder: Path) -> int:
         newcomers = partial(newcomers_of, file=line.cfg["recommend"]["new_items"], data=line.data, encoders=encoders,
                             cache=line.store.root)  # fmt: skip
     where = write_recommendations(
-        getattr(line, line.cfg["recommend"]["model"]), line.data, line.cfg["recommend"], folder, line.task, newcomers
+        getattr(line, line.cfg["recommend"]["model"]),
+        line.data,
+        line.cfg["recommend"],
+        folder,
+        line.task,
+        newcomers,
+        reranking_of(line.cfg, line.data),
     )
     log.info("recommendations: %s", where)
     return 0
@@ -217,6 +228,13 @@ def verify(cfg: DictConfig, folders: list[Path]) -> int:
     from recdistill.stages.verify import verify as verify_runs
 
     return verify_runs(folders, plain(cfg), console())
+
+
+def refresh(cfg: DictConfig, words: list[Path]) -> int:
+    """Updates an exported model."""
+    from recdistill.stages.refresh import refresh as refresh_model
+
+    return refresh_model(words, plain(cfg), console())
 
 
 def download(cfg: DictConfig, folder: Path) -> int:  # noqa: ARG001

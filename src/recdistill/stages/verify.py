@@ -31,6 +31,7 @@ from recdistill.stages.evaluate import evaluate
 from recdistill.stages.grid import difference_p
 from recdistill.stages.recount import plan_checks, row_checks
 from recdistill.stages.remake import Remade, remade_config, remade_data
+from recdistill.stages.rerank import reranking_in
 from recdistill.stages.results import Evaluated
 from recdistill.stages.summary import (
     FORMAT,
@@ -55,10 +56,14 @@ _CHECKED = (
     "format", "task", "seed", "config_hash", "recipe_hash", "split_hash", "data", "metric", "ks", "n_users", "n_rows",
     "rows", "notes", "transfer",
 )  # fmt: skip
-UNCHECKED = ("command", "run", "created", "seconds", "commit", "project_commit", "versions", "machine", "overrides")
+UNCHECKED = (
+    "command", "run", "created", "seconds", "commit", "project_commit", "versions", "machine", "overrides", "exports",
+    "indexes",
+)  # fmt: skip
 NOT_CHECKED = (
     "not checked: that the weights come from this training, what trials reached, latency and seconds, command,"
-    " overrides, commits, dates, versions and machine, histories, charts of the page"
+    " overrides, commits, dates, versions and machine, histories, charts of the page, exported files and"
+    " indexes"
 )
 
 
@@ -116,6 +121,7 @@ def checks_of(run: Run, config: dict[str, Any], data: Remade, store: Store) -> I
                 results[row["name"]] = evaluate(
                     store, run.inside(row), dataset, config["evaluation"]["ks"], row["name"], task=task,
                     metric=config["evaluation"]["metric"], negatives=config["evaluation"].get("sampled"),
+                    **reranking_in(row["name"], config, dataset),
                 )  # fmt: skip
             except InputError as error:
                 yield Check(f"{row['name']}: {error.what}", "a model", "none", False)

@@ -17,6 +17,7 @@ from recdistill.evaluation.metrics import RankingMetrics
 from recdistill.evaluation.ranking import FAMILIES, RankingResult, evaluable, rank_all, recommend
 from recdistill.evaluation.sampled import sampled
 from recdistill.models.base import FactorModel, RankingModel
+from recdistill.rerank.base import Reranking
 from recdistill.tasks.base import Task
 from recdistill.tasks.batches import RankingBatch, RankingEpoch, ranking_epoch, user_epoch
 from recdistill.tasks.objectives import Objective
@@ -73,7 +74,7 @@ class Ranking(Task):
 
     def evaluate(
         self, model: RankingModel, data: Dataset, part: str, ks: list[int], *, name: str = "model",
-        rank: int = 0, world: int = 1, negatives: int | None = None,
+        rank: int = 0, world: int = 1, negatives: int | None = None, reranking: Reranking | None = None,
     ) -> RankingResult:  # fmt: skip
         """Ranks the whole catalogue for every user of ``part`` ("valid" or "test"), seen items masked.
 
@@ -87,6 +88,8 @@ class Ranking(Task):
         score = scorer(model, data)
         if negatives is not None:
             score = sampled(score, relevant.csr, seen, negatives)
+        if reranking is not None:
+            score = reranking.scorer(score, seen, max(ks))
         return rank_all(
             score, users=users, relevant=relevant.csr, seen=seen, ks=ks,
             n_items=data.train.n_items, name=name,

@@ -18,6 +18,7 @@ from recdistill.evaluation.metrics import RankingMetrics
 from recdistill.evaluation.ranking import FAMILIES, RankingResult, evaluable, rank_all, recommend
 from recdistill.evaluation.sampled import sampled
 from recdistill.models.base import RankingModel, SequenceModel
+from recdistill.rerank.base import Reranking
 from recdistill.tasks.base import Task
 from recdistill.tasks.objectives import Objective
 from recdistill.tasks.ranking import Scorer, scorer
@@ -89,7 +90,7 @@ class Sequence(Task):
 
     def evaluate(
         self, model: SequenceModel | RankingModel, data: Dataset, part: str, ks: list[int], *, name: str = "model",
-        rank: int = 0, world: int = 1, negatives: int | None = None,
+        rank: int = 0, world: int = 1, negatives: int | None = None, reranking: Reranking | None = None,
     ) -> RankingResult:  # fmt: skip
         """Ranks the whole catalogue for every user of ``part``, as :class:`~recdistill.tasks.ranking.Ranking` does.
 
@@ -105,6 +106,8 @@ class Sequence(Task):
             score = sequence_scorer(model, histories(data, part), users)
         if negatives is not None:
             score = sampled(score, relevant.csr, seen, negatives)
+        if reranking is not None:
+            score = reranking.scorer(score, seen, max(ks))
         return rank_all(
             score, users=users, relevant=relevant.csr, seen=seen, ks=ks, n_items=data.train.n_items, name=name
         )

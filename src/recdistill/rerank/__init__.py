@@ -1,0 +1,1 @@
+"""From the best items of each user to the list that is shown."""
