@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,7 +25,12 @@ from recdistill.models.base import FactorModel, Model
 from recdistill.models.build import build
 from recdistill.models.fit import Fit
 from recdistill.models.mf import MF
+from recdistill.models.tables.base import tables_of
 from recdistill.models.tied import TiedSequenceModel
+
+
+CLIPS, ANCHORS = "clips.safetensors", "anchors.safetensors"
+HINT = ":hint"  # among the anchors, which have names of tables
 
 
 @dataclass
@@ -37,12 +43,18 @@ class Compressed:
         net: ``_target_`` and hyper-parameters that rebuild it.
         codecs: how tensors of its state dict are stored, where not as dense float32.
         clips: of quantized tensors, ``[rows]``; none for a tensor whose largest values are kept.
+        anchors: by the name of a compressed table, the vectors ``[rows, dim]`` that it stands for.
+        hint: weight of the distance to these in the loss of a fine-tuning.
+        train: the training part, for what has to be counted there.
     """
 
     model: Model
     net: dict[str, Any]
     codecs: dict[str, Codec] = field(default_factory=dict)
     clips: dict[str, Tensor] = field(default_factory=dict)
+    anchors: dict[str, Tensor] = field(default_factory=dict)
+    hint: float = 0.0
+    train: Any = None
 
 
 class CompressionPass:
@@ -114,6 +126,26 @@ def _with_table(model: MF | TiedSequenceModel, net: dict[str, Any]) -> Compresse
     return Compressed(plain.eval(), net)
 
 
+def read_latent(folder: Path, model: Model, net: dict[str, Any], codecs: dict[str, Codec]) -> Compressed:
+    """A model to be fine-tuned, with what stands beside its weights in ``folder``.
+
+    Args:
+        folder: as the stage of compression wrote it.
+        model: read from there.
+        net: its config.
+        codecs: the constraints that it must keep.
+    """
+    clips, anchors = (_tensors(folder / name) for name in (CLIPS, ANCHORS))
+    hint = anchors.pop(HINT, torch.zeros(()))
+    return Compressed(model, net, codecs, clips, anchors, float(hint))
+
+
+def _tensors(file: Path) -> dict[str, Tensor]:
+    from safetensors.torch import load_file
+
+    return load_file(file) if file.exists() else {}
+
+
 class _Masked(nn.Module):
     """Keeps zeros zero."""
 
@@ -147,6 +179,10 @@ class _Rounded(nn.Module):
 
 def constrain(state: Compressed) -> None:
     """Make the model's forward pass see what will be stored, so that training adapts to it."""
+    for name, table in tables_of(state.model).items():
+        table.loosen()
+        if name in state.anchors:
+            table.hold(state.anchors[name], state.hint)
     parameters = dict(state.model.named_parameters())
     for name, codec in state.codecs.items():
         if name not in parameters:
@@ -161,7 +197,9 @@ def constrain(state: Compressed) -> None:
 
 def release(model: nn.Module) -> None:
     """Undo :func:`constrain`: the weights become the latent ones, with their zeros, which packing rounds as
-    the forward pass did."""
+    the forward pass did. Compressed tables settle first: their codes are chosen among the rounded vectors."""
+    for table in tables_of(model).values():
+        table.settle()
     for module in list(model.modules()):
         for leaf, steps in list(getattr(module, "parametrizations", {}).items()):
             latent = steps.original.detach().clone()

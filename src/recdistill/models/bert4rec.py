@@ -13,8 +13,9 @@ from torch.nn.functional import gelu, pad
 from recdistill.data.features import Features
 from recdistill.data.interactions import Schema
 from recdistill.models.attention import TransformerBlock
-from recdistill.models.encoders import table
+from recdistill.models.encoders import table as random_table
 from recdistill.models.fusion import Fusion
+from recdistill.models.tables.base import TableKind
 from recdistill.models.tied import TiedSequenceModel
 
 
@@ -37,8 +38,8 @@ class BERT4Rec(TiedSequenceModel):
             what the first block gets.
         item_bias: learn b_i, a popularity offset per item.
         init_std: standard deviation of the initial vectors of items, places and the mask.
-        fusion, features, adapter: whether the items' vectors are made of their features, too, see
-            :class:`~recdistill.models.tied.TiedSequenceModel`.
+        fusion, features, adapter, table: whether the items' vectors are made of their features, too, and how they are
+            stored, see :class:`~recdistill.models.tied.TiedSequenceModel`.
 
     Raises:
         InputError: ``heads`` does not divide ``dim``.
@@ -58,9 +59,10 @@ class BERT4Rec(TiedSequenceModel):
         fusion: Fusion = "ids",
         features: Sequence[str] | None = None,
         adapter: Annotated[int, Ge(0)] = 0,
+        table: TableKind | None = None,
     ):
-        super().__init__(schema, dim, init_std, fusion, features, adapter)
-        self.position = table(schema.max_length, dim, init_std)
+        super().__init__(schema, dim, init_std, fusion, features, adapter, table)
+        self.position = random_table(schema.max_length, dim, init_std)
         self.mask = nn.Parameter(init_std * torch.randn(dim))
         self.norm, self.dropout = nn.LayerNorm(dim), nn.Dropout(dropout)
         self.blocks = nn.ModuleList(

@@ -9,6 +9,7 @@ from recdistill.data.rows import Rows
 from recdistill.models.blocks import Rate, Std, Width, Widths, hidden_layers, last_width
 from recdistill.models.fields import Dims, FieldEmbedding, FieldModel, LinearTerm, MaxRows
 from recdistill.models.fm import pairs
+from recdistill.models.tables.base import TableKind
 
 
 class DeepFM(FieldModel):
@@ -26,6 +27,7 @@ class DeepFM(FieldModel):
         dims: of single fields that have another length, by name.
         max_rows: rows of a table for a field, the rest of whose values, the rare ones, share; None for no limit.
         init_std: standard deviation of the initial vectors.
+        table: how the vectors of large fields are stored, see :class:`~recdistill.models.fields.FieldEmbedding`.
     """
 
     trunk = "deep"
@@ -40,10 +42,11 @@ class DeepFM(FieldModel):
         dims: Dims | None = None,
         max_rows: MaxRows | None = None,
         init_std: Std = 0.01,
+        table: TableKind | None = None,
     ):
         super().__init__(schema)
         self.linear = LinearTerm(schema.features, max_rows)
-        self.fields = FieldEmbedding(schema.features, dim, dims, max_rows, init_std)
+        self.fields = FieldEmbedding(schema.features, dim, dims, max_rows, init_std, table)
         self.deep = hidden_layers(self.fields.width, hidden, dropout, batch_norm)
         self.out = nn.Linear(last_width(self.fields.width, hidden), 1, bias=False)  # the linear term has one
 

@@ -8,6 +8,7 @@ from recdistill.data.interactions import Schema
 from recdistill.data.rows import Rows
 from recdistill.models.blocks import Std, Width
 from recdistill.models.fields import Dims, FieldEmbedding, FieldModel, LinearTerm, MaxRows
+from recdistill.models.tables.base import TableKind
 
 
 class FM(FieldModel):
@@ -23,6 +24,7 @@ class FM(FieldModel):
         dims: of single fields that have another length, by name.
         max_rows: rows of a table for a field, the rest of whose values, the rare ones, share; None for no limit.
         init_std: standard deviation of the initial vectors.
+        table: how the vectors of large fields are stored, see :class:`~recdistill.models.fields.FieldEmbedding`.
     """
 
     def __init__(
@@ -32,10 +34,11 @@ class FM(FieldModel):
         dims: Dims | None = None,
         max_rows: MaxRows | None = None,
         init_std: Std = 0.01,
+        table: TableKind | None = None,
     ):
         super().__init__(schema)
         self.linear = LinearTerm(schema.features, max_rows)
-        self.fields = FieldEmbedding(schema.features, dim, dims, max_rows, init_std)
+        self.fields = FieldEmbedding(schema.features, dim, dims, max_rows, init_std, table)
 
     def forward(self, rows: Rows) -> Tensor:
         logit: Tensor = self.start + self.linear(rows) + pairs(self.fields(rows))

@@ -13,6 +13,7 @@ from torch.nn.functional import silu
 from recdistill.data.interactions import Schema
 from recdistill.models.attention import check_heads
 from recdistill.models.fusion import Fusion
+from recdistill.models.tables.base import TableKind
 from recdistill.models.tied import TiedSequenceModel
 
 EPS = 1e-6  # of the layer norms, as in the authors' code: attention divided by a long length is small
@@ -72,8 +73,8 @@ class HSTU(TiedSequenceModel):
         heads: of the attention; they must divide ``dim``.
         dropout: share that training drops, of what the first unit gets and of what each adds, before its linear map.
         init_std: standard deviation of the initial vectors and biases of distances.
-        fusion, features, adapter: whether the items' vectors are made of their features, too, see
-            :class:`~recdistill.models.tied.TiedSequenceModel`.
+        fusion, features, adapter, table: whether the items' vectors are made of their features, too, and how they are
+            stored, see :class:`~recdistill.models.tied.TiedSequenceModel`.
 
     Raises:
         InputError: ``heads`` does not divide ``dim``.
@@ -92,8 +93,9 @@ class HSTU(TiedSequenceModel):
         fusion: Fusion = "ids",
         features: Sequence[str] | None = None,
         adapter: Annotated[int, Ge(0)] = 0,
+        table: TableKind | None = None,
     ):
-        super().__init__(schema, dim, init_std, fusion, features, adapter)
+        super().__init__(schema, dim, init_std, fusion, features, adapter, table)
         self.scale = dim**0.5
         self.dropout = nn.Dropout(dropout)
         self.units = nn.Sequential(

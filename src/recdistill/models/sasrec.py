@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from recdistill.data.interactions import Schema
 from recdistill.models.attention import Activation, TransformerBlock
-from recdistill.models.encoders import table
+from recdistill.models.encoders import table as random_table
 from recdistill.models.fusion import Fusion
+from recdistill.models.tables.base import TableKind
 from recdistill.models.tied import TiedSequenceModel
 
 
@@ -33,8 +34,8 @@ class SASRec(TiedSequenceModel):
             what the first block gets.
         activation: of the network.
         init_std: standard deviation of the initial vectors of items and places.
-        fusion, features, adapter: whether the items' vectors are made of their features, too, see
-            :class:`~recdistill.models.tied.TiedSequenceModel`.
+        fusion, features, adapter, table: whether the items' vectors are made of their features, too, and how they are
+            stored, see :class:`~recdistill.models.tied.TiedSequenceModel`.
 
     Raises:
         InputError: ``heads`` does not divide ``dim``.
@@ -54,10 +55,11 @@ class SASRec(TiedSequenceModel):
         fusion: Fusion = "ids",
         features: Sequence[str] | None = None,
         adapter: Annotated[int, Ge(0)] = 0,
+        table: TableKind | None = None,
     ):
-        super().__init__(schema, dim, init_std, fusion, features, adapter)
+        super().__init__(schema, dim, init_std, fusion, features, adapter, table)
         self.scale = dim**0.5
-        self.position = table(schema.max_length, dim, init_std)
+        self.position = random_table(schema.max_length, dim, init_std)
         self.dropout = nn.Dropout(dropout)
         self.blocks = nn.ModuleList(
             TransformerBlock(dim, heads, dim, dropout, activation, pre_norm=True) for _ in range(layers)

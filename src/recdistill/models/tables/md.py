@@ -1,0 +1,86 @@
+"""Prefixes, one inside the other, as in a matryoshka: trained together, and the one that is short enough is served."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import torch
+from annotated_types import Ge, MinLen
+from torch import Tensor, nn
+
+from recdistill.errors import InputError
+from recdistill.models.tables.base import Table, builds_stored, svd_factors
+
+
+class MD(Table):
+    """e_i = Σ_{j < p} E_ij M_j: the first p numbers of a row, in a basis M that is learned with them.
+
+    A step of training has the mean loss over all prefixes p, so that the first numbers come to hold what matters most.
+    Served, and stored, are the first ``serve`` columns of E and rows of M.
+
+    Source: Kusupati et al., Matryoshka representation learning, NeurIPS 2022, eq. 1 with weights 1 / |prefixes|. M takes
+    the place of their classifier for each prefix, whose weights are nested as in their MRL-E.
+
+    Bytes: 4 · serve · (rows + dim).
+
+    Args:
+        rows, dim: see :class:`~recdistill.models.tables.base.Table`.
+        init_std: standard deviation of the initial vectors.
+        serve: length of what is served; at most ``dim``.
+        nested: lengths of the prefixes, among them ``serve``; None for ``serve``, twice as many, and so on up to
+            ``dim``.
+
+    Raises:
+        InputError: what is served is no prefix.
+    """
+
+    def __init__(
+        self,
+        rows: int,
+        dim: int,
+        init_std: float = 0.01,
+        serve: Annotated[int, Ge(1)] = 16,
+        nested: Annotated[Sequence[Annotated[int, Ge(1)]], MinLen(1)] | None = None,
+    ):
+        super().__init__(rows, dim)
+        self.serve = min(serve, dim)
+        lengths = [self.serve * 2**step for step in range(dim.bit_length())] if nested is None else list(nested)
+        lengths = sorted({min(length, dim) for length in lengths} | ({dim} if nested is None else set()))
+        if self.serve not in lengths:
+            raise InputError(
+                f"prefixes of {lengths} are trained, and {self.serve} numbers are to be served", where="net.table",
+                fix=f"net.table.serve={lengths[0]}, or add {self.serve} to net.table.nested",
+            )  # fmt: skip
+        self.loose = not builds_stored() and lengths[-1] > self.serve
+        kept = lengths[-1] if self.loose else self.serve
+        self.prefixes = tuple(lengths) if self.loose else ()
+        self.read = kept  # columns, while it trains
+        self.columns = nn.Parameter(init_std * torch.randn(rows, kept))
+        self.basis = nn.Parameter(torch.eye(dim)[:kept].clone())
+
+    def forward(self, ids: Tensor) -> Tensor:
+        p = self.read if self.training else self.serve
+        return nn.functional.embedding(ids, self.columns[:, :p]) @ self.basis[:p]
+
+    @property
+    def weight(self) -> Tensor:
+        p = self.read if self.training else self.serve
+        return self.columns[:, :p] @ self.basis[:p]
+
+    @property
+    def nbytes(self) -> int:
+        return 4 * self.serve * (self.rows + self.dim)
+
+    def settle(self) -> None:
+        if self.loose:
+            self.columns = nn.Parameter(self.columns.detach()[:, : self.serve].clone())
+            self.basis = nn.Parameter(self.basis.detach()[: self.serve].clone())
+            self.loose, self.prefixes, self.read = False, (), self.serve
+
+    @torch.no_grad()
+    def fit(self, target: Tensor) -> None:
+        """The first p numbers are the p principal components, of every p."""
+        left, right = svd_factors(target, self.columns.shape[1])
+        self.columns.copy_(left)
+        self.basis.copy_(right)
