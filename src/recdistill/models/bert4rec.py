@@ -15,7 +15,7 @@ from recdistill.data.interactions import Schema
 from recdistill.models.attention import TransformerBlock
 from recdistill.models.encoders import table as random_table
 from recdistill.models.fusion import Fusion
-from recdistill.models.tables.base import TableKind
+from recdistill.models.tables.base import TableChoice
 from recdistill.models.tied import TiedSequenceModel
 
 
@@ -59,7 +59,7 @@ class BERT4Rec(TiedSequenceModel):
         fusion: Fusion = "ids",
         features: Sequence[str] | None = None,
         adapter: Annotated[int, Ge(0)] = 0,
-        table: TableKind | None = None,
+        table: TableChoice = None,
     ):
         super().__init__(schema, dim, init_std, fusion, features, adapter, table)
         self.position = random_table(schema.max_length, dim, init_std)

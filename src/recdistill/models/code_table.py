@@ -11,7 +11,7 @@ from torch.nn.functional import embedding_bag
 
 from recdistill.data.csr import Csr, smallest_integer
 from recdistill.data.features import UNKNOWN
-from recdistill.models.tables.base import Table, TableKind, table_of
+from recdistill.models.tables.base import Table, TableChoice, table_of
 
 
 class CodeTable(nn.Module):
@@ -46,7 +46,7 @@ class CodeTable(nn.Module):
         dim: int,
         max_rows: int | None = None,
         init_std: float = 0.01,
-        table: TableKind | None = None,
+        table: TableChoice = None,
     ):
         super().__init__()
         self.sizes, self.width = dict(sizes), width

@@ -9,7 +9,7 @@ from recdistill.data.rows import Rows
 from recdistill.models.blocks import Rate, Std, Width, Widths, hidden_layers, last_width
 from recdistill.models.fields import Dims, FieldEmbedding, FieldModel, LinearTerm, MaxRows
 from recdistill.models.fm import pairs
-from recdistill.models.tables.base import TableKind
+from recdistill.models.tables.base import TableChoice
 
 
 class DeepFM(FieldModel):
@@ -42,7 +42,7 @@ class DeepFM(FieldModel):
         dims: Dims | None = None,
         max_rows: MaxRows | None = None,
         init_std: Std = 0.01,
-        table: TableKind | None = None,
+        table: TableChoice = None,
     ):
         super().__init__(schema)
         self.linear = LinearTerm(schema.features, max_rows)

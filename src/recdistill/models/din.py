@@ -15,7 +15,7 @@ from recdistill.data.rows import Rows
 from recdistill.errors import InputError
 from recdistill.models.blocks import Dice, Rate, Std, Width, Widths, hidden_layers, last_width
 from recdistill.models.fields import Dims, FieldEmbedding, FieldModel, MaxRows, column_of
-from recdistill.models.tables.base import TableKind
+from recdistill.models.tables.base import TableChoice
 
 
 class DIN(FieldModel):
@@ -62,7 +62,7 @@ class DIN(FieldModel):
         dims: Dims | None = None,
         max_rows: MaxRows | None = None,
         init_std: Std = 0.01,
-        table: TableKind | None = None,
+        table: TableChoice = None,
     ):
         super().__init__(schema)
         others = _without_history(schema, target, history)

@@ -19,7 +19,7 @@ from recdistill.models.base import TableModel
 from recdistill.models.blocks import Width
 from recdistill.models.code_table import CodeTable
 from recdistill.models.encoders import key
-from recdistill.models.tables.base import Table, TableKind, count_rows
+from recdistill.models.tables.base import Table, TableChoice, count_rows
 
 Dims = Mapping[str, Width]
 MaxRows = Annotated[int, Ge(2)]
@@ -57,7 +57,7 @@ class FieldEmbedding(nn.Module):
         dims: Dims | None = None,
         max_rows: int | None = None,
         init_std: float = 0.01,
-        table: TableKind | None = None,
+        table: TableChoice = None,
     ):
         super().__init__()
         coded = {**sizes.get("categorical", {}), **sizes.get("multi", {})}

@@ -15,7 +15,7 @@ from recdistill.data.rows import Rows
 from recdistill.errors import InputError
 from recdistill.models.blocks import Rate, Std, Width, Widths, hidden_layers, last_width
 from recdistill.models.fields import Dims, FieldEmbedding, FieldModel, MaxRows
-from recdistill.models.tables.base import TableKind
+from recdistill.models.tables.base import TableChoice
 
 
 class FinalMLP(FieldModel):
@@ -65,7 +65,7 @@ class FinalMLP(FieldModel):
         dims: Dims | None = None,
         max_rows: MaxRows | None = None,
         init_std: Std = 0.01,
-        table: TableKind | None = None,
+        table: TableChoice = None,
     ):
         super().__init__(schema)
         self.fields = FieldEmbedding(schema.features, dim, dims, max_rows, init_std, table)

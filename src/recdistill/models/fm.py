@@ -8,7 +8,7 @@ from recdistill.data.interactions import Schema
 from recdistill.data.rows import Rows
 from recdistill.models.blocks import Std, Width
 from recdistill.models.fields import Dims, FieldEmbedding, FieldModel, LinearTerm, MaxRows
-from recdistill.models.tables.base import TableKind
+from recdistill.models.tables.base import TableChoice
 
 
 class FM(FieldModel):
@@ -34,7 +34,7 @@ class FM(FieldModel):
         dims: Dims | None = None,
         max_rows: MaxRows | None = None,
         init_std: Std = 0.01,
-        table: TableKind | None = None,
+        table: TableChoice = None,
     ):
         super().__init__(schema)
         self.linear = LinearTerm(schema.features, max_rows)

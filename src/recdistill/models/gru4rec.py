@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from recdistill.data.interactions import Schema
 from recdistill.models.fusion import Fusion
-from recdistill.models.tables.base import TableKind
+from recdistill.models.tables.base import TableChoice
 from recdistill.models.tied import TiedSequenceModel
 
 
@@ -45,7 +45,7 @@ class GRU4Rec(TiedSequenceModel):
         fusion: Fusion = "ids",
         features: Sequence[str] | None = None,
         adapter: Annotated[int, Ge(0)] = 0,
-        table: TableKind | None = None,
+        table: TableChoice = None,
     ):
         super().__init__(schema, dim, init_std, fusion, features, adapter, table)
         self.gru = nn.GRU(dim, hidden, layers, batch_first=True, dropout=dropout if layers > 1 else 0.0)

@@ -13,7 +13,7 @@ from torch.nn.functional import silu
 from recdistill.data.interactions import Schema
 from recdistill.models.attention import check_heads
 from recdistill.models.fusion import Fusion
-from recdistill.models.tables.base import TableKind
+from recdistill.models.tables.base import TableChoice
 from recdistill.models.tied import TiedSequenceModel
 
 EPS = 1e-6  # of the layer norms, as in the authors' code: attention divided by a long length is small
@@ -93,7 +93,7 @@ class HSTU(TiedSequenceModel):
         fusion: Fusion = "ids",
         features: Sequence[str] | None = None,
         adapter: Annotated[int, Ge(0)] = 0,
-        table: TableKind | None = None,
+        table: TableChoice = None,
     ):
         super().__init__(schema, dim, init_std, fusion, features, adapter, table)
         self.scale = dim**0.5

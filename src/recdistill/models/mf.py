@@ -13,7 +13,7 @@ from recdistill.data.features import Features
 from recdistill.data.interactions import Interactions, Schema
 from recdistill.models.base import FactorModel
 from recdistill.models.fusion import Fusion, fusion_of, vectors_of
-from recdistill.models.tables.base import Table, TableKind, count_rows, require_plain, table_of
+from recdistill.models.tables.base import Table, TableChoice, count_rows, require_plain, table_of
 
 
 class MF(FactorModel):
@@ -48,7 +48,7 @@ class MF(FactorModel):
         fusion: Fusion = "ids",
         features: Sequence[str] | None = None,
         adapter: Annotated[int, Ge(0)] = 0,
-        table: TableKind | None = None,
+        table: TableChoice = None,
     ):
         super().__init__(schema)
         require_plain(table, fusion)

@@ -12,7 +12,7 @@ from torch.nn.functional import pad
 
 from recdistill.data.interactions import Schema
 from recdistill.models.fusion import Fusion
-from recdistill.models.tables.base import TableKind
+from recdistill.models.tables.base import TableChoice
 from recdistill.models.tied import TiedSequenceModel
 
 
@@ -96,7 +96,7 @@ class NextItNet(TiedSequenceModel):
         fusion: Fusion = "ids",
         features: Sequence[str] | None = None,
         adapter: Annotated[int, Ge(0)] = 0,
-        table: TableKind | None = None,
+        table: TableChoice = None,
     ):
         super().__init__(schema, dim, init_std, fusion, features, adapter, table)
         self.receptive_field = 1 + 3 * (kernel - 1) * sum(dilations)

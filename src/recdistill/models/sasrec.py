@@ -12,7 +12,7 @@ from recdistill.data.interactions import Schema
 from recdistill.models.attention import Activation, TransformerBlock
 from recdistill.models.encoders import table as random_table
 from recdistill.models.fusion import Fusion
-from recdistill.models.tables.base import TableKind
+from recdistill.models.tables.base import TableChoice
 from recdistill.models.tied import TiedSequenceModel
 
 
@@ -55,7 +55,7 @@ class SASRec(TiedSequenceModel):
         fusion: Fusion = "ids",
         features: Sequence[str] | None = None,
         adapter: Annotated[int, Ge(0)] = 0,
-        table: TableKind | None = None,
+        table: TableChoice = None,
     ):
         super().__init__(schema, dim, init_std, fusion, features, adapter, table)
         self.scale = dim**0.5

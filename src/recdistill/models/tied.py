@@ -11,7 +11,7 @@ from recdistill.data.features import Features
 from recdistill.data.interactions import Interactions, Schema
 from recdistill.models.base import SequenceModel
 from recdistill.models.fusion import Fusion, fusion_of, vectors_of
-from recdistill.models.tables.base import TableKind, count_rows, require_plain, table_of
+from recdistill.models.tables.base import TableChoice, count_rows, require_plain, table_of
 
 
 class TiedSequenceModel(SequenceModel):
@@ -33,7 +33,7 @@ class TiedSequenceModel(SequenceModel):
 
     def __init__(
         self, schema: Schema, dim: int, init_std: float, fusion: Fusion = "ids",
-        features: Sequence[str] | None = None, adapter: int = 0, table: TableKind | None = None,
+        features: Sequence[str] | None = None, adapter: int = 0, table: TableChoice = None,
     ):  # fmt: skip
         super().__init__(schema)
         require_plain(table, fusion)

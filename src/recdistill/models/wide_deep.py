@@ -10,7 +10,7 @@ from recdistill.data.interactions import Schema
 from recdistill.data.rows import Rows
 from recdistill.models.blocks import Rate, Std, Width, Widths, hidden_layers, last_width
 from recdistill.models.fields import Dims, FieldEmbedding, FieldModel, LinearTerm, MaxRows, column_of
-from recdistill.models.tables.base import TableKind
+from recdistill.models.tables.base import TableChoice
 
 
 class WideDeep(FieldModel):
@@ -51,7 +51,7 @@ class WideDeep(FieldModel):
         dims: Dims | None = None,
         max_rows: MaxRows | None = None,
         init_std: Std = 0.01,
-        table: TableKind | None = None,
+        table: TableChoice = None,
     ):
         super().__init__(schema)
         sizes = schema.features

@@ -17,14 +17,29 @@ import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Annotated, Any
 
 import torch
+from pydantic import BeforeValidator
+from pydantic_core import PydanticCustomError
 from torch import Tensor, nn
 
 from recdistill.errors import InputError
 
 TableKind = Callable[..., "Table"]
 """A class of tables with its settings; what is left to give is ``rows``, ``dim`` and ``init_std``."""
+
+
+
+def _no_name(value: Any) -> Any:
+    if isinstance(value, str):  # a natural thing to type
+        text = "kinds of tables are options of a group of their own, with settings"
+        raise PydanticCustomError("table", "{text}", {"text": text, "fix": f"table@student.net.table={value}"})
+    return value
+
+
+TableChoice = Annotated[TableKind | dict[str, Any] | None, BeforeValidator(_no_name)]
+"""A kind; None, or the empty config of ``table=none``, for a plain table."""
 
 HELD_ROWS = 4096  # most rows that are compared in a step
 _STORED: ContextVar[bool] = ContextVar("stored_form", default=False)
@@ -99,25 +114,18 @@ class Table(nn.Module):
         return self.hint * error / wanted.square().mean().clamp(min=torch.finfo(wanted.dtype).tiny)
 
 
-def table_of(kind: TableKind | None, rows: int, dim: int, init_std: float) -> nn.Embedding | Table:
+def table_of(kind: TableChoice, rows: int, dim: int, init_std: float) -> nn.Embedding | Table:
     """A table of this kind; an ``nn.Embedding``, which the model initialises, without one and where it would take as many
     bytes or more: a few hundred rows are less than the codebooks that would stand for them.
-
-    Raises:
-        InputError: the kind is none, or its settings do not fit.
     """
     if not kind:
         return nn.Embedding(rows, dim)
-    if not callable(kind):
-        raise InputError(
-            f"{kind!r} is no kind of table", where="net.table", why="a kind is an option of the group table",
-            fix="table@student.net.table=qr; recdistill ls table lists them",
-        )  # fmt: skip
+    assert callable(kind), kind
     table = kind(rows=rows, dim=dim, init_std=init_std)
     return table if table.nbytes < 4 * rows * dim else nn.Embedding(rows, dim)
 
 
-def require_plain(kind: TableKind | None, fusion: str) -> None:
+def require_plain(kind: TableChoice, fusion: str) -> None:
     """Raises InputError for a kind of table that is to be fused with features: what is served of a fusion is a plain
     table of what came of it."""
     if kind and fusion != "ids":

@@ -6,30 +6,32 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import torch
-from annotated_types import Ge, MinLen
+from annotated_types import Gt, Le, MinLen
 from torch import Tensor, nn
 
 from recdistill.errors import InputError
 from recdistill.models.tables.base import Table, builds_stored, svd_factors
+
+Length = Annotated[float, Gt(0), Le(1)]
 
 
 class MD(Table):
     """e_i = Σ_{j < p} E_ij M_j: the first p numbers of a row, in a basis M that is learned with them.
 
     A step of training has the mean loss over all prefixes p, so that the first numbers come to hold what matters most.
-    Served, and stored, are the first ``serve`` columns of E and rows of M.
+    Served, and stored, are the first s = round(serve · dim) columns of E and rows of M.
 
     Source: Kusupati et al., Matryoshka representation learning, NeurIPS 2022, eq. 1 with weights 1 / |prefixes|. M takes
     the place of their classifier for each prefix, whose weights are nested as in their MRL-E.
 
-    Bytes: 4 · serve · (rows + dim).
+    Bytes: 4 · s · (rows + dim).
 
     Args:
         rows, dim: see :class:`~recdistill.models.tables.base.Table`.
         init_std: standard deviation of the initial vectors.
-        serve: length of what is served; at most ``dim``.
-        nested: lengths of the prefixes, among them ``serve``; None for ``serve``, twice as many, and so on up to
-            ``dim``.
+        serve: length of what is served, as a share of ``dim``.
+        nested: lengths of the prefixes, as shares of ``dim``, among them ``serve``; None for ``serve``, twice as much, and
+            so on up to 1.
 
     Raises:
         InputError: what is served is no prefix.
@@ -40,17 +42,18 @@ class MD(Table):
         rows: int,
         dim: int,
         init_std: float = 0.01,
-        serve: Annotated[int, Ge(1)] = 16,
-        nested: Annotated[Sequence[Annotated[int, Ge(1)]], MinLen(1)] | None = None,
+        serve: Length = 0.25,
+        nested: Annotated[Sequence[Length], MinLen(1)] | None = None,
     ):
         super().__init__(rows, dim)
-        self.serve = min(serve, dim)
-        lengths = [self.serve * 2**step for step in range(dim.bit_length())] if nested is None else list(nested)
-        lengths = sorted({min(length, dim) for length in lengths} | ({dim} if nested is None else set()))
+        if nested is None:
+            nested = [*(serve * 2**step for step in range(dim.bit_length()) if serve * 2**step < 1), 1.0]
+        self.serve, *lengths = (max(1, round(share * dim)) for share in (serve, *nested))
+        lengths = sorted(set(lengths))
         if self.serve not in lengths:
             raise InputError(
-                f"prefixes of {lengths} are trained, and {self.serve} numbers are to be served", where="net.table",
-                fix=f"net.table.serve={lengths[0]}, or add {self.serve} to net.table.nested",
+                f"prefixes of {lengths} numbers are trained, and {self.serve} are to be served", where="net.table",
+                fix=f"net.table.serve={nested[0]:g}, or add {serve:g} to net.table.nested",
             )  # fmt: skip
         self.loose = not builds_stored() and lengths[-1] > self.serve
         kept = lengths[-1] if self.loose else self.serve
