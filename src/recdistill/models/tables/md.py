@@ -55,7 +55,7 @@ class MD(Table):
                 f"prefixes of {lengths} numbers are trained, and {self.serve} are to be served", where="net.table",
                 fix=f"net.table.serve={nested[0]:g}, or add {serve:g} to net.table.nested",
             )  # fmt: skip
-        self.loose = not builds_stored() and lengths[-1] > self.serve
+        self.lengths, self.loose = lengths, not builds_stored() and len(lengths) > 1
         kept = lengths[-1] if self.loose else self.serve
         self.prefixes = tuple(lengths) if self.loose else ()
         self.read = kept  # columns, while it trains
@@ -80,6 +80,12 @@ class MD(Table):
             self.columns = nn.Parameter(self.columns.detach()[:, : self.serve].clone())
             self.basis = nn.Parameter(self.basis.detach()[: self.serve].clone())
             self.loose, self.prefixes, self.read = False, (), self.serve
+
+    def loosen(self) -> None:
+        """What lies behind the served prefix is gone; those inside it are trained again."""
+        shorter = tuple(length for length in self.lengths if length <= self.serve)
+        if not self.loose and len(shorter) > 1:
+            self.loose, self.prefixes = True, shorter
 
     @torch.no_grad()
     def fit(self, target: Tensor) -> None:
