@@ -1,11 +1,11 @@
-"""Kinds of tables at about equal bytes, as Markdown: quality of an MF student on the test part, trained in each form, put
-into it afterwards, and beside them narrower plain students in 32, 8 and 4 bits.
+"""Kinds of tables at about equal bytes, as Markdown: quality of an MF student on the test part, trained in each form,
+put into it afterwards, and beside them narrower plain students in 32, 8 and 4 bits.
 
     python scripts/benchmark_tables.py ml100k=FOLDER
     python scripts/benchmark_tables.py ml100k=FOLDER --shares 8 16 32 --seeds 1 2 3
 
-Every row has the same few combinations of learning rate and decay to choose from, by the validation part. Bytes are those
-of the file. A kind's settings are the largest that fit into a share of the bytes of the plain tables.
+Every row has the same few combinations of learning rate and decay to choose from, by the validation part. Bytes are
+those of the file. A kind's settings are the largest that fit into a share of the bytes of the plain tables.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ def measure(row: Row, words: Sequence[str], folder: Path) -> tuple[float, int, s
     """Test metric, bytes and learning rate and decay of the combination that is best on the validation part."""
     best: tuple[float, Line, str] | None = None
     for lr, decay in TRIALS if row.tuned else TRIALS[:1]:
-        first = {key: value for key, value in zip(("lr", "weight_decay"), TRIALS[0], strict=True)}
+        first = dict(zip(("lr", "weight_decay"), TRIALS[0], strict=True))
         tried = {f"student.fit.{key}": value for key, value in first.items()}
         tried |= {f"{row.tuned}.lr": lr, f"{row.tuned}.weight_decay": decay} if row.tuned else {}
         chosen = [f"{key}={value}" for key, value in tried.items()]

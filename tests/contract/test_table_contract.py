@@ -105,7 +105,9 @@ class TestTable:
     def test_gradients(self, option: str) -> None:
         table = kind_of(option)(rows=30, dim=4, init_std=0.5).double()
         table.settle()  # what is chosen has no derivative
-        names, weights = zip(*((n, p.detach().clone().requires_grad_()) for n, p in table.named_parameters()), strict=True)
+        names, weights = zip(
+            *((n, p.detach().clone().requires_grad_()) for n, p in table.named_parameters()), strict=True
+        )
 
         def vectors(*values: Tensor) -> Tensor:
             given = dict(zip(names, values, strict=True))

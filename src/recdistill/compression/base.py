@@ -28,7 +28,6 @@ from recdistill.models.mf import MF
 from recdistill.models.tables.base import tables_of
 from recdistill.models.tied import TiedSequenceModel
 
-
 CLIPS, ANCHORS = "clips.safetensors", "anchors.safetensors"
 HINT = ":hint"  # among the anchors, which have names of tables
 

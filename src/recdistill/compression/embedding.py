@@ -103,7 +103,7 @@ def take_weights(model: Model, old: Model) -> dict[str, Tensor]:
             target = take_field(own.table(name), before.table(name), name)
             if target is not None:
                 wanted[f"{path}.tables.{own.table_of[name]}.table"] = target
-    for path, table in tables_of(model).items():
+    for path in tables_of(model):
         if path not in wanted:
             wanted[path] = plain(theirs[path])
     inner = tuple(f"{path}." for path in (*tables_of(model), *(f"{path}.tables" for path in fields)))

@@ -150,9 +150,9 @@ def take_field(own: CodeTable, other: CodeTable, name: str) -> Tensor | None:
     """Copies what belongs to one vocabulary from a table that has it too, of as many rows and columns; of one that is
     compressed gives the vectors ``[rows, width]`` that it stands for instead."""
     if own.remap is not None and other.remap is not None:
-        own.remap[_slice(own.place[name], own.sizes[name])] = other.remap[_slice(other.place[name], own.sizes[name])].to(
-            own.remap.dtype
-        )
+        own.remap[_slice(own.place[name], own.sizes[name])] = other.remap[
+            _slice(other.place[name], own.sizes[name])
+        ].to(own.remap.dtype)
     if own.map is not None and other.map is not None:
         own.map.weight.copy_(other.map.weight)
     rows = other.table.weight[_slice(other.row_place[name], other.rows[name])].clone()

@@ -78,7 +78,7 @@ class ItemFusion(nn.Module):
         even = {name: (features.vector[name] - mean) / size for name, (mean, size) in self._spread.items()}
         return replace(features, vector=even)
 
-    def forward(self, ids: nn.Module | None) -> Tensor:
+    def forward(self, ids: nn.Embedding | Table | None) -> Tensor:
         """The vectors ``[rows, dim]``.
 
         Args:
@@ -125,7 +125,7 @@ def fusion_of(
     return None
 
 
-def vectors_of(ids: nn.Module | None, fused: ItemFusion | None) -> Tensor:
+def vectors_of(ids: nn.Embedding | Table | None, fused: ItemFusion | None) -> Tensor:
     """The vectors of all items, ``[n_items, d]``: those of the table, or what the fusion makes of them.
 
     Args:
@@ -135,7 +135,7 @@ def vectors_of(ids: nn.Module | None, fused: ItemFusion | None) -> Tensor:
     if fused is not None:
         vectors: Tensor = fused(ids)
         return vectors
-    assert isinstance(ids, nn.Embedding | Table)
+    assert ids is not None
     return ids.weight
 
 

@@ -31,8 +31,8 @@ class MF(FactorModel):
             ``ids`` for a table alone.
         features: names of the features to look at; None for all.
         adapter: width of the hidden layer over the features, 0 for none.
-        table: how the vectors of users and items are stored, see :mod:`recdistill.models.tables.base`; None for a row of
-            numbers each.
+        table: how the vectors of users and items are stored, see :mod:`recdistill.models.tables.base`; None for a row
+            of numbers each.
 
     Raises:
         InputError: the items have no such features, or they are to be fused with a table that is no plain one.

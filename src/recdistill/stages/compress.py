@@ -73,7 +73,8 @@ def read_state(source: Path, train: Any) -> Compressed:
 
 
 def write_latent(folder: Path, state: Compressed, labels: dict[str, Any] | None = None) -> None:
-    """The unrounded weights, the clips and the vectors that tables are held to; ``labels`` as in :func:`~recdistill.export.bundle.save_model`."""
+    """The unrounded weights, the clips and the vectors that tables are held to; ``labels`` as in
+    :func:`~recdistill.export.bundle.save_model`."""
     from safetensors.torch import save_file
 
     save_model(folder, state.model, state.net, labels=labels)

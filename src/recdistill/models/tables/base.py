@@ -1,7 +1,7 @@
 """Tables of vectors that take fewer bytes than a row of numbers each, and are trained in that form.
 
-A table is asked as an ``nn.Embedding`` is: called with ids it gives their vectors, and ``weight`` is all of them. So the
-plain table needs no class of its own: a model that is given no kind has an ``nn.Embedding``, and nothing that reads
+A table is asked as an ``nn.Embedding`` is: called with ids it gives their vectors, and ``weight`` is all of them. So
+the plain table needs no class of its own: a model that is given no kind has an ``nn.Embedding``, and nothing that reads
 tables knows the difference. A kind is one file here and one YAML under ``conf/table``; how many rows and columns there
 are comes from the model.
 
@@ -28,7 +28,6 @@ from recdistill.errors import InputError
 
 TableKind = Callable[..., "Table"]
 """A class of tables with its settings; what is left to give is ``rows``, ``dim`` and ``init_std``."""
-
 
 
 def _no_name(value: Any) -> Any:
@@ -115,8 +114,8 @@ class Table(nn.Module):
 
 
 def table_of(kind: TableChoice, rows: int, dim: int, init_std: float) -> nn.Embedding | Table:
-    """A table of this kind; an ``nn.Embedding``, which the model initialises, without one and where it would take as many
-    bytes or more: a few hundred rows are less than the codebooks that would stand for them.
+    """A table of this kind; an ``nn.Embedding``, which the model initialises, without one and where it would take as
+    many bytes or more: a few hundred rows are less than the codebooks that would stand for them.
     """
     if not kind:
         return nn.Embedding(rows, dim)

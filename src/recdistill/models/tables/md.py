@@ -21,8 +21,8 @@ class MD(Table):
     A step of training has the mean loss over all prefixes p, so that the first numbers come to hold what matters most.
     Served, and stored, are the first s = round(serve · dim) columns of E and rows of M.
 
-    Source: Kusupati et al., Matryoshka representation learning, NeurIPS 2022, eq. 1 with weights 1 / |prefixes|. M takes
-    the place of their classifier for each prefix, whose weights are nested as in their MRL-E.
+    Source: Kusupati et al., Matryoshka representation learning, NeurIPS 2022, eq. 1 with weights 1 / |prefixes|. M
+    takes the place of their classifier for each prefix, whose weights are nested as in their MRL-E.
 
     Bytes: 4 · s · (rows + dim).
 
@@ -30,8 +30,8 @@ class MD(Table):
         rows, dim: see :class:`~recdistill.models.tables.base.Table`.
         init_std: standard deviation of the initial vectors.
         serve: length of what is served, as a share of ``dim``.
-        nested: lengths of the prefixes, as shares of ``dim``, among them ``serve``; None for ``serve``, twice as much, and
-            so on up to 1.
+        nested: lengths of the prefixes, as shares of ``dim``, among them ``serve``; None for ``serve``, twice as much,
+            and so on up to 1.
 
     Raises:
         InputError: what is served is no prefix.

@@ -18,8 +18,8 @@ class PQ(Table):
 
     In training each row has a vector q_i behind its codes: c_ip is the nearest centroid of its part. The forward pass
     sees the centroids; their gradient is exact, and that of q_i is the one of e_i, straight through the choice. What
-    keeps both together is ``commitment`` · ‖q_i - C[c_i]‖², relative to the mean square of the centroids. Only codes and
-    codebooks are stored.
+    keeps both together is ``commitment`` · ‖q_i - C[c_i]‖², relative to the mean square of the centroids. Only codes
+    and codebooks are stored.
 
     Source: Jégou et al., Product quantization for nearest neighbor search, TPAMI 2011; trained in: Chen et al.,
     Differentiable product quantization for end-to-end embedding compression, ICML 2020, section 2.4 (DPQ-VQ), whose
@@ -80,7 +80,7 @@ class PQ(Table):
     def _nearest(self, vectors: Tensor) -> Tensor:
         """The nearest centroids int64 ``[n, P]`` of vectors ``[n, dim]``; of equally near ones the first."""
         books = self.codebook.view(self.parts, self.k, self.width)
-        return torch.cat([nearest(part, books) for part in self._cut(vectors).split(CHUNK)])
+        return torch.cat([nearest(part, books) for part in torch.split(self._cut(vectors), CHUNK)])
 
     @property
     def nbytes(self) -> int:
@@ -125,15 +125,17 @@ def nearest(vectors: Tensor, books: Tensor) -> Tensor:
 
 
 def kmeans(points: Tensor, k: int, rounds: int = 25) -> Tensor:
-    """Centroids ``[k, w]`` of points ``[n, w]``: Lloyd's algorithm from k-means++ (Arthur and Vassilvitskii, SODA 2007),
-    with random numbers of its own. A centroid that loses all of its points goes to the point that is worst off. As many
-    centroids as points are the points."""
+    """Centroids ``[k, w]`` of points ``[n, w]``: Lloyd's algorithm from k-means++ (Arthur and Vassilvitskii, SODA
+    2007), with random numbers of its own. A centroid that loses all of its points goes to the point that is worst off.
+    As many centroids as points are the points."""
     if k >= len(points):
         return points[:k].clone()
     draw = torch.Generator().manual_seed(0)
     centroids = _spread_out(points, k, draw)
     for _ in range(rounds):
-        own = torch.cat([nearest(part.unsqueeze(1), centroids.unsqueeze(0)) for part in points.split(CHUNK)])[:, 0]
+        own = torch.cat([nearest(part.unsqueeze(1), centroids.unsqueeze(0)) for part in torch.split(points, CHUNK)])[
+            :, 0
+        ]
         size = torch.bincount(own, minlength=k)
         means = torch.zeros_like(centroids).index_add(0, own, points) / size.clamp(min=1).unsqueeze(1)
         if bool((size == 0).any()):

@@ -17,8 +17,8 @@ Shape = tuple[int, int, int]
 class TT(Table):
     """e_i = G_1[i_1] · G_2[i_2] · G_3[i_3], with (i_1, i_2, i_3) the digits of i for the bases n_1, n_2, n_3.
 
-    G_k[j] is a block of r_{k-1} × d_k × r_k numbers, with r_0 = r_3 = 1, r_1 = r_2 = ``rank`` and d_1 d_2 d_3 = dim: the
-    product runs over the r, and the d_k are put together to one vector.
+    G_k[j] is a block of r_{k-1} × d_k × r_k numbers, with r_0 = r_3 = 1, r_1 = r_2 = ``rank`` and d_1 d_2 d_3 = dim:
+    the product runs over the r, and the d_k are put together to one vector.
 
     Source: Oseledets, Tensor-train decomposition, SIAM J. Sci. Comput. 2011, for the form and :meth:`fit` (TT-SVD,
     algorithm 1); as a table that is trained Hrinchuk et al., Tensorized embedding layers, 2020; Yin et al., TT-Rec:
