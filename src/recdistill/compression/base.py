@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,7 +26,11 @@ from recdistill.models.base import FactorModel, Model
 from recdistill.models.build import build
 from recdistill.models.fit import Fit
 from recdistill.models.mf import MF
+from recdistill.models.tables.base import tables_of
 from recdistill.models.tied import TiedSequenceModel
+
+CLIPS, ANCHORS = "clips.safetensors", "anchors.safetensors"
+HINT = ":hint"  # among the anchors, which have names of tables
 
 
 @dataclass
@@ -41,6 +46,9 @@ class Compressed:
         gradual: arguments of :class:`~recdistill.compression.gradual.Gradual` for the sparse tensors, whose zeros come
             while it is fine-tuned; empty where they are there.
         gradients: those of the training loss by name of the parameter, for so many steps; None where there are none.
+        anchors: by the name of a compressed table, the vectors ``[rows, dim]`` that it stands for.
+        hint: weight of the distance to these in the loss of a fine-tuning.
+        train: the training part, for what has to be counted there.
     """
 
     model: Model
@@ -49,6 +57,9 @@ class Compressed:
     clips: dict[str, Tensor] = field(default_factory=dict)
     gradual: dict[str, Any] = field(default_factory=dict)
     gradients: Callable[[int], Iterator[dict[str, Tensor]]] | None = None
+    anchors: dict[str, Tensor] = field(default_factory=dict)
+    hint: float = 0.0
+    train: Any = None
 
 
 class CompressionPass:
@@ -145,6 +156,26 @@ def take_bound(small: Model, model: Model) -> None:
             owner.register_buffer(leaf, buffer, persistent=False)
 
 
+def read_latent(folder: Path, model: Model, net: dict[str, Any], codecs: dict[str, Codec]) -> Compressed:
+    """A model to be fine-tuned, with what stands beside its weights in ``folder``.
+
+    Args:
+        folder: as the stage of compression wrote it.
+        model: read from there.
+        net: its config.
+        codecs: the constraints that it must keep.
+    """
+    clips, anchors = (_tensors(folder / name) for name in (CLIPS, ANCHORS))
+    hint = anchors.pop(HINT, torch.zeros(()))
+    return Compressed(model, net, codecs, clips, anchors=anchors, hint=float(hint))
+
+
+def _tensors(file: Path) -> dict[str, Tensor]:
+    from safetensors.torch import load_file
+
+    return load_file(file) if file.exists() else {}
+
+
 class _Masked(nn.Module):
     """Keeps zeros zero."""
 
@@ -177,6 +208,10 @@ class _Rounded(nn.Module):
 
 def constrain(state: Compressed) -> None:
     """Make the model's forward pass see what will be stored, so that training adapts to it."""
+    for name, table in tables_of(state.model).items():
+        table.loosen()
+        if name in state.anchors:
+            table.hold(state.anchors[name], state.hint)
     parameters = dict(state.model.named_parameters())
     for name, codec in state.codecs.items():
         if name not in parameters:
@@ -193,7 +228,9 @@ def constrain(state: Compressed) -> None:
 
 def release(model: nn.Module) -> None:
     """Undo :func:`constrain`: the weights become the latent ones, with their zeros, which packing rounds as
-    the forward pass did."""
+    the forward pass did. Compressed tables settle first: their codes are chosen among the rounded vectors."""
+    for table in tables_of(model).values():
+        table.settle()
     for module in list(model.modules()):
         for leaf, steps in list(getattr(module, "parametrizations", {}).items()):
             latent = steps.original.detach().clone()

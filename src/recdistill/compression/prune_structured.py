@@ -78,6 +78,11 @@ class PruneStructured(CompressionPass):
                 where="compression", why="it changes the sizes of what they work on",
                 fix="put it first: compression=[prune_structured,low_rank,quantize]",
             )  # fmt: skip
+        if net.get("table") and "dims" in self.keep:
+            raise InputError(
+                "the vectors of a compressed table have no numbers of their own to leave out", where=f"{where}.keep.dims",
+                why="they are made of parts that all numbers share", fix=f"~{where}.keep.dims, or net.table=null",
+            )  # fmt: skip
         if self.importance == "taylor" and issubclass(model, ClosedFormModel):
             raise InputError(
                 f"{model.__name__} has no loss to take the gradient of", where=f"{where}.importance",

@@ -55,7 +55,8 @@ def value_problem(key: str, value: Any, annotation: Any, default: Any = None) ->
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where, wrong = _follow(key, value, first["loc"])
-        fix = _fix_choice(wrong, adapter, first) or _fix_range(where, adapter, default)
+        said = first.get("ctx", {}).get("fix")
+        fix = said or _fix_choice(wrong, adapter, first) or _fix_range(where, adapter, default)
         return where, f"{_shown(wrong)}: {_wording(first)}", fix
     return None
 

@@ -18,6 +18,7 @@ from recdistill.errors import DivergedError, InputError
 from recdistill.export.packing import Codec, codec_json, pack, unpack
 from recdistill.models.base import Model
 from recdistill.models.build import build
+from recdistill.models.tables.base import stored_form, stored_state
 from recdistill.runs.atomic import atomic_path, file_digest, read_json, write_json
 
 WEIGHTS = "model.safetensors"
@@ -40,7 +41,7 @@ def save_model(
 
     Args:
         folder: created if need be.
-        model: whose state dict is written.
+        model: whose state dict is written; of compressed tables what serving needs.
         net: its ``_target_`` and hyper-parameters.
         codecs: how tensors are stored that are not plain float32.
         clips: of quantized tensors, see :func:`~recdistill.export.packing.quantize_rows`.
@@ -57,7 +58,7 @@ def save_model(
     codecs |= {name: replace(codecs.get(name, Codec()), sparse=True) for name in model.sparse}
     tensors: dict[str, Tensor] = {}
     shapes: dict[str, list[int]] = {}
-    for name, tensor in model.state_dict().items():
+    for name, tensor in stored_state(model).items():
         if tensor.isnan().any():
             raise DivergedError(f"{name} of {type(model).__name__} is NaN, so the model is not written")
         shapes[name] = list(tensor.shape)
@@ -92,7 +93,7 @@ def load_model(folder: Path, train: Any = None) -> Any:
     """
     info = model_info(folder)
     state = read_state(folder, info)
-    with _readable(folder), torch.random.fork_rng(devices=[]):
+    with _readable(folder), torch.random.fork_rng(devices=[]), stored_form():
         schema = Schema(**info["schema"])
         _check_shapes(info["net"], schema, state)
         model = build(info["net"], schema)

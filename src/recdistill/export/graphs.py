@@ -130,7 +130,7 @@ class VectorGraph(nn.Module):
     def forward(self, query: Tensor) -> Tensor:
         """``[B, d]`` of users int64 ``[B]`` or histories ``[B, L]``."""
         if isinstance(self.model, FactorModel):
-            return nn.functional.embedding(query, self.model.factors()[0])
+            return self.model.user_factors(query)
         found: Tensor = self.model.query(query)
         return found
 

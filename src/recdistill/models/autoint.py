@@ -14,6 +14,7 @@ from recdistill.data.rows import Rows
 from recdistill.models.blocks import Rate, Std, Width, Widths, hidden_layers, last_width
 from recdistill.models.fields import Dims, FieldEmbedding, FieldModel, MaxRows
 from recdistill.models.pieces import Cut, Kind, Pieces, first_reader, perceptron, places
+from recdistill.models.tables.base import TableChoice
 
 
 class AutoInt(FieldModel):
@@ -35,6 +36,7 @@ class AutoInt(FieldModel):
         dims: of single fields that have another length, by name.
         max_rows: rows of the table for a field, the rest of whose values, the rare ones, share; None for no limit.
         init_std: standard deviation of the initial vectors.
+        table: how the vectors of large fields are stored, see :class:`~recdistill.models.fields.FieldEmbedding`.
     """
 
     trunk = "interacting"
@@ -53,9 +55,10 @@ class AutoInt(FieldModel):
         dims: Dims | None = None,
         max_rows: MaxRows | None = None,
         init_std: Std = 0.01,
+        table: TableChoice = None,
     ):
         super().__init__(schema)
-        self.fields = FieldEmbedding(schema.features, dim, dims, max_rows, init_std)
+        self.fields = FieldEmbedding(schema.features, dim, dims, max_rows, init_std, table)
         widths = [dim] + [heads * head_dim] * layers
         self.interacting = nn.Sequential(*(FieldAttention(width, heads, head_dim) for width in widths[:-1]))
         self.out = nn.Linear(len(self.fields.names) * widths[-1], 1)

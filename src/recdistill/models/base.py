@@ -168,6 +168,10 @@ class FactorModel(VectorModel):
         """The learned tables themselves, for penalties on weights; the factors, unless those are derived."""
         return self.factors()
 
+    def user_factors(self, users: Tensor) -> Tensor:
+        """Of some users ``[B]``: rows of the first of :meth:`factors`."""
+        return nn.functional.embedding(users, self.factors()[0])
+
     def scores(self, users: Tensor, items: Tensor | None = None) -> Tensor:
         user_factors, item_factors = self.factors()
         return dot_scores(user_factors, item_factors, users, items)

@@ -13,9 +13,10 @@ from torch.nn.functional import gelu, pad
 from recdistill.data.features import Features
 from recdistill.data.interactions import Schema
 from recdistill.models.attention import TransformerBlock, block_pieces, head_length
-from recdistill.models.encoders import table
+from recdistill.models.encoders import table as random_table
 from recdistill.models.fusion import Fusion
 from recdistill.models.pieces import Kind, Pieces
+from recdistill.models.tables.base import TableChoice
 from recdistill.models.tied import TiedSequenceModel
 
 
@@ -40,8 +41,8 @@ class BERT4Rec(TiedSequenceModel):
         init_std: standard deviation of the initial vectors of items, places and the mask.
         hidden: width of the network in each block; None for ``4 dim``.
         head_dim: length of queries, keys and values in each head; None for ``dim / heads``.
-        fusion, features, adapter: whether the items' vectors are made of their features, too, see
-            :class:`~recdistill.models.tied.TiedSequenceModel`.
+        fusion, features, adapter, table: whether the items' vectors are made of their features, too, and how they are
+            stored, see :class:`~recdistill.models.tied.TiedSequenceModel`.
 
     Raises:
         InputError: ``heads`` does not divide ``dim``.
@@ -64,9 +65,10 @@ class BERT4Rec(TiedSequenceModel):
         adapter: Annotated[int, Ge(0)] = 0,
         hidden: Annotated[int, Ge(1)] | None = None,
         head_dim: Annotated[int, Ge(1)] | None = None,
+        table: TableChoice = None,
     ):
-        super().__init__(schema, dim, init_std, fusion, features, adapter)
-        self.position = table(schema.max_length, dim, init_std)
+        super().__init__(schema, dim, init_std, fusion, features, adapter, table)
+        self.position = random_table(schema.max_length, dim, init_std)
         self.mask = nn.Parameter(init_std * torch.randn(dim))
         self.norm, self.dropout = nn.LayerNorm(dim), nn.Dropout(dropout)
         self.blocks = nn.ModuleList(

@@ -14,6 +14,7 @@ from recdistill.data.rows import Rows
 from recdistill.models.blocks import Rate, Std, Width, Widths, hidden_layers, last_width
 from recdistill.models.fields import Dims, FieldEmbedding, FieldModel, MaxRows
 from recdistill.models.pieces import Cut, Kind, Layers, Pieces, first_reader, perceptron, places
+from recdistill.models.tables.base import TableChoice
 
 
 class DCNv2(FieldModel):
@@ -36,6 +37,7 @@ class DCNv2(FieldModel):
         dims: of single fields that have another length, by name.
         max_rows: rows of the table for a field, the rest of whose values, the rare ones, share; None for no limit.
         init_std: standard deviation of the initial vectors.
+        table: how the vectors of large fields are stored, see :class:`~recdistill.models.fields.FieldEmbedding`.
     """
 
     trunk = "deep"
@@ -54,9 +56,10 @@ class DCNv2(FieldModel):
         dims: Dims | None = None,
         max_rows: MaxRows | None = None,
         init_std: Std = 0.01,
+        table: TableChoice = None,
     ):
         super().__init__(schema)
-        self.fields = FieldEmbedding(schema.features, dim, dims, max_rows, init_std)
+        self.fields = FieldEmbedding(schema.features, dim, dims, max_rows, init_std, table)
         width = self.fields.width
         self.cross = nn.ModuleList(crossing(width, rank) for _ in range(cross_layers))
         self.deep = hidden_layers(width, hidden, dropout, batch_norm)

@@ -17,6 +17,7 @@ from recdistill.errors import InputError
 from recdistill.models.blocks import Dice, Rate, Std, Width, Widths, hidden_layers, last_width
 from recdistill.models.fields import Dims, FieldEmbedding, FieldModel, MaxRows, column_of
 from recdistill.models.pieces import Kind, Pieces, perceptron
+from recdistill.models.tables.base import TableChoice
 
 
 class DIN(FieldModel):
@@ -41,6 +42,7 @@ class DIN(FieldModel):
         dims: of single fields that have another length, by name.
         max_rows: rows of the table for a field, the rest of whose values, the rare ones, share; None for no limit.
         init_std: standard deviation of the initial vectors.
+        table: how the vectors of large fields are stored, see :class:`~recdistill.models.fields.FieldEmbedding`.
 
     Raises:
         InputError: one of the two fields is not there, or their codes are not those of one vocabulary.
@@ -63,12 +65,13 @@ class DIN(FieldModel):
         dims: Dims | None = None,
         max_rows: MaxRows | None = None,
         init_std: Std = 0.01,
+        table: TableChoice = None,
     ):
         super().__init__(schema)
         others = _without_history(schema, target, history)
         self.target, self.history = target, history
         act = Dice if activation == "dice" else nn.PReLU
-        self.fields = FieldEmbedding(others, dim, dims, max_rows, init_std)
+        self.fields = FieldEmbedding(others, dim, dims, max_rows, init_std, table)
         self.place = self.fields.names.index(target)
         self.activation_unit = nn.Sequential(
             hidden_layers(4 * dim, attention, activation=act), nn.Linear(last_width(4 * dim, attention), 1)

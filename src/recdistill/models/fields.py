@@ -20,9 +20,12 @@ from recdistill.models.blocks import Width
 from recdistill.models.code_table import CodeTable
 from recdistill.models.encoders import key
 from recdistill.models.pieces import Cut, Pieces, places
+from recdistill.models.tables.base import Table, TableChoice, count_rows
 
 Dims = Mapping[str, Width]
 MaxRows = Annotated[int, Ge(2)]
+LARGE = 256
+"""Codes from which on a compressed table pays: those of smaller fields weigh little, and sharing costs them most."""
 
 
 class FieldEmbedding(nn.Module):
@@ -38,6 +41,8 @@ class FieldEmbedding(nn.Module):
         max_rows: see :class:`~recdistill.models.code_table.CodeTable`.
         init_std: standard deviation of the initial weights, those of the maps of ``dims`` aside: vectors of a code and
             of a unit vector start at one scale.
+        table: how the vectors of each field of more than ``LARGE`` codes are stored, see
+            :mod:`recdistill.models.tables.base`; None for a row of numbers each, in one table for all fields.
 
     Attributes:
         names: of the fields, in the order of their vectors.
@@ -53,6 +58,7 @@ class FieldEmbedding(nn.Module):
         dims: Dims | None = None,
         max_rows: int | None = None,
         init_std: float = 0.01,
+        table: TableChoice = None,
     ):
         super().__init__()
         coded = {**sizes.get("categorical", {}), **sizes.get("multi", {})}
@@ -61,16 +67,23 @@ class FieldEmbedding(nn.Module):
         single, self.sets, numbers, self.vectors = (
             columns(sizes, kind) for kind in ("categorical", "multi", "numeric", "vector")
         )
+        large = {name for name, size in coded.items() if table and size > LARGE}
+        apart = {name: dims.get(name, dim) for name in coded if name in dims or name in large}
         # The table of all fields of length ``dim`` comes first, with the columns in the order of the rows.
-        self.common = [place for place, name in enumerate(single) if name not in dims]
-        self.special = [place for place, name in enumerate(single) if name in dims]
-        self.singles = [single[place] for place in (*self.common, *self.special)]
-        together = [name for name in (*self.singles, *self.sets) if name not in dims]
+        self.common = [place for place, name in enumerate(single) if name not in apart]
+        self.special = [place for place, name in enumerate(single) if name in apart]
+        self.looked_up = [single[place] for place in (*self.common, *self.special)]
+        # How vectors are stored does not change their order.
+        self.singles = sorted(single, key=lambda name: name in dims)
+        self.order = [self.looked_up.index(name) for name in self.singles] if self.singles != self.looked_up else []
+        together = [name for name in (*self.looked_up, *self.sets) if name not in apart]
         groups = [(together, dim)] if together else []
-        groups += [([name], dims[name]) for name in (*self.singles, *self.sets) if name in dims]
+        groups += [([name], apart[name]) for name in (*self.looked_up, *self.sets) if name in apart]
         self.tables = nn.ModuleList(
-            CodeTable({name: coded[name] for name in names}, width, dim, max_rows, init_std) for names, width in groups
-        )
+            CodeTable({name: coded[name] for name in names}, width, dim, max_rows, init_std,
+                      table if names[0] in large else None)
+            for names, width in groups
+        )  # fmt: skip
         self.table_of = {name: number for number, (names, _) in enumerate(groups) for name in names}
         self.number_vectors = nn.Parameter(torch.empty(len(numbers), dim)) if numbers else None
         self.maps = nn.ModuleDict(
@@ -91,9 +104,11 @@ class FieldEmbedding(nn.Module):
         parts = []
         if self.common:
             codes = rows.categorical if not self.special else rows.categorical[:, self.common]
-            parts.append(self.table(self.names[0]).columns(codes))
-        for place, name in zip(self.special, self.singles[len(self.common) :], strict=True):
+            parts.append(self.table(self.looked_up[0]).columns(codes))
+        for place, name in zip(self.special, self.looked_up[len(self.common) :], strict=True):
             parts.append(self.table(name).columns(rows.categorical[:, place : place + 1]))
+        if self.order:
+            parts = [torch.cat(parts, 1)[:, self.order]]
         parts += [self.table(name).means(name, rows.multi[name]).unsqueeze(1) for name in self.sets]
         if self.number_vectors is not None:
             parts.append(rows.numeric.unsqueeze(-1) * self.number_vectors)
@@ -127,14 +142,17 @@ class FieldEmbedding(nn.Module):
         return found + [(f"maps.{name}.weight", 0) for name in self.maps]
 
     def count(self, train: Features) -> None:
-        """Choose which codes share rows by their frequency in the training rows."""
+        """Choose which codes share rows, or have long vectors, by their frequency in the training rows."""
         for table in self.tables:
             assert isinstance(table, CodeTable)
-            counts = {}
-            for name in table.sharing:
-                codes = train.multi[name].indices if name in self.sets else train.categorical[name]
-                counts[name] = torch.bincount(codes, minlength=table.sizes[name])
-            table.share_rows(counts)
+            compressed = isinstance(table.table, Table)
+            codes = {
+                name: train.multi[name].indices if name in self.sets else train.categorical[name]
+                for name in (table.sizes if compressed else table.sharing)
+            }
+            table.share_rows({n: torch.bincount(codes[n], minlength=table.sizes[n]) for n in table.sharing})
+            if compressed:
+                count_rows(table.table, torch.cat([table.rows_of(name, of) for name, of in codes.items()]))
 
 
 class LinearTerm(nn.Module):
@@ -175,8 +193,8 @@ class FieldModel(TableModel):
     def item_table(self) -> Tensor | None:
         """That of the column ``item``, whose codes from 1 on are the items; the widest where it has several."""
         tables = [module for module in self.modules() if isinstance(module, CodeTable) and "item" in module.sizes]
-        tables = [table for table in tables if table.table.embedding_dim > 1]
-        widest = max(tables, key=lambda table: table.table.embedding_dim, default=None)
+        tables = [table for table in tables if table.width > 1]
+        widest = max(tables, key=lambda table: table.width, default=None)
         return None if widest is None else widest.own_rows("item")
 
     def bind(self, train: Examples) -> None:

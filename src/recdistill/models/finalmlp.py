@@ -15,6 +15,7 @@ from recdistill.data.rows import Rows
 from recdistill.errors import InputError
 from recdistill.models.blocks import Rate, Std, Width, Widths, hidden_layers, last_width
 from recdistill.models.fields import Dims, FieldEmbedding, FieldModel, MaxRows
+from recdistill.models.tables.base import TableChoice
 
 
 class FinalMLP(FieldModel):
@@ -40,6 +41,7 @@ class FinalMLP(FieldModel):
         dims: of single fields that have another length, by name.
         max_rows: rows of the table for a field, the rest of whose values, the rare ones, share; None for no limit.
         init_std: standard deviation of the initial vectors.
+        table: how the vectors of large fields are stored, see :class:`~recdistill.models.fields.FieldEmbedding`.
 
     Raises:
         InputError: the heads do not divide the widths, or there is no field of a given name.
@@ -63,9 +65,10 @@ class FinalMLP(FieldModel):
         dims: Dims | None = None,
         max_rows: MaxRows | None = None,
         init_std: Std = 0.01,
+        table: TableChoice = None,
     ):
         super().__init__(schema)
-        self.fields = FieldEmbedding(schema.features, dim, dims, max_rows, init_std)
+        self.fields = FieldEmbedding(schema.features, dim, dims, max_rows, init_std, table)
         width, names = self.fields.width, self.fields.names
         ends = last_width(width, hidden_1), last_width(width, hidden_2)
         if any(end % heads for end in ends):

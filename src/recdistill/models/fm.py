@@ -12,6 +12,7 @@ from recdistill.data.rows import Rows
 from recdistill.models.blocks import Std, Width
 from recdistill.models.fields import Dims, FieldEmbedding, FieldModel, LinearTerm, MaxRows
 from recdistill.models.pieces import Kind, Pieces
+from recdistill.models.tables.base import TableChoice
 
 
 class FM(FieldModel):
@@ -27,6 +28,7 @@ class FM(FieldModel):
         dims: of single fields that have another length, by name.
         max_rows: rows of a table for a field, the rest of whose values, the rare ones, share; None for no limit.
         init_std: standard deviation of the initial vectors.
+        table: how the vectors of large fields are stored, see :class:`~recdistill.models.fields.FieldEmbedding`.
     """
 
     cuttable: ClassVar[Mapping[Kind, str]] = {"dims": "dim"}
@@ -38,10 +40,11 @@ class FM(FieldModel):
         dims: Dims | None = None,
         max_rows: MaxRows | None = None,
         init_std: Std = 0.01,
+        table: TableChoice = None,
     ):
         super().__init__(schema)
         self.linear = LinearTerm(schema.features, max_rows)
-        self.fields = FieldEmbedding(schema.features, dim, dims, max_rows, init_std)
+        self.fields = FieldEmbedding(schema.features, dim, dims, max_rows, init_std, table)
 
     def pieces(self) -> list[Pieces]:
         return self.fields.dims("fields")

@@ -14,6 +14,7 @@ from recdistill.config.suggest import nearest
 from recdistill.data.features import Features, Sizes
 from recdistill.errors import InputError
 from recdistill.models.kept import Kept
+from recdistill.models.tables.base import Table
 from recdistill.models.two_tower import Tower
 
 Fusion = Literal["ids", "features", "add", "concat", "gate", "attention"]
@@ -77,7 +78,7 @@ class ItemFusion(nn.Module):
         even = {name: (features.vector[name] - mean) / size for name, (mean, size) in self._spread.items()}
         return replace(features, vector=even)
 
-    def forward(self, ids: nn.Embedding | None) -> Tensor:
+    def forward(self, ids: nn.Embedding | Table | None) -> Tensor:
         """The vectors ``[rows, dim]``.
 
         Args:
@@ -124,11 +125,11 @@ def fusion_of(
     return None
 
 
-def vectors_of(ids: nn.Embedding | None, fused: ItemFusion | None) -> Tensor:
+def vectors_of(ids: nn.Embedding | Table | None, fused: ItemFusion | None) -> Tensor:
     """The vectors of all items, ``[n_items, d]``: those of the table, or what the fusion makes of them.
 
     Args:
-        ids: the table; None where items are known by their features alone.
+        ids: the table, plain or compressed; None where items are known by their features alone.
         fused: None for ``fusion=ids``.
     """
     if fused is not None:

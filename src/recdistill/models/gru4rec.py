@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from recdistill.data.interactions import Schema
 from recdistill.models.fusion import Fusion
 from recdistill.models.pieces import Cut, Kind, Pieces, places
+from recdistill.models.tables.base import TableChoice
 from recdistill.models.tied import TiedSequenceModel
 
 
@@ -28,8 +29,8 @@ class GRU4Rec(TiedSequenceModel):
         layers: of the recurrent network.
         dropout: share of its input and of each layer's output that training drops.
         init_std: standard deviation of the initial vectors.
-        fusion, features, adapter: whether the items' vectors are made of their features, too, see
-            :class:`~recdistill.models.tied.TiedSequenceModel`.
+        fusion, features, adapter, table: whether the items' vectors are made of their features, too, and how they are
+            stored, see :class:`~recdistill.models.tied.TiedSequenceModel`.
     """
 
     trunk = "gru"
@@ -46,8 +47,9 @@ class GRU4Rec(TiedSequenceModel):
         fusion: Fusion = "ids",
         features: Sequence[str] | None = None,
         adapter: Annotated[int, Ge(0)] = 0,
+        table: TableChoice = None,
     ):
-        super().__init__(schema, dim, init_std, fusion, features, adapter)
+        super().__init__(schema, dim, init_std, fusion, features, adapter, table)
         self.gru = nn.GRU(dim, hidden, layers, batch_first=True, dropout=dropout if layers > 1 else 0.0)
         self.dropout = nn.Dropout(dropout)
         self.project = nn.Linear(hidden, dim, bias=False) if hidden != dim else nn.Identity()

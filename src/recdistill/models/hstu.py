@@ -14,6 +14,7 @@ from recdistill.data.interactions import Schema
 from recdistill.models.attention import head_length
 from recdistill.models.fusion import Fusion
 from recdistill.models.pieces import Cut, Kind, Layers, Pieces, places
+from recdistill.models.tables.base import TableChoice
 from recdistill.models.tied import TiedSequenceModel
 
 EPS = 1e-6  # of the layer norms, as in the authors' code: attention divided by a long length is small
@@ -77,8 +78,8 @@ class HSTU(TiedSequenceModel):
         dropout: share that training drops, of what the first unit gets and of what each adds, before its linear map.
         init_std: standard deviation of the initial vectors and biases of distances.
         head_dim: length of each head's part; None for ``dim / heads``.
-        fusion, features, adapter: whether the items' vectors are made of their features, too, see
-            :class:`~recdistill.models.tied.TiedSequenceModel`.
+        fusion, features, adapter, table: whether the items' vectors are made of their features, too, and how they are
+            stored, see :class:`~recdistill.models.tied.TiedSequenceModel`.
 
     Raises:
         InputError: ``heads`` does not divide ``dim``.
@@ -99,8 +100,9 @@ class HSTU(TiedSequenceModel):
         features: Sequence[str] | None = None,
         adapter: Annotated[int, Ge(0)] = 0,
         head_dim: Annotated[int, Ge(1)] | None = None,
+        table: TableChoice = None,
     ):
-        super().__init__(schema, dim, init_std, fusion, features, adapter)
+        super().__init__(schema, dim, init_std, fusion, features, adapter, table)
         self.scale = dim**0.5
         self.dropout = nn.Dropout(dropout)
         self.units = nn.Sequential(

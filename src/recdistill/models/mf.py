@@ -14,6 +14,7 @@ from recdistill.data.interactions import Interactions, Schema
 from recdistill.models.base import FactorModel
 from recdistill.models.fusion import Fusion, fusion_of, vectors_of
 from recdistill.models.pieces import Cut, Kind, Pieces, places
+from recdistill.models.tables.base import Table, TableChoice, count_rows, require_plain, table_of
 
 
 class MF(FactorModel):
@@ -31,9 +32,11 @@ class MF(FactorModel):
             ``ids`` for a table alone.
         features: names of the features to look at; None for all.
         adapter: width of the hidden layer over the features, 0 for none.
+        table: how the vectors of users and items are stored, see :mod:`recdistill.models.tables.base`; None for a row
+            of numbers each.
 
     Raises:
-        InputError: the items have no such features.
+        InputError: the items have no such features, or they are to be fused with a table that is no plain one.
     """
 
     cuttable: ClassVar[Mapping[Kind, str]] = {"dims": "dim"}
@@ -48,23 +51,27 @@ class MF(FactorModel):
         fusion: Fusion = "ids",
         features: Sequence[str] | None = None,
         adapter: Annotated[int, Ge(0)] = 0,
+        table: TableChoice = None,
     ):
         super().__init__(schema)
+        require_plain(table, fusion)
         self.normalise = normalise
-        self.user = nn.Embedding(schema.n_users, dim)
-        self.item = nn.Embedding(schema.n_items, dim) if fusion != "features" else None
+        self.user = table_of(table, schema.n_users, dim, init_std)
+        self.item = table_of(table, schema.n_items, dim, init_std) if fusion != "features" else None
         self.bias = nn.Parameter(torch.zeros(schema.n_items)) if item_bias else None
-        nn.init.normal_(self.user.weight, std=init_std)
-        if self.item is not None:
-            nn.init.normal_(self.item.weight, std=init_std)
+        for part in (self.user, self.item):
+            if isinstance(part, nn.Embedding):
+                nn.init.normal_(part.weight, std=init_std)
         self.fused = fusion_of(schema.item_features, dim, fusion, features, adapter, init_std)
 
     def bind(self, train: Interactions) -> None:
+        count_rows(self.user, train.user)
+        count_rows(self.item, train.item)
         if self.fused is not None:
             self.fused.attach(train.item_features, self.schema.n_items)
 
     def pieces(self) -> list[Pieces]:
-        dim = self.user.embedding_dim
+        dim = int(self.user.embedding_dim)
         return [
             Pieces("dims", dim, tuple(Cut(f"{side}.weight", 1, places(dim), gate=True) for side in ("user", "item")))
         ]
@@ -73,12 +80,21 @@ class MF(FactorModel):
         return self.user.weight, self.item_vectors() if self.item is None else self.item.weight
 
     def factors(self) -> tuple[Tensor, Tensor]:
-        user, item = self.user.weight, self.item_vectors()
+        item = self.item_vectors()
         if self.normalise:
-            user, item = nn.functional.normalize(user, dim=-1), nn.functional.normalize(item, dim=-1)
-        if self.bias is None:
-            return user, item
-        return torch.cat([user, user.new_ones(len(user), 1)], 1), torch.cat([item, self.bias.unsqueeze(1)], 1)
+            item = nn.functional.normalize(item, dim=-1)
+        return self._queries(self.user.weight), item if self.bias is None else torch.cat(
+            [item, self.bias.unsqueeze(1)], 1
+        )
+
+    def _queries(self, user: Tensor) -> Tensor:
+        """Factors ``[n, d]`` of vectors of users."""
+        user = nn.functional.normalize(user, dim=-1) if self.normalise else user
+        return user if self.bias is None else torch.cat([user, user.new_ones(len(user), 1)], 1)
+
+    def user_factors(self, users: Tensor) -> Tensor:
+        # A compressed table is asked for these alone.
+        return self._queries(self.user(users)) if isinstance(self.user, Table) else super().user_factors(users)
 
     def new_item_vectors(self, features: Features, rows: int) -> Tensor | None:
         item = None if self.fused is None else self.fused.new_items(features, rows)

@@ -12,6 +12,7 @@ from torch.nn.functional import pad
 
 from recdistill.data.interactions import Schema
 from recdistill.models.fusion import Fusion
+from recdistill.models.tables.base import TableChoice
 from recdistill.models.tied import TiedSequenceModel
 
 
@@ -77,8 +78,8 @@ class NextItNet(TiedSequenceModel):
         separable: each convolution as one per number of the vectors and a linear map, about ``kernel`` times lighter.
         dropout: share of what the first block gets and each block adds that training drops.
         init_std: standard deviation of the initial vectors.
-        fusion, features, adapter: whether the items' vectors are made of their features, too, see
-            :class:`~recdistill.models.tied.TiedSequenceModel`.
+        fusion, features, adapter, table: whether the items' vectors are made of their features, too, and how they are
+            stored, see :class:`~recdistill.models.tied.TiedSequenceModel`.
     """
 
     trunk = "blocks"
@@ -95,8 +96,9 @@ class NextItNet(TiedSequenceModel):
         fusion: Fusion = "ids",
         features: Sequence[str] | None = None,
         adapter: Annotated[int, Ge(0)] = 0,
+        table: TableChoice = None,
     ):
-        super().__init__(schema, dim, init_std, fusion, features, adapter)
+        super().__init__(schema, dim, init_std, fusion, features, adapter, table)
         self.receptive_field = 1 + 3 * (kernel - 1) * sum(dilations)
         self.dropout = nn.Dropout(dropout)
         self.blocks = nn.Sequential(*(ResidualBlock(dim, kernel, n, separable, dropout) for n in dilations))

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from recdistill.data.interactions import Schema
 from recdistill.models.attention import Activation, TransformerBlock, block_pieces, head_length
-from recdistill.models.encoders import table
+from recdistill.models.encoders import table as random_table
 from recdistill.models.fusion import Fusion
 from recdistill.models.pieces import Kind, Pieces
+from recdistill.models.tables.base import TableChoice
 from recdistill.models.tied import TiedSequenceModel
 
 
@@ -36,8 +37,8 @@ class SASRec(TiedSequenceModel):
         init_std: standard deviation of the initial vectors of items and places.
         hidden: width of the network in each block; None for ``dim``.
         head_dim: length of queries, keys and values in each head; None for ``dim / heads``.
-        fusion, features, adapter: whether the items' vectors are made of their features, too, see
-            :class:`~recdistill.models.tied.TiedSequenceModel`.
+        fusion, features, adapter, table: whether the items' vectors are made of their features, too, and how they are
+            stored, see :class:`~recdistill.models.tied.TiedSequenceModel`.
 
     Raises:
         InputError: ``heads`` does not divide ``dim``.
@@ -60,10 +61,11 @@ class SASRec(TiedSequenceModel):
         adapter: Annotated[int, Ge(0)] = 0,
         hidden: Annotated[int, Ge(1)] | None = None,
         head_dim: Annotated[int, Ge(1)] | None = None,
+        table: TableChoice = None,
     ):
-        super().__init__(schema, dim, init_std, fusion, features, adapter)
+        super().__init__(schema, dim, init_std, fusion, features, adapter, table)
         self.scale = dim**0.5
-        self.position = table(schema.max_length, dim, init_std)
+        self.position = random_table(schema.max_length, dim, init_std)
         self.dropout = nn.Dropout(dropout)
         self.blocks = nn.ModuleList(
             TransformerBlock(dim, heads, hidden or dim, dropout, activation, pre_norm=True, head_dim=head_dim)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from recdistill.data.features import Features
 from recdistill.data.interactions import Interactions, Schema
 from recdistill.models.base import SequenceModel
-from recdistill.models.encoders import table
 from recdistill.models.fusion import Fusion, fusion_of, vectors_of
+from recdistill.models.tables.base import TableChoice, count_rows, require_plain, table_of
 
 
 class TiedSequenceModel(SequenceModel):
@@ -25,20 +25,25 @@ class TiedSequenceModel(SequenceModel):
             :class:`~recdistill.models.fusion.ItemFusion`; ``ids`` for the table alone.
         features: names of the features to look at; None for all.
         adapter: width of the hidden layer over the features, 0 for none.
+        table: how the vectors are stored, see :mod:`recdistill.models.tables.base`; None for a row of numbers each.
 
     Raises:
-        InputError: the items have no such features.
+        InputError: the items have no such features, or they are to be fused with a table that is no plain one.
     """
 
     def __init__(
         self, schema: Schema, dim: int, init_std: float, fusion: Fusion = "ids",
-        features: Sequence[str] | None = None, adapter: int = 0,
+        features: Sequence[str] | None = None, adapter: int = 0, table: TableChoice = None,
     ):  # fmt: skip
         super().__init__(schema)
-        self.item = table(schema.n_items, dim, init_std) if fusion != "features" else None
+        require_plain(table, fusion)
+        self.item = table_of(table, schema.n_items, dim, init_std) if fusion != "features" else None
+        if isinstance(self.item, nn.Embedding):
+            nn.init.normal_(self.item.weight, std=init_std)
         self.fused = fusion_of(schema.item_features, dim, fusion, features, adapter, init_std)
 
     def bind(self, train: Interactions) -> None:
+        count_rows(self.item, train.item)
         if self.fused is not None:
             self.fused.attach(train.item_features, self.schema.n_items)
 

@@ -12,6 +12,7 @@ from recdistill.data.rows import Rows
 from recdistill.models.blocks import Rate, Std, Width, Widths, hidden_layers, last_width
 from recdistill.models.fields import Dims, FieldEmbedding, FieldModel, LinearTerm, MaxRows, column_of
 from recdistill.models.pieces import Kind, Pieces, first_reader, perceptron
+from recdistill.models.tables.base import TableChoice
 
 
 class WideDeep(FieldModel):
@@ -32,6 +33,7 @@ class WideDeep(FieldModel):
         dims: of single fields that have another length, by name.
         max_rows: rows of a table for a field, the rest of whose values, the rare ones, share; None for no limit.
         init_std: standard deviation of the initial vectors.
+        table: how the vectors of large fields are stored, see :class:`~recdistill.models.fields.FieldEmbedding`.
 
     Raises:
         InputError: a cross names a column that is not there.
@@ -52,6 +54,7 @@ class WideDeep(FieldModel):
         dims: Dims | None = None,
         max_rows: MaxRows | None = None,
         init_std: Std = 0.01,
+        table: TableChoice = None,
     ):
         super().__init__(schema)
         sizes = schema.features
@@ -64,7 +67,7 @@ class WideDeep(FieldModel):
             )
             for first, second in crosses
         )
-        self.fields = FieldEmbedding(sizes, dim, dims, max_rows, init_std)
+        self.fields = FieldEmbedding(sizes, dim, dims, max_rows, init_std, table)
         self.deep = hidden_layers(self.fields.width, hidden, dropout, batch_norm)
         self.out = nn.Linear(last_width(self.fields.width, hidden), 1, bias=False)  # the wide part has one
 

@@ -23,6 +23,7 @@ from recdistill.data.withheld import labels_left
 from recdistill.errors import DivergedError, InputError
 from recdistill.models.base import Model
 from recdistill.models.fit import Fit
+from recdistill.models.tables.base import read_form, tables_of, with_penalties
 from recdistill.modules.average import Average
 from recdistill.tasks.base import Batch, Epoch, Task
 from recdistill.tasks.batches import generator, mix
@@ -52,6 +53,7 @@ class SupervisedModule(pl.LightningModule):
         steps: of the epoch.
         average: of the model's weights, where ``fit.ema`` asks for it.
         gradual: masks of weights that grow while it trains, and what they mask.
+        tables: the model's compressed ones.
         after_step: called after each step; a callback puts itself there.
     """
 
@@ -73,6 +75,7 @@ class SupervisedModule(pl.LightningModule):
         self.queries, self.steps = 0, 1
         self.coefficients = {objective.name: 1.0}
         self.average = Average(model, fit.ema) if fit.ema else None
+        self.tables = list(tables_of(model).values())
         self.position = (0, 0)
         self.first_step = 0
         self.sums: dict[str, float] = {}
@@ -180,9 +183,12 @@ class SupervisedModule(pl.LightningModule):
         seed_device(self.device, mix(self.seed, self.global_rank, self.position[0], step))
         optimizer.zero_grad()
         named: dict[str, float] = {}
-        for part in parts:
+        forms = max((len(table.prefixes) for table in self.tables), default=0) or 1
+        parts = [part for part in parts for _ in range(forms)]
+        for at, part in enumerate(parts):
+            read_form(self.tables, at % forms)
             terms = self.loss_terms(part)
-            loss = weighted_sum(terms, self.coefficients)
+            loss = with_penalties(weighted_sum(terms, self.coefficients), self.tables)
             # One copy for all, since each is a wait for the device.
             values = torch.stack([loss.detach(), *(term.detach() for term in terms.values())]).tolist()
             found = dict(zip(("loss", *terms), values, strict=True))

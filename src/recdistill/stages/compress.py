@@ -8,7 +8,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from recdistill.compression.base import Compressed, CompressionPass, materialised
+import torch
+
+from recdistill.compression.base import ANCHORS, CLIPS, HINT, Compressed, CompressionPass, materialised
 from recdistill.export.bundle import load_model, model_info, save_model
 from recdistill.export.packing import Codec
 from recdistill.models.build import instantiate
@@ -40,6 +42,7 @@ def compress(
     before, labels = read_state(source, train), model_info(source).get("labels")
     if step.looks:
         before.gradients = partial(gradients, finetune, before.model, before.net)
+    before.train = train
     state = step.apply(before)
     write_latent(folder / LATENT, state, labels)
     if step.finetune is None:
@@ -75,9 +78,12 @@ def read_state(source: Path, train: Any) -> Compressed:
 
 
 def write_latent(folder: Path, state: Compressed, labels: dict[str, Any] | None = None) -> None:
-    """The unrounded weights and the clips; ``labels`` as in :func:`~recdistill.export.bundle.save_model`."""
+    """The unrounded weights, the clips and the vectors that tables are held to; ``labels`` as in
+    :func:`~recdistill.export.bundle.save_model`."""
     from safetensors.torch import save_file
 
     save_model(folder, state.model, state.net, labels=labels)
     if state.clips:
-        save_file(state.clips, folder / "clips.safetensors")
+        save_file(state.clips, folder / CLIPS)
+    if state.anchors and state.hint:
+        save_file({**state.anchors, HINT: torch.tensor(state.hint)}, folder / ANCHORS)

@@ -15,7 +15,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from recdistill.compression.base import Compressed, constrain, release
+from recdistill.compression.base import Compressed, constrain, read_latent, release
 from recdistill.data.interactions import Data, Dataset, Interactions
 from recdistill.distillers.base import Distiller
 from recdistill.distillers.signals import StoredTeacher
@@ -191,12 +191,10 @@ def starting_point(spec: FitSpec, data: Data, task: Task) -> tuple[Compressed, b
     """A new model, or the one to be fine-tuned with the constraints it must keep."""
     if spec.init is None:
         return Compressed(new_model(spec.node, mix(spec.seed, 0x1417), data, task), spec.node["net"]), False
-    from safetensors.torch import load_file
-
     model = load_model(Path(spec.init), data.train).train()
-    clips = load_file(at) if (at := Path(spec.init) / "clips.safetensors").exists() else {}
     codecs = {name: Codec(**codec) for name, codec in spec.codecs.items()}
-    state = Compressed(model, spec.node["net"], codecs, clips, spec.gradual)
+    state = read_latent(Path(spec.init), model, spec.node["net"], codecs)
+    state.gradual = spec.gradual
     constrain(state)
     return state, True
 
