@@ -70,6 +70,8 @@ def _dispatch(words: Words) -> int:
     if words.verb == "download" and not (words.overrides or words.shows_only):
         return _ls(replace(words, overrides=["download"]))
     require_arguments(words)
+    if words.verb == "serve":
+        return _serve(words)
     from recdistill.cli.launch import launch
 
     return launch(words)
@@ -86,6 +88,13 @@ def _ls(words: Words) -> int:
     if not words.overrides:
         print(render_all(sources.folders, *shown))
     return EXIT_OK
+
+
+def _serve(words: Words) -> int:
+    """Without Hydra: what is served says its bundle, and a server has no use for what trains."""
+    from recdistill.serving.server import serve
+
+    return serve(words.arguments, words.overrides)
 
 
 def _complete(words: Words) -> int:

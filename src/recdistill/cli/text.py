@@ -18,6 +18,7 @@ ABOUT = {
     "compare": "set finished runs side by side: intervals, differences and whether they are more than noise",
     "verify": "recompute a finished run from its data and weights, and say what does not agree",
     "download": "fetch a public data set from where it is published; without a name: list what there is",
+    "serve": "answer requests with exported models, over HTTP",
     "ls": "list the config groups, or the options of one",
     "check": "look at a config without running anything",
 }
@@ -99,6 +100,13 @@ EXAMPLES = {
         "recdistill download gowalla download.root=/mnt/data",
         "recdistill download download.url=https://HOST/x.csv download.sha256=DIGITS",
         "recdistill download download.url=https://HOST/x.zip download.sha256=DIGITS 'download.members=[x/log.csv]'",
+    ],
+    "serve": [
+        "recdistill serve outputs/one",
+        "recdistill serve outputs/one/export serve.port=9000",
+        "recdistill serve teacher=outputs/big small=outputs/one",
+        "recdistill serve outputs/one serve.fallback=popular serve.log=debug",
+        "RECDISTILL_TOKEN=$(openssl rand -hex 32) recdistill serve outputs/one serve.host=0.0.0.0",
     ],
     "ls": [
         "recdistill ls",

@@ -11,12 +11,13 @@ from recdistill.errors import InputError
 
 VERBS = (
     "run", "data", "train", "distill", "compress", "evaluate", "recommend", "report", "compare", "verify",
-    "download", "ls", "check",
+    "download", "serve", "ls", "check",
 )  # fmt: skip
 # Verbs that take words which are no key=value: how help calls them, and an example.
 ARGUMENTS = {
     "compare": ("RUN [RUN ...]", "outputs/one outputs/two"),
     "verify": ("RUN [RUN ...]", "outputs/one"),
+    "serve": ("RUN [RUN ...]", "outputs/one"),
 }
 
 # What --config-dir replaces, and what unpickles a file.

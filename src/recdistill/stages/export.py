@@ -72,6 +72,7 @@ def export(
         facts = {
             "task": task.name, "model": type(subject.model).__name__, "data": data.fingerprint,
             "weights_hash": model_info(model_folder)["hash"], "recdistill": __version__, "exports": found,
+            "logarithms": bool(getattr(task, "logarithms", False)),
         }  # fmt: skip
         write_manifest(folder, facts)
     return found
@@ -95,7 +96,8 @@ def subject_of(task: Task, data: Data, model_folder: Path) -> Subject:
         assert isinstance(task, TableTask)
         return Subject(served.model.eval(), queries=row_queries(task, loaded, data), **more)
     queries, history = list_queries(task, loaded, data)
-    return Subject(served.model.eval(), queries=queries, history=history, **more)
+    read = in_training(data, *history) if isinstance(loaded, SetModel) else None
+    return Subject(served.model.eval(), queries=queries, history=history, read=read, **more)
 
 
 def list_queries(task: Task, model: Model, data: Dataset) -> tuple[Queries, tuple[Tensor, Tensor]]:
@@ -119,6 +121,12 @@ def list_queries(task: Task, model: Model, data: Dataset) -> tuple[Queries, tupl
         return masked(score(asked), asked, seen)
 
     return Queries(len(users), inputs, expected), (history[0][inside], history[1][inside])
+
+
+def in_training(data: Dataset, user: Tensor, item: Tensor) -> Tensor:
+    """bool ``[N]``: which pairs are of the training part, all that a model of sets reads of a user."""
+    n_items = data.train.n_items
+    return torch.isin(user * n_items + item, data.train.user * n_items + data.train.item)
 
 
 def filled(sets: Csr, n_items: int, users: Tensor) -> Tensor:
