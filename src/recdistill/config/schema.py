@@ -186,6 +186,7 @@ class Config(Section):
     transfer: Transfer = Transfer()
     compression: Any = None
     export: Any = None
+    export_also: list[Literal["teacher", "student", "alone"]] = []
     trainer: Any = None
     logger: Any = None
     baselines: Any = None
