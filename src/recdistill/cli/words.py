@@ -99,6 +99,8 @@ def parse_words(argv: Sequence[str]) -> Words:
             _flag(word, queue, words)
         elif words.verb is None and not words.completion:
             words.verb = _verb(word)
+        elif words.verb == "serve" and not word.startswith("serve."):  # FOLDER or NAME=FOLDER
+            words.arguments.append(word)
         elif words.verb in ARGUMENTS and ("=" not in word or os.path.exists(word)):
             words.arguments.append(word)
         elif words.verb == "download" and "=" not in word:

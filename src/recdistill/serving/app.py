@@ -69,7 +69,7 @@ def make_app(shelf: Shelf, settings: Settings, counted: metrics.Metrics) -> Fast
         counted: what ``/metrics`` shows.
     """
     app = FastAPI(
-        title="RecDistill", version=__version__, docs_url=None, redoc_url=None,
+        title="RecDistill", version=__version__, docs_url=None, redoc_url=None, redirect_slashes=False,
         description="Lists and predictions of exported models.",
     )  # fmt: skip
     _add_errors(app)

@@ -21,7 +21,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 log = logging.getLogger("recdistill.serving")
 OPEN = frozenset({"/", "/docs", "/openapi.json", "/healthz", "/readyz"})  # what is the same for everybody
-DISCARDED = 16  # times the largest body that is read, and thrown away, so that whoever sends it hears the answer
+DISCARDED = 2**26  # bytes of too large a body that are read and thrown away, so that who sends it hears the answer
 LOCAL = ("localhost", "127.0.0.1", "[::1]")
 
 
@@ -38,7 +38,7 @@ class Guard:
 
     def __init__(self, app: App, settings: Settings, token: str | None, metrics: Metrics, paths: Iterable[str]):
         self._app, self._metrics, self._paths = app, metrics, frozenset(paths)
-        self._max_body = settings.max_body_kb * 1024
+        self._max_body, self._max_head = settings.max_body_kb * 1024, settings.max_header_kb * 1024
         self._token = None if token is None else _digest(token.encode())
         self._local = settings.loopback and token is None
 
@@ -91,6 +91,9 @@ class Guard:
 
     def _refused(self, scope: Scope, headers: dict[bytes, bytes]) -> tuple[int, dict[str, str], dict[str, str]] | None:
         """Status, words and headers for who may not ask."""
+        size = len(scope["raw_path"]) + len(scope["query_string"]) + sum(len(a) + len(b) for a, b in scope["headers"])
+        if size > self._max_head:  # the parser counts what comes in parts alone
+            return 431, {"what": f"the head has more than {self._max_head // 1024} KB"}, {"connection": "close"}
         host = headers.get(b"host", b"").decode("latin-1").lower()
         name = host if host.endswith("]") else host.rpartition(":")[0] or host
         if self._local and name not in LOCAL:
@@ -132,7 +135,7 @@ class Guard:
         body = json.dumps({"error": said}).encode()
         await send(_start(413, body, {"connection": "close"}))
         await send({"type": "http.response.body", "body": body, "more_body": True})
-        left = DISCARDED * self._max_body
+        left = DISCARDED
         while left > 0:
             message = await receive()
             left -= len(message.get("body", b""))

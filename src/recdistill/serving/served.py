@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -17,7 +17,7 @@ from recdistill.export.names import GRAPH
 from recdistill.serving.batcher import Batcher
 from recdistill.serving.catalogue import NONE, Catalogue, read_catalogue, unreadable
 from recdistill.serving.ranker import List, ListAsk, Ranker, Scorer, open_session
-from recdistill.serving.settings import Settings
+from recdistill.serving.settings import PREFIX, Settings
 from recdistill.serving.table import Columns, Inputs, read_columns
 from recdistill.serving.weights import Floats, item_vectors, read_info
 
@@ -170,7 +170,7 @@ def _time(run: Callable[[int], object], largest: int) -> float:
     return 1000 * best
 
 
-def places_of(words: list[str]) -> list[Place]:
+def places_of(words: Sequence[str]) -> list[Place]:
     """From ``FOLDER`` or ``NAME=FOLDER``, each a bundle or the folder of a run with one or several.
 
     Raises:
@@ -184,7 +184,8 @@ def places_of(words: list[str]) -> list[Place]:
         if not found:
             raise InputError(
                 f"there is no bundle in {folder}", where=word, why=f"neither it nor export/ in it has a {MANIFEST}",
-                fix="recdistill run export=[bundle,onnx] makes one: recdistill serve outputs/RUN",
+                fix=f"{PREFIX}{word}" if name in Settings.model_fields else "recdistill run export=[bundle,onnx] makes one: "
+                "recdistill serve outputs/RUN",
             )  # fmt: skip
         for at in found:
             own = given if len(found) == 1 else "_".join(part for part in (given, _role(at)) if part)

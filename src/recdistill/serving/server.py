@@ -14,7 +14,7 @@ from typing import Any
 from recdistill.errors import EXIT_OK, InputError, ResourceError
 from recdistill.serving.ranker import missing_extra
 from recdistill.serving.served import Place, places_of
-from recdistill.serving.settings import PREFIX, Settings, settings_of, token_of
+from recdistill.serving.settings import Settings, settings_of, token_of
 
 BACKLOG = 2048
 log = logging.getLogger("recdistill.serving")
@@ -34,11 +34,9 @@ def serve(folders: Sequence[str], words: Sequence[str]) -> int:
         InputError: what is given can't be served.
         ResourceError: the port is taken.
     """
-    named = [word for word in words if not word.startswith(PREFIX) and word.partition("=")[2] and "." not in
-             word.partition("=")[0]]  # fmt: skip
-    settings = settings_of([word for word in words if word not in named])
+    settings = settings_of(words)
     token = token_of(settings)
-    places = places_of([*folders, *named])
+    places = places_of(folders)
     _log_to_stderr(settings)
     try:
         import fastapi  # noqa: F401

@@ -28,6 +28,9 @@ def read_info(folder: Path) -> dict[str, Any]:
         InputError: it is missing, too large, or says something else.
     """
     file = folder / INFO
+    if not file.is_file():
+        raise InputError(f"there is no {INFO}", where=str(folder), why="the service needs the bundle's files too",
+                         fix="export=[bundle,onnx]")  # fmt: skip
     try:
         if file.stat().st_size > MAX_INFO_BYTES:
             raise ValueError(f"it has more than {MAX_INFO_BYTES:,} bytes")
