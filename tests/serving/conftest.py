@@ -16,20 +16,31 @@ pytest.importorskip("onnxscript", reason="pip install 'recdistill[onnx]'")
 pytest.importorskip("fastapi", reason="pip install 'recdistill[serve]'")
 pytest.importorskip("uvicorn", reason="pip install 'recdistill[serve]'")
 
-from serving_kit import MODELS, Client, make_bundle
+from serving_kit import MODELS, Client, make_bundle  # noqa: E402
+
+
+class Bundles(dict[str, Path]):
+    """Made when they are first asked for."""
+
+    def __init__(self, root: Path):
+        super().__init__()
+        self.root = root
+
+    def __missing__(self, name: str) -> Path:
+        self[name] = make_bundle(self.root / name, *MODELS[name])
+        return self[name]
 
 
 @pytest.fixture(scope="session")
 def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Name of a model to its bundle."""
-    root = tmp_path_factory.mktemp("bundles")
-    return {name: make_bundle(root / name, *model) for name, model in MODELS.items()}
+    return Bundles(tmp_path_factory.mktemp("bundles"))
 
 
 @pytest.fixture(scope="session")
 def client(bundles: dict[str, Path]) -> Iterator[Client]:
     """Of a service with all of them."""
-    with Client([f"{name}={folder}" for name, folder in bundles.items()]) as made:
+    with Client([f"{name}={folder}" for name, folder in ((name, bundles[name]) for name in MODELS)]) as made:
         yield made
 
 

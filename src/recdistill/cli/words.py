@@ -99,15 +99,19 @@ def parse_words(argv: Sequence[str]) -> Words:
             _flag(word, queue, words)
         elif words.verb is None and not words.completion:
             words.verb = _verb(word)
-        elif words.verb == "serve" and not word.startswith("serve."):  # FOLDER or NAME=FOLDER
-            words.arguments.append(word)
-        elif words.verb in ARGUMENTS and ("=" not in word or os.path.exists(word)):
+        elif words.verb in ARGUMENTS and _is_argument(word, words.verb):
             words.arguments.append(word)
         elif words.verb == "download" and "=" not in word:
             _choose(word, words)
         else:
             words.overrides.append(word)
     return words
+
+
+def _is_argument(word: str, verb: str) -> bool:
+    if verb == "serve":  # RUN or NAME=RUN
+        return not word.startswith("serve.")
+    return "=" not in word or os.path.exists(word)
 
 
 def _choose(name: str, words: Words) -> None:

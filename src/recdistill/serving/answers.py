@@ -61,9 +61,7 @@ async def recommend(served: Served, body: RecommendBody, fallback: str) -> Json:
 
 def _ranks(served: Served, k: int) -> tuple[Catalogue, Ranker]:
     if served.catalogue is None or served.ranker is None:
-        raise RefusedError(
-            422, f"{served.name} predicts rows, it makes no lists", where="model", fix="POST /v1/score"
-        )
+        raise RefusedError(422, f"{served.name} predicts rows, it makes no lists", where="model", fix="POST /v1/score")
     if k > served.ranker.k:
         raise RefusedError(
             422, f"k is {served.ranker.k} at most", where="k", why="the model was exported with lists of this length",

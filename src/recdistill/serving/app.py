@@ -77,7 +77,8 @@ def make_app(shelf: Shelf, settings: Settings, counted: metrics.Metrics) -> Fast
     _add_lookups(app, shelf)
 
     def body_of(kind: type[BaseModel]) -> dict[str, Any]:
-        return {"requestBody": {"required": True, "content": {"application/json": {"schema": kind.model_json_schema()}}}}
+        content = {"application/json": {"schema": kind.model_json_schema()}}
+        return {"requestBody": {"required": True, "content": content}}
 
     @app.post("/v1/recommend", response_model=ListAnswer, responses=Errors, openapi_extra=body_of(RecommendBody))
     async def recommend(request: Request) -> Any:
@@ -106,7 +107,7 @@ async def _answered(
     try:
         return Json200(await make(_model(shelf, getattr(body, "model", None)), body))
     except BusyError:
-        raise RefusedError(503, "too many requests wait", where="serve.max_queue", fix="ask again in a second") from None
+        raise RefusedError(503, "too many requests wait", fix="ask again in a second") from None
 
 
 def _model(shelf: Shelf, name: str | None) -> Served:
@@ -115,7 +116,7 @@ def _model(shelf: Shelf, name: str | None) -> Served:
         return found
     if not shelf.ready:
         raise RefusedError(503, "the models are not loaded yet", fix="wait for /readyz")
-    raise RefusedError(404, f"there is no model {ascii(name)}", where="model",
+    raise RefusedError(404, f"there is no model {name!a}", where="model",
                        why="the models are: " + ", ".join(served.name for served in shelf.models))  # fmt: skip
 
 
@@ -131,7 +132,7 @@ def _add_errors(app: FastAPI) -> None:
     async def wrong(_request: Request, error: ValidationError | RequestValidationError) -> Response:
         first = error.errors()[0]
         where = ".".join(str(part)[:60] for part in first["loc"][:6])
-        said = {"what": str(first["msg"])[:300], **({"where": where} if where else {}), "fix": "/docs says what is taken"}
+        said = {"what": str(first["msg"])[:300], "where": where or "body", "fix": "/docs says what is taken"}
         return Json200({"error": said}, 422)
 
     @app.exception_handler(HTTPException)
@@ -186,9 +187,7 @@ def _add_lookups(app: FastAPI, shelf: Shelf) -> None:
         return Json200(await asyncio.to_thread(answers.search, served, search, limit))
 
     @app.get("/v1/history", response_model=ListAnswer, responses=Errors)
-    async def history(
-        user: Short, limit: Annotated[int, Query(ge=1, le=1000)] = 20, model: Short | None = None
-    ) -> Any:
+    async def history(user: Short, limit: Annotated[int, Query(ge=1, le=1000)] = 20, model: Short | None = None) -> Any:
         """What a user had, the latest last."""
         return Json200(answers.history(_model(shelf, model), user, limit))
 

@@ -21,7 +21,7 @@ class Batcher(Generic[Ask, Answer]):
     """Collects requests of one event loop.
 
     A model that is quicker than a change of threads is run on the loop itself: what arrived in the same turn of the
-    loop is together. A slower one runs in a thread of its own, so that others are read meanwhile: they are the next batch.
+    loop is together. A slower one runs in a thread of its own, so that others are read meanwhile, for the next.
 
     Args:
         run: from requests to answers, in their order.
@@ -83,7 +83,7 @@ class Batcher(Generic[Ask, Answer]):
             self._task = None
 
     def _take(self) -> list[tuple[Ask, asyncio.Future[Answer]]]:
-        batch = []
+        batch: list[tuple[Ask, asyncio.Future[Answer]]] = []
         while self._queue and len(batch) < self._max_batch:
             ask, future = self._queue.popleft()
             if not future.done():  # whoever asked is gone

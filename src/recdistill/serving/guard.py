@@ -105,9 +105,11 @@ class Guard:
         scheme, _, shown = headers.get(b"authorization", b"").partition(b" ")
         if scheme.lower() == b"bearer" and hmac.compare_digest(_digest(shown.strip()), self._token):
             return None
-        return 401, {"what": "a token is needed", "where": "Authorization", "fix": "Authorization: Bearer TOKEN"}, {
-            "www-authenticate": "Bearer"
-        }
+        return (
+            401,
+            {"what": "a token is needed", "where": "Authorization", "fix": "Authorization: Bearer TOKEN"},
+            {"www-authenticate": "Bearer"},
+        )
 
     async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes | None:
         """All of it; None where it is too large."""

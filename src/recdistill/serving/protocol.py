@@ -24,7 +24,8 @@ class Limited(H11Protocol):
         super().connection_made(transport)
         self.began = self.loop.time()
         if len(self.connections) > self.limit:
-            waiting: list[Any] = [other for other in self.connections if other is not self and not other.works]
+            others: set[Any] = self.connections - {self}
+            waiting = [other for other in others if not other.works]
             if waiting:
                 min(waiting, key=lambda other: other.began or 0.0).end(503, BUSY)
             else:

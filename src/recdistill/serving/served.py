@@ -24,6 +24,7 @@ from recdistill.serving.weights import Floats, item_vectors, read_info
 INLINE_MS = 2.0  # a full batch that takes longer has a thread of its own
 WARM_CALLS = 5
 RANKS = ("ranking", "sequence")
+MAKE = "recdistill run export=[bundle,onnx] run.name=mine; recdistill serve outputs/mine"
 Watch = Callable[[str, int, float], None]
 Stamp = tuple[str, int, int, int]
 
@@ -184,8 +185,7 @@ def places_of(words: Sequence[str]) -> list[Place]:
         if not found:
             raise InputError(
                 f"there is no bundle in {folder}", where=word, why=f"neither it nor export/ in it has a {MANIFEST}",
-                fix=f"{PREFIX}{word}" if name in Settings.model_fields else "recdistill run export=[bundle,onnx] makes one: "
-                "recdistill serve outputs/RUN",
+                fix=f"{PREFIX}{word}" if name in Settings.model_fields else MAKE,
             )  # fmt: skip
         for at in found:
             own = given if len(found) == 1 else "_".join(part for part in (given, _role(at)) if part)

@@ -64,11 +64,11 @@ async def _run(places: Sequence[Place], settings: Settings, token: str | None, l
 
     counted = Metrics()
     shelf = Shelf(places, settings, counted)
-    app: Any = Guard(make_app(shelf, settings, counted), settings, token, counted, PATHS)  # type: ignore[arg-type]
+    app: Any = Guard(make_app(shelf, settings, counted), settings, token, counted, PATHS)
     config = uvicorn.Config(
-        app, http=limited(settings.max_connections, settings.request_seconds), ws="none", lifespan="off", loop="asyncio",
-        log_config=None, log_level="critical", access_log=False, server_header=False, proxy_headers=False,
-        h11_max_incomplete_event_size=settings.max_header_kb * 1024, timeout_keep_alive=settings.idle_seconds,
+        app, http=limited(settings.max_connections, settings.request_seconds), ws="none", lifespan="off",
+        loop="asyncio", log_config=None, log_level="critical", access_log=False, server_header=False,
+        proxy_headers=False, h11_max_incomplete_event_size=settings.max_header_kb * 1024, timeout_keep_alive=settings.idle_seconds,
         timeout_graceful_shutdown=settings.drain_seconds,
     )  # fmt: skip
     server = uvicorn.Server(config)
@@ -163,5 +163,3 @@ def _log_to_stderr(settings: Settings) -> None:
     own.setLevel(logging.DEBUG if settings.log == "debug" else logging.INFO)
     errors = logging.getLogger("uvicorn.error")
     errors.handlers, errors.propagate = [handler], False
-
-

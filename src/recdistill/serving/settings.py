@@ -22,21 +22,35 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    host: Annotated[str, MinLen(1)] = Field("127.0.0.1", description="address to listen on; others than this machine's own need a token")  # noqa: E501
+    host: Annotated[str, MinLen(1)] = Field(
+        "127.0.0.1", description="address to listen on; others than this machine's own need a token"
+    )
     port: Annotated[int, Ge(0), Le(65535)] = Field(8080, description="0 for any that is free")
-    token: Annotated[str, MinLen(1)] = Field("RECDISTILL_TOKEN", description="name of the environment variable that holds the token")  # noqa: E501
-    fallback: Literal["none", "popular"] = Field("none", description="what a user gets whom the model does not know: an error, or the most popular items")  # noqa: E501
+    token: Annotated[str, MinLen(1)] = Field(
+        "RECDISTILL_TOKEN", description="name of the environment variable that holds the token"
+    )
+    fallback: Literal["none", "popular"] = Field(
+        "none", description="what a user gets whom the model does not know: an error, or the most popular items"
+    )
     max_batch: Annotated[int, Ge(1), Le(4096)] = Field(64, description="requests that are run together at most")
-    max_wait_ms: Annotated[float, Ge(0), Le(1000)] = Field(0.0, description="how long a request waits for others; 0 takes those that are there")  # noqa: E501
+    max_wait_ms: Annotated[float, Ge(0), Le(1000)] = Field(
+        0.0, description="how long a request waits for others; 0 takes those that are there"
+    )
     max_queue: Annotated[int, Ge(1)] = Field(1024, description="requests that wait; more get 503")
     threads: Annotated[int, Ge(1), Le(256)] = Field(1, description="of ONNX Runtime, for each model")
     max_body_kb: Annotated[int, Ge(1), Le(2**20)] = Field(1024, description="largest body of a request; more gets 413")
     max_header_kb: Annotated[int, Ge(1), Le(1024)] = Field(16, description="largest head of a request; more gets 400")
-    max_connections: Annotated[int, Ge(1)] = Field(1000, description="at one time; beyond it those that wait longest are closed")  # noqa: E501
-    request_seconds: Annotated[float, Gt(0)] = Field(10.0, description="from a request's first byte to the last of its answer")  # noqa: E501
+    max_connections: Annotated[int, Ge(1)] = Field(
+        1000, description="at one time; beyond it those that wait longest are closed"
+    )
+    request_seconds: Annotated[float, Gt(0)] = Field(
+        10.0, description="from a request's first byte to the last of its answer"
+    )
     idle_seconds: Annotated[int, Ge(1)] = Field(15, description="how long a connection may lie idle between requests")
     drain_seconds: Annotated[int, Ge(0)] = Field(10, description="how long requests that came before SIGTERM may take")
-    reload_seconds: Annotated[float, Ge(0)] = Field(2.0, description="between two looks whether a bundle was replaced; 0 for never")  # noqa: E501
+    reload_seconds: Annotated[float, Ge(0)] = Field(
+        2.0, description="between two looks whether a bundle was replaced; 0 for never"
+    )
     log: Literal["info", "debug"] = Field("info", description="debug: a line of JSON for each request")
 
     @property

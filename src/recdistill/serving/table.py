@@ -77,7 +77,7 @@ class Columns:
     def _code(self, name: str, value: Value, row: int) -> int:
         if value is None:
             return 0
-        if isinstance(value, bool) or not isinstance(value, str | int) or (isinstance(value, int) and abs(value) > MOST):
+        if isinstance(value, bool) or not (isinstance(value, str) or (isinstance(value, int) and abs(value) < MOST)):
             raise BadValueError(f"row {row}: {name} is a word, such as {self._example(name)!r}")
         return self.codes[name].get(str(value), 0)
 

@@ -49,7 +49,7 @@ def item_vectors(folder: Path, info: dict[str, Any], n_items: int) -> Floats | N
         InputError: the file is damaged, of other shapes than it says, or has a NaN.
     """
     try:
-        vectors = _apart(folder) if (folder / VECTORS).is_file() else _of_bundle(folder, info, n_items)
+        vectors: Floats | None = _apart(folder) if (folder / VECTORS).is_file() else _of_bundle(folder, info, n_items)
         if vectors is None:
             return None
         if vectors.ndim != 2 or len(vectors) < n_items:
@@ -60,11 +60,11 @@ def item_vectors(folder: Path, info: dict[str, Any], n_items: int) -> Floats | N
         raise unreadable(folder, error) from error
     vectors = vectors[:n_items]
     length = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.divide(vectors, length, out=np.zeros_like(vectors), where=length > 0)
+    return (vectors / np.where(length > 0, length, 1)).astype(np.float32)
 
 
 def _apart(folder: Path) -> Floats:
-    vectors = np.load(folder / VECTORS, allow_pickle=False).astype(np.float32)
+    vectors: Floats = np.load(folder / VECTORS, allow_pickle=False).astype(np.float32)
     if (folder / SCALES).is_file():
         vectors = vectors * np.load(folder / SCALES, allow_pickle=False).astype(np.float32)[:, None]
     return vectors
