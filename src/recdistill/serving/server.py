@@ -68,8 +68,8 @@ async def _run(places: Sequence[Place], settings: Settings, token: str | None, l
     config = uvicorn.Config(
         app, http=limited(settings.max_connections, settings.request_seconds), ws="none", lifespan="off",
         loop="asyncio", log_config=None, log_level="critical", access_log=False, server_header=False,
-        proxy_headers=False, h11_max_incomplete_event_size=settings.max_header_kb * 1024, timeout_keep_alive=settings.idle_seconds,
-        timeout_graceful_shutdown=settings.drain_seconds,
+        proxy_headers=False, h11_max_incomplete_event_size=settings.max_header_kb * 1024,
+        timeout_keep_alive=settings.idle_seconds, timeout_graceful_shutdown=settings.drain_seconds,
     )  # fmt: skip
     server = uvicorn.Server(config)
     connections = server.server_state.connections
