@@ -106,7 +106,7 @@ EXAMPLES = {
         "recdistill serve outputs/one/export serve.port=9000",
         "recdistill serve teacher=outputs/big small=outputs/one",
         "recdistill serve outputs/one serve.fallback=popular serve.log=debug",
-        "RECDISTILL_TOKEN=$(openssl rand -hex 32) recdistill serve outputs/one serve.host=0.0.0.0",
+        "recdistill serve outputs/one serve.host=0.0.0.0 serve.token=MY_TOKEN",
     ],
     "ls": [
         "recdistill ls",
@@ -157,8 +157,18 @@ def help_text(words: Words) -> str:
         head = f"usage: recdistill {words.verb} {shape} [--config-dir DIR] [--plugin DIR]\n\n"
         head += ABOUT[words.verb][0].upper() + ABOUT[words.verb][1:] + "."
         examples = EXAMPLES[words.verb]
+        if words.verb == "serve":
+            head += "\n\n" + _serve_keys()
     shown = "examples:\n" + "\n".join(f"  {example}" for example in examples)
     return "\n\n".join([head, shown, _groups(words), FLAGS + "\n" + EXIT_CODES.rstrip()])
+
+
+def _serve_keys() -> str:
+    from recdistill.serving.settings import PREFIX, Settings
+
+    lines = [f"  {PREFIX}{name}={field.default}\n      {field.description}"
+             for name, field in Settings.model_fields.items()]  # fmt: skip
+    return "keys, with their defaults:\n" + "\n".join(lines)
 
 
 def _groups(words: Words) -> str:

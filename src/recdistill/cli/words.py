@@ -17,7 +17,7 @@ VERBS = (
 ARGUMENTS = {
     "compare": ("RUN [RUN ...]", "outputs/one outputs/two"),
     "verify": ("RUN [RUN ...]", "outputs/one"),
-    "serve": ("RUN [RUN ...]", "outputs/one"),
+    "serve": ("RUN [NAME=RUN ...]", "outputs/one"),
 }
 
 # What --config-dir replaces, and what unpickles a file.

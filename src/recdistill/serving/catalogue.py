@@ -90,7 +90,7 @@ def read_catalogue(folder: Path) -> Catalogue:
         InputError: they say something else than a bundle's do.
     """
     try:
-        users, items = frame(folder / USERS), frame(folder / ITEMS)
+        users, items = frame(folder / USERS, "user"), frame(folder / ITEMS, "item")
         names = strings(items["item"])
         titles = strings(items["title"]) if "title" in items.columns else []
         user_row = {name: row for row, name in enumerate(strings(users["user"]))}
@@ -110,7 +110,7 @@ def read_histories(folder: Path, n_users: int, n_items: int) -> Histories | None
     """None where the bundle was written without."""
     if not (folder / HISTORIES).is_file():
         return None
-    pairs = frame(folder / HISTORIES)
+    pairs = frame(folder / HISTORIES, "user", "item")
     user, item = (pairs[name].to_numpy() for name in ("user", "item"))
     inside = (user >= 0) & (user < n_users) & (item >= 0) & (item < n_items)
     if not inside.all():
@@ -121,8 +121,8 @@ def read_histories(folder: Path, n_users: int, n_items: int) -> Histories | None
     return Histories(ends, item[order].astype(np.int32), read)
 
 
-def frame(file: Path) -> Any:
-    """A Parquet file.
+def frame(file: Path, *columns: str) -> Any:
+    """A Parquet file that has these columns.
 
     Raises:
         InputError: it is missing or no such file.
@@ -135,8 +135,11 @@ def frame(file: Path) -> Any:
             fix="export=[bundle,onnx] writes both parts of what is served",
         )  # fmt: skip
     try:
-        return pl.read_parquet(file, memory_map=False)
-    except (pl.exceptions.PolarsError, OSError) as error:
+        found = pl.read_parquet(file, memory_map=False)
+        if not set(columns) <= set(found.columns):
+            raise ValueError(f"it has the columns {', '.join(found.columns)}, not {', '.join(columns)}")
+        return found
+    except (pl.exceptions.PolarsError, OSError, ValueError) as error:
         raise unreadable(file, error) from error
 
 

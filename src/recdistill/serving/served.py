@@ -187,8 +187,9 @@ def places_of(words: Sequence[str]) -> list[Place]:
                 f"there is no bundle in {folder}", where=word, why=f"neither it nor export/ in it has a {MANIFEST}",
                 fix=f"{PREFIX}{word}" if name in Settings.model_fields else MAKE,
             )  # fmt: skip
+        run = given or (_name(found[0]) if len(words) > 1 else "")
         for at in found:
-            own = given if len(found) == 1 else "_".join(part for part in (given, _role(at)) if part)
+            own = given if len(found) == 1 else "_".join(part for part in (run, _role(at)) if part)
             places.append(Place(own or _name(at), at))
     names = [place.name for place in places]
     twice = next((name for name in names if names.count(name) > 1), None)
@@ -231,10 +232,11 @@ def facts_of(served: Served) -> dict[str, Any]:
     manifest, ranker, catalogue, columns = served.manifest, served.ranker, served.catalogue, served.columns
     files = manifest["files"]
     graph = int(files.get(GRAPH, {}).get("bytes", 0))
+    exported = next((one for one in manifest.get("exports", []) if one.get("file") == GRAPH), {})
     found: dict[str, Any] = {
         "name": served.name, "label": label_of(served.place.folder), "task": manifest.get("task"),
         "model": manifest.get("model"), "data": manifest.get("data"), "weights_hash": manifest.get("weights_hash"),
-        "bytes": graph,
+        "bytes": graph, "p50_ms": exported.get("latency", {}).get("p50_ms"),
     }  # fmt: skip
     if ranker is not None and catalogue is not None:
         found |= {

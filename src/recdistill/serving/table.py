@@ -115,7 +115,7 @@ def read_columns(folder: Path, schema: Mapping[str, Any], logarithms: bool) -> C
     Raises:
         InputError: they say something else than a bundle's do.
     """
-    words = frame(folder / WORDS)
+    words = frame(folder / WORDS, "feature", "code", "value")
     try:
         kinds = {kind: {name: int(schema["features"][kind][name]) for name in sorted(schema["features"].get(kind, {}))}
                  for kind in KINDS}  # fmt: skip
