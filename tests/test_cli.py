@@ -26,6 +26,7 @@ from recdistill.config import compose, locate
 from recdistill.config.listing import render_group
 from recdistill.config.overrides import expand, parse
 from recdistill.errors import InputError
+from recdistill.serving.settings import settings_of
 
 Cli = Callable[..., int]
 
@@ -276,6 +277,9 @@ def test_examples_of_the_help_compose(example: str) -> None:
     sources = locate.find_sources([], [])
     if words.verb == "ls":
         assert all(render_group(sources.folders, group) for group in words.overrides)
+        return
+    if words.verb == "serve":  # reads no config
+        assert settings_of(words.overrides)
         return
     with compose.hydra_session(sources):
         for overrides in expand(parse(words.overrides)):

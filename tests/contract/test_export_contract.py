@@ -19,9 +19,9 @@ from contract_kit import node
 from recdistill.errors import InputError
 from recdistill.export.base import Queries
 from recdistill.export.bundle import WEIGHTS, load_model, model_info, save_model
-from recdistill.export.folder import HISTORIES, ITEMS, USERS, WORDS
 from recdistill.export.graphs import QUERY, SEEN
 from recdistill.export.manifest import open_manifest
+from recdistill.export.names import HISTORIES, ITEMS, USERS, WORDS
 from recdistill.export.onnx import ENCODER, MODEL, SCALES
 from recdistill.export.onnx_int8 import OnnxInt8
 from recdistill.export.packing import Codec

@@ -17,7 +17,7 @@ from types import FrameType
 
 from recdistill.cli.words import VERBS, Words, parse_words, require_arguments
 from recdistill.config.words import COMMAND
-from recdistill.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_TERMINATED, RecDistillError, Terminated
+from recdistill.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_TERMINATED, InputError, RecDistillError, Terminated
 
 _received: list[int] = []
 
@@ -70,6 +70,8 @@ def _dispatch(words: Words) -> int:
     if words.verb == "download" and not (words.overrides or words.shows_only):
         return _ls(replace(words, overrides=["download"]))
     require_arguments(words)
+    if words.verb == "serve":
+        return _serve(words)
     from recdistill.cli.launch import launch
 
     return launch(words)
@@ -86,6 +88,16 @@ def _ls(words: Words) -> int:
     if not words.overrides:
         print(render_all(sources.folders, *shown))
     return EXIT_OK
+
+
+def _serve(words: Words) -> int:
+    """Without Hydra: what is served says its bundle, and a server has no use for what trains."""
+    flags = [*words.hydra_flags, *(["--config-dir"] if words.config_dirs else [])]
+    if flags:
+        raise InputError(f"recdistill serve takes no {flags[0]}", where=flags[0], fix="recdistill serve --help")
+    from recdistill.serving.server import serve
+
+    return serve(words.arguments, words.overrides)
 
 
 def _complete(words: Words) -> int:

@@ -19,6 +19,7 @@ ABOUT = {
     "verify": "recompute a finished run from its data and weights, and say what does not agree",
     "refresh": "update an exported model on new events, and keep the better of old and new",
     "download": "fetch a public data set from where it is published; without a name: list what there is",
+    "serve": "answer requests with exported models, over HTTP",
     "ls": "list the config groups, or the options of one",
     "check": "look at a config without running anything",
 }
@@ -109,6 +110,13 @@ EXAMPLES = {
         "recdistill download download.url=https://HOST/x.csv download.sha256=DIGITS",
         "recdistill download download.url=https://HOST/x.zip download.sha256=DIGITS 'download.members=[x/log.csv]'",
     ],
+    "serve": [
+        "recdistill serve outputs/one",
+        "recdistill serve outputs/one/export serve.port=9000",
+        "recdistill serve teacher=outputs/big small=outputs/one",
+        "recdistill serve outputs/one serve.fallback=popular serve.log=debug",
+        "recdistill serve outputs/one serve.host=0.0.0.0 serve.token=MY_TOKEN",
+    ],
     "ls": [
         "recdistill ls",
         "recdistill ls distiller",
@@ -158,8 +166,18 @@ def help_text(words: Words) -> str:
         head = f"usage: recdistill {words.verb} {shape} [--config-dir DIR] [--plugin DIR]\n\n"
         head += ABOUT[words.verb][0].upper() + ABOUT[words.verb][1:] + "."
         examples = EXAMPLES[words.verb]
+        if words.verb == "serve":
+            head += "\n\n" + _serve_keys()
     shown = "examples:\n" + "\n".join(f"  {example}" for example in examples)
     return "\n\n".join([head, shown, _groups(words), FLAGS + "\n" + EXIT_CODES.rstrip()])
+
+
+def _serve_keys() -> str:
+    from recdistill.serving.settings import PREFIX, Settings
+
+    lines = [f"  {PREFIX}{name}={field.default}\n      {field.description}"
+             for name, field in Settings.model_fields.items()]  # fmt: skip
+    return "keys, with their defaults:\n" + "\n".join(lines)
 
 
 def _groups(words: Words) -> str:

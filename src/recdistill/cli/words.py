@@ -11,13 +11,14 @@ from recdistill.errors import InputError
 
 VERBS = (
     "run", "data", "train", "distill", "compress", "evaluate", "recommend", "report", "compare", "verify",
-    "refresh", "download", "ls", "check",
+    "refresh", "download", "serve", "ls", "check",
 )  # fmt: skip
 # Verbs that take words which are no key=value: how help calls them, and an example.
 ARGUMENTS = {
     "compare": ("RUN [RUN ...]", "outputs/one outputs/two"),
     "verify": ("RUN [RUN ...]", "outputs/one"),
     "refresh": ("EXPORT EVENTS", "outputs/one/export events.jsonl"),
+    "serve": ("RUN [NAME=RUN ...]", "outputs/one"),
 }
 
 # What --config-dir replaces, and what unpickles a file.
@@ -99,13 +100,19 @@ def parse_words(argv: Sequence[str]) -> Words:
             _flag(word, queue, words)
         elif words.verb is None and not words.completion:
             words.verb = _verb(word)
-        elif words.verb in ARGUMENTS and ("=" not in word or os.path.exists(word)):
+        elif words.verb in ARGUMENTS and _is_argument(word, words.verb):
             words.arguments.append(word)
         elif words.verb == "download" and "=" not in word:
             _choose(word, words)
         else:
             words.overrides.append(word)
     return words
+
+
+def _is_argument(word: str, verb: str) -> bool:
+    if verb == "serve":  # RUN or NAME=RUN
+        return not word.startswith("serve.")
+    return "=" not in word or os.path.exists(word)
 
 
 def _choose(name: str, words: Words) -> None:

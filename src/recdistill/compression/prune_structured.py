@@ -80,8 +80,8 @@ class PruneStructured(CompressionPass):
             )  # fmt: skip
         if net.get("table") and "dims" in self.keep:
             raise InputError(
-                "the vectors of a compressed table have no numbers of their own to leave out", where=f"{where}.keep.dims",
-                why="they are made of parts that all numbers share", fix=f"~{where}.keep.dims, or net.table=null",
+                "the vectors of a compressed table have no numbers to leave out", where=f"{where}.keep.dims",
+                why="they are made of parts that all numbers share", fix=f"~{where}.keep.dims",
             )  # fmt: skip
         if self.importance == "taylor" and issubclass(model, ClosedFormModel):
             raise InputError(

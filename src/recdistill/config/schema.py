@@ -207,6 +207,7 @@ class Config(Section):
     compression: Any = None
     rerank: Any = None
     export: Any = None
+    export_also: list[Literal["teacher", "student", "alone"]] = []
     index: Any = None
     trainer: Any = None
     logger: Any = None

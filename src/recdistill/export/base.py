@@ -50,6 +50,7 @@ class Subject:
         data: that it was trained on, without the test part.
         queries: of the data.
         history: rows of users and items int64 ``[N]``, what each user had by the end of validation; None of a table.
+        read: bool ``[N]``, which of these a model of sets reads; None where it is all of them, or none.
     """
 
     model: Model
@@ -59,6 +60,7 @@ class Subject:
     data: Data
     queries: Queries
     history: tuple[Tensor, Tensor] | None = None
+    read: Tensor | None = None
 
 
 class Format:

@@ -15,14 +15,14 @@ from torch import Tensor
 from recdistill.data.interactions import Schema
 from recdistill.data.withheld import with_labels
 from recdistill.errors import DivergedError, InputError
+from recdistill.export.names import INFO as INFO
+from recdistill.export.names import WEIGHTS as WEIGHTS
 from recdistill.export.packing import Codec, codec_json, pack, unpack
 from recdistill.models.base import Model
 from recdistill.models.build import build
 from recdistill.models.tables.base import stored_form, stored_state
 from recdistill.runs.atomic import atomic_path, file_digest, read_json, write_json
 
-WEIGHTS = "model.safetensors"
-INFO = "model.json"
 MAX_INFO_BYTES = 2**20
 _KEYS = ("net", "schema", "codecs", "shapes", "data", "hash", "bytes")
 

@@ -10,12 +10,10 @@ import numpy as np
 from recdistill.data.features import Features
 from recdistill.data.interactions import Dataset
 from recdistill.export.base import Format, Subject
-from recdistill.export.bundle import INFO, WEIGHTS, save_model
+from recdistill.export.bundle import save_model
+from recdistill.export.names import HISTORIES, INFO, ITEMS, NUMBERS, USERS, WEIGHTS, WORDS
 from recdistill.export.packing import Codec
 from recdistill.runs.atomic import atomic_path, write_json
-
-USERS, ITEMS, HISTORIES = "users.parquet", "items.parquet", "histories.parquet"
-WORDS, NUMBERS = "vocabularies.parquet", "numbers.json"
 
 
 class Bundle(Format):
@@ -41,7 +39,8 @@ class Bundle(Format):
             write_frame(folder / ITEMS, {"item": data.items[:n_items], **titles})
             if self.histories and subject.history is not None:
                 user, item = (rows.numpy() for rows in subject.history)
-                write_frame(folder / HISTORIES, {"user": user, "item": item})
+                read = {} if subject.read is None else {"read": subject.read.numpy()}
+                write_frame(folder / HISTORIES, {"user": user, "item": item, **read})
         else:
             write_words(folder, data.train.features)
         files = (WEIGHTS, INFO, USERS, ITEMS, HISTORIES, WORDS, NUMBERS)

@@ -17,6 +17,8 @@ from recdistill.data.csr import Csr
 from recdistill.data.rows import Rows
 from recdistill.errors import InputError
 from recdistill.evaluation.topk import PAD
+from recdistill.export.names import QUERY as QUERY
+from recdistill.export.names import SEEN as SEEN
 from recdistill.models.base import FactorModel, Model, SequenceModel, SetModel
 from recdistill.models.ensemble import RankingEnsemble
 from recdistill.models.folded import Folded
@@ -24,7 +26,6 @@ from recdistill.models.given import GivenLists
 from recdistill.models.given_rows import GivenRows
 
 Inputs = dict[str, Tensor]
-QUERY, SEEN = "query", "seen"
 REFUSED: dict[type, str] = {
     GivenLists: "it is a file of answers, not a model",
     GivenRows: "it is a file of answers, not a model",

@@ -28,12 +28,14 @@ from recdistill.export.graphs import (
     require_exportable,
     vector_graph,
 )  # fmt: skip
+from recdistill.export.names import ENCODER, SCALES
+from recdistill.export.names import GRAPH as MODEL
+from recdistill.export.names import VECTORS as ITEMS
 from recdistill.export.packing import quantize_rows
 from recdistill.export.parity import TOP, Answer, measured
 from recdistill.export.small import with_small_weights
 from recdistill.models.base import Model
 
-MODEL, ENCODER, ITEMS, SCALES = "model.onnx", "encoder.onnx", "items.npy", "items.scale.npy"
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 OPSET = 20
 FOLDED = 64  # numbers in the largest tensor that is computed at export

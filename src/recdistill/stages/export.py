@@ -38,15 +38,18 @@ def formats_of(cfg: dict[str, Any]) -> dict[str, Format]:
 
 
 def require_formats(cfg: dict[str, Any]) -> None:
-    """Raises InputError where a format can't hold the student, before anything is trained."""
-    student = class_of(cfg["student"], "student")
-    for name, form in formats_of(cfg).items():
-        form.require(MF if issubclass(student, FactorModel) else student, f"export.{name}")
+    """Raises InputError where a format can't hold what is exported, before anything is trained."""
+    roles = {"student", *("student" if also == "alone" else also for also in cfg.get("export_also") or [])}
+    for role in sorted(roles):
+        model = class_of(cfg[role], role)
+        for name, form in formats_of(cfg).items():
+            form.require(MF if issubclass(model, FactorModel) else model, f"export.{name}")
 
 
 def export(
-    cfg: dict[str, Any], task: Task, data: Data, model_folder: Path, run: Path, summary: dict[str, Any] | None
-) -> list[dict[str, Any]]:
+    cfg: dict[str, Any], task: Task, data: Data, model_folder: Path, run: Path, summary: dict[str, Any] | None,
+    name: str = EXPORT,
+) -> list[dict[str, Any]]:  # fmt: skip
     """Writes the model in each format of the config into ``run/export``, with a manifest and, of a run that was
     evaluated, a model card.
 
@@ -54,7 +57,8 @@ def export(
         data: without the test part.
         model_folder: of the model.
         run: folder of the run.
-        summary: of the run; its last row of the line is this model.
+        summary: of the run; its last row of the line with these weights is this model.
+        name: of the folder in ``run``.
 
     Returns:
         What each format says of its files, see :meth:`~recdistill.export.base.Format.write`, and ``format``.
@@ -64,14 +68,15 @@ def export(
     """
     subject = subject_of(task, data, model_folder)
     found: list[dict[str, Any]] = []
-    with whole_folder(run / EXPORT) as folder:
-        for name, form in formats_of(cfg).items():
-            found += [{"format": name, **said} for said in form.write(subject, folder)]
+    with whole_folder(run / name) as folder:
+        for kind, form in formats_of(cfg).items():
+            found += [{"format": kind, **said} for said in form.write(subject, folder)]
         if summary is not None:
             write_card(folder, summary, found, exported_row(summary, model_info(model_folder)["hash"]))
         facts = {
             "task": task.name, "model": type(subject.model).__name__, "data": data.fingerprint,
             "weights_hash": model_info(model_folder)["hash"], "recdistill": __version__, "exports": found,
+            "logarithms": bool(getattr(task, "logarithms", False)),
         }  # fmt: skip
         write_manifest(folder, facts)
     return found
@@ -95,7 +100,8 @@ def subject_of(task: Task, data: Data, model_folder: Path) -> Subject:
         assert isinstance(task, TableTask)
         return Subject(served.model.eval(), queries=row_queries(task, loaded, data), **more)
     queries, history = list_queries(task, loaded, data)
-    return Subject(served.model.eval(), queries=queries, history=history, **more)
+    read = in_training(data, *history) if isinstance(loaded, SetModel) else None
+    return Subject(served.model.eval(), queries=queries, history=history, read=read, **more)
 
 
 def list_queries(task: Task, model: Model, data: Dataset) -> tuple[Queries, tuple[Tensor, Tensor]]:
@@ -119,6 +125,12 @@ def list_queries(task: Task, model: Model, data: Dataset) -> tuple[Queries, tupl
         return masked(score(asked), asked, seen)
 
     return Queries(len(users), inputs, expected), (history[0][inside], history[1][inside])
+
+
+def in_training(data: Dataset, user: Tensor, item: Tensor) -> Tensor:
+    """bool ``[N]``: which pairs are of the training part, all that a model of sets reads of a user."""
+    n_items = data.train.n_items
+    return torch.isin(user * n_items + item, data.train.user * n_items + data.train.item)
 
 
 def filled(sets: Csr, n_items: int, users: Tensor) -> Tensor:

@@ -25,8 +25,8 @@ from recdistill.errors import InputError
 from recdistill.evaluation.significance import paired_t
 from recdistill.evaluation.topk import Scorer
 from recdistill.export.bundle import INFO, WEIGHTS, load_model, model_info, read_state, save_model
-from recdistill.export.folder import ITEMS, USERS
 from recdistill.export.manifest import open_manifest
+from recdistill.export.names import ITEMS, USERS
 from recdistill.models.base import ClosedFormModel, RankingModel
 from recdistill.models.build import build, instantiate
 from recdistill.rerank.base import Reranking

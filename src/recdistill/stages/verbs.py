@@ -60,7 +60,7 @@ def opened(cfg: dict[str, Any], folder: Path, max_steps: int = 0) -> Line:
 def run(cfg: DictConfig, folder: Path) -> int:
     """The whole line, then the table and the page."""
     from recdistill.reporting.write import print_summary, write_reports
-    from recdistill.stages.export import export, require_formats
+    from recdistill.stages.export import EXPORT, export, require_formats
     from recdistill.stages.retrieve import measured_indexes, require_indexes
     from recdistill.stages.summary import command_line, summarise
 
@@ -74,6 +74,8 @@ def run(cfg: DictConfig, folder: Path) -> int:
             summary["indexes"] = measured_indexes(line.cfg, line.data, line.last)
         if line.cfg.get("export"):
             summary["exports"] = export(line.cfg, line.task, line.data, line.last, folder, summary)
+            for name in line.cfg.get("export_also") or []:
+                export(line.cfg, line.task, line.data, getattr(line, name), folder, summary, f"{EXPORT}_{name}")
     finally:  # what was measured is kept, also where a file does not answer as the model does
         write_reports(folder, summary)
         write_json(folder / SUMMARY, summary)

@@ -1,0 +1,251 @@
+"""Bundles that are not what they say, weights without torch, batches, lists by hand, and the shelf."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import struct
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from serving_kit import MODELS, Client, make_bundle
+
+from recdistill.errors import InputError
+from recdistill.export.manifest import write_manifest
+from recdistill.export.packing import Codec, pack, unpack
+from recdistill.serving.answers import top
+from recdistill.serving.batcher import Batcher, BusyError
+from recdistill.serving.served import Place, open_served, places_of, stamp_of
+from recdistill.serving.settings import Settings
+from recdistill.serving.weights import TABLE, decode
+
+
+def opened(folder: Path) -> Any:
+    return open_served(Place("m", folder), Settings())
+
+
+@pytest.fixture
+def copy(bundles: dict[str, Path], tmp_path: Path) -> Path:
+    shutil.copytree(bundles["mf"], tmp_path / "export")
+    return tmp_path / "export"
+
+
+def signed(folder: Path) -> None:
+    """A manifest that fits: whoever changed the files wrote it anew."""
+    facts = {key: said for key, said in json.loads((folder / "manifest.json").read_text()).items()
+             if key not in ("files", "format")}  # fmt: skip
+    (folder / "manifest.json").unlink()
+    write_manifest(folder, facts)
+
+
+FILES = ("model.onnx", "model.safetensors", "model.json", "users.parquet", "items.parquet", "histories.parquet")
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_that_was_changed_is_named(name: str, copy: Path) -> None:
+    content = (copy / name).read_bytes()
+    for changed in (content[: len(content) // 2], content[:-1] + bytes([content[-1] ^ 1]), b""):
+        (copy / name).write_bytes(changed)
+        with pytest.raises(InputError, match=name):
+            opened(copy)
+    (copy / name).unlink()
+    with pytest.raises(InputError, match=name):
+        opened(copy)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_what_is_signed_anew_is_still_looked_at(name: str, copy: Path) -> None:
+    """A manifest says that files are those that were exported, not that they are sound."""
+    content = (copy / name).read_bytes()
+    for changed in (
+        content[: len(content) // 2],
+        b"",
+        b"\xff" * 200,
+        b'{"a": ' * 5000,
+        struct.pack("<Q", 2**62) + content,
+    ):
+        (copy / name).write_bytes(changed)
+        signed(copy)
+        with pytest.raises(InputError) as caught:
+            opened(copy)
+        assert caught.value.exit_code == 2
+
+
+def test_weights_that_can_not_be(copy: Path) -> None:
+    """NaN, other shapes, overlaps and sizes that would not fit into memory."""
+    from safetensors.numpy import load_file, save_file
+
+    info = json.loads((copy / "model.json").read_text())
+    tensors = load_file(copy / "model.safetensors")
+    bad = tensors[TABLE].copy()
+    bad[3, 1] = np.nan
+    for changed in (bad, bad[:-1], np.zeros((24, 0), np.float32), bad.astype(np.float64), bad.T.copy()):
+        save_file({**tensors, TABLE: changed}, copy / "model.safetensors")
+        signed(copy)
+        with pytest.raises(InputError):
+            opened(copy)
+    save_file(tensors, copy / "model.safetensors")
+    for shape in ([24, 2**40], [2**40, 8], [24], [24, -1], "x", [24, 8, 1]):
+        (copy / "model.json").write_text(json.dumps({**info, "shapes": {**info["shapes"], TABLE: shape}}))
+        signed(copy)
+        with pytest.raises(InputError):
+            opened(copy)
+    (copy / "model.json").write_text(json.dumps(info))
+    header = json.dumps({TABLE: {"dtype": "F32", "shape": [24, 4], "data_offsets": [0, 384]},
+                         "other": {"dtype": "F32", "shape": [24, 4], "data_offsets": [192, 576]}}).encode()  # fmt: skip
+    (copy / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + bytes(576))
+    signed(copy)
+    with pytest.raises(InputError, match="can't be read"):
+        opened(copy)
+
+
+def test_a_catalogue_that_does_not_fit(copy: Path) -> None:
+    import polars as pl
+
+    items = pl.read_parquet(copy / "items.parquet")
+    for changed in (items[:-1], pl.concat([items, items[:1]]), items.rename({"item": "name"}), items[:0]):
+        changed.write_parquet(copy / "items.parquet")
+        signed(copy)
+        with pytest.raises(InputError):
+            opened(copy)
+    items.write_parquet(copy / "items.parquet")
+    pairs = pl.read_parquet(copy / "histories.parquet")
+    for changed in (pairs.with_columns(item=pairs["item"] + 24), pairs.with_columns(user=-pairs["user"] - 1)):
+        changed.write_parquet(copy / "histories.parquet")
+        signed(copy)
+        with pytest.raises(InputError):
+            opened(copy)
+
+
+@pytest.mark.parametrize("bits", [32, 8, 4])
+@pytest.mark.parametrize("zeros", [None, 0.5, 0.97])
+def test_weights_are_decoded_as_torch_does(bits: Any, zeros: float | None) -> None:
+    torch.manual_seed(0)
+    for shape in ((40, 8), (3, 5), (7, 1), (300, 64)):
+        weight = torch.randn(shape)
+        if zeros is not None:
+            weight *= torch.rand(shape) > zeros
+        codec = Codec(bits, sparse=zeros is not None)
+        stored = pack(weight, codec)
+        found = decode({name: part.numpy() for name, part in stored.items()},
+                       {"bits": bits, "sparse": zeros is not None}, shape)  # fmt: skip
+        np.testing.assert_array_equal(found, unpack(stored, codec, shape).numpy())
+
+
+def test_the_top_is_that_of_a_sort() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        n = int(rng.integers(1, 30))
+        scores = rng.integers(-3, 4, n).astype(np.float32)
+        scores[rng.random(n) < 0.3] = -np.inf
+        k = int(rng.integers(1, 35))
+        wanted = [row for row in np.argsort(-scores, kind="stable") if scores[row] > -np.inf][:k]
+        assert top(scores, k).item.tolist() == wanted
+
+
+# Batches.
+
+
+def batches(inline: bool, **more: Any) -> tuple[Batcher[int, int], list[list[int]]]:
+    ran: list[list[int]] = []
+
+    def run(asked: Sequence[int]) -> list[int]:
+        ran.append(list(asked))
+        if -1 in asked:
+            raise ValueError("bad")
+        time.sleep(0.01)
+        return [10 * one for one in asked]
+
+    return Batcher(run, inline=inline, **more), ran
+
+
+@pytest.mark.parametrize("inline", [True, False])
+@pytest.mark.parametrize("max_wait", [0.0, 0.02])
+def test_each_gets_its_own_answer(inline: bool, max_wait: float) -> None:
+    batcher, ran = batches(inline, max_batch=4, max_wait=max_wait)
+
+    async def together() -> list[int]:
+        return await asyncio.gather(*(batcher.ask(one) for one in range(10)))
+
+    assert asyncio.run(together()) == [10 * one for one in range(10)]
+    assert [one for batch in ran for one in batch] == list(range(10))
+    assert max(map(len, ran)) == 4
+    assert len(ran) <= 4
+    assert len(batcher) == 0
+
+
+@pytest.mark.parametrize("inline", [True, False])
+def test_an_error_is_that_of_its_batch_alone(inline: bool) -> None:
+    batcher, _ = batches(inline, max_batch=2)
+
+    async def together() -> list[Any]:
+        first = await asyncio.gather(*(batcher.ask(one) for one in (-1, 1, 2, 3)), return_exceptions=True)
+        return [*first, await batcher.ask(4)]
+
+    found = asyncio.run(together())
+    assert [type(one) for one in found[:2]] == [ValueError, ValueError]
+    assert found[2:] == [20, 30, 40]
+
+
+def test_who_left_is_not_computed_and_too_many_are_refused() -> None:
+    batcher, ran = batches(True, max_queue=3, max_wait=0.02)
+
+    async def together() -> None:
+        waiting = [asyncio.create_task(batcher.ask(one)) for one in range(3)]
+        await asyncio.sleep(0)
+        with pytest.raises(BusyError):
+            await batcher.ask(9)
+        waiting[1].cancel()
+        assert await waiting[0] == 0
+        assert await waiting[2] == 20
+
+    asyncio.run(together())
+    assert ran == [[0, 2]]
+
+
+def test_a_queue_that_is_full_is_a_503(bundles: dict[str, Path], serving: Callable[..., Client]) -> None:
+    full = serving(bundles["mf"], "serve.max_queue=2", "serve.max_wait_ms=20")
+
+    async def together() -> list[Any]:
+        return await asyncio.gather(*(full.ask("POST", "/v1/recommend", b'{"user": "1"}') for _ in range(5)))
+
+    assert sorted(status for status, _ in full.run(together())) == [200, 200, 503, 503, 503]
+    assert full.post("/v1/recommend", {"user": "1"})[0] == 200
+
+
+# Places.
+
+
+def test_a_run_is_all_of_its_bundles(tmp_path: Path, bundles: dict[str, Path]) -> None:
+    run = tmp_path / "films"
+    for name in ("export", "export_teacher", "export_student"):
+        shutil.copytree(bundles["mf"], run / name)
+    assert [place.name for place in places_of([str(run)])] == ["last", "student", "teacher"]
+    assert [place.name for place in places_of([str(run), f"x={bundles['mf']}"])] == [
+        "films_last", "films_student", "films_teacher", "x"]  # fmt: skip
+    assert [place.name for place in places_of([f"a={run}"])] == ["a_last", "a_student", "a_teacher"]
+    assert [place.name for place in places_of([f"x={run / 'export'}", str(run / "export_teacher")])] == [
+        "x", "films_teacher"]  # fmt: skip
+    assert stamp_of(run / "nothing") is None
+
+
+def test_a_model_with_a_thread_answers_the_same(bundles: dict[str, Path], serving: Callable[..., Client],
+                                                monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    inline = serving(bundles["next"]).post("/v1/recommend", {"history": ["1", "2", "3"]})
+    monkeypatch.setattr("recdistill.serving.served.INLINE_MS", 0.0)
+    threaded = serving(bundles["next"])
+    assert threaded.post("/v1/recommend", {"history": ["1", "2", "3"]})[1]["items"] == inline[1]["items"]
+
+
+def test_vectors_of_an_apart_export_are_taken(tmp_path: Path) -> None:
+    folder = make_bundle(tmp_path, *MODELS["mf"])
+    vectors = opened(folder).vectors
+    np.save(folder / "items.npy", np.ascontiguousarray(vectors[:, ::-1]) * 3)
+    signed(folder)
+    np.testing.assert_allclose(opened(folder).vectors, vectors[:, ::-1], atol=1e-6)
