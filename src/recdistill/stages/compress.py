@@ -6,11 +6,12 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from recdistill.compression.base import ANCHORS, CLIPS, HINT, Compressed, CompressionPass, materialised
+from recdistill.compression.quantize import Quantize
 from recdistill.export.bundle import load_model, model_info, save_model
 from recdistill.export.packing import Codec
 from recdistill.models.build import instantiate
@@ -60,6 +61,16 @@ def compress(
         gradual=state.gradual,
     )
     launch(spec)
+
+
+def quantized(source: Path, bits: Literal[8, 4], train: Any, folder: Path) -> None:
+    """A model in fewer bits, as it is served, written to ``folder``."""
+    info = model_info(source)
+    state = Quantize(bits).apply(materialised(load_model(source, train), info["net"]))
+    save_model(
+        folder, state.model, state.net, codecs=state.codecs, clips=state.clips, data=info["data"],
+        labels=info.get("labels"),
+    )  # fmt: skip
 
 
 def finetune_data(source: Path) -> str:

@@ -5,14 +5,13 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from recdistill.compression.base import CompressionPass, materialised
-from recdistill.compression.quantize import Quantize
+from recdistill.compression.base import CompressionPass
 from recdistill.content.base import contents, with_vectors
 from recdistill.data import store as data_store
 from recdistill.data.interactions import Data, Dataset
@@ -22,12 +21,12 @@ from recdistill.distillers.base import Needs
 from recdistill.distillers.signals import check_needs, compute_signals, require_signals_of
 from recdistill.errors import InputError
 from recdistill.evaluation.metrics import direction
-from recdistill.export.bundle import load_model, model_info, save_model
+from recdistill.export.bundle import load_model
 from recdistill.models.build import instantiate
 from recdistill.runs.store import Store
 from recdistill.stages import tune, withheld
 from recdistill.stages.budget import passes
-from recdistill.stages.compress import compress
+from recdistill.stages.compress import compress, quantized
 from recdistill.stages.evaluate import require_same_data
 from recdistill.stages.launch import launch
 from recdistill.stages.nodes import Member, encoders_of, given_files, is_made, members_of, merged
@@ -332,16 +331,8 @@ class Line:
 
     def quantized_teacher(self, bits: int) -> Path:
         """The teacher itself in fewer bits: the rival at equal bytes that needs no distillation."""
-
-        def make(folder: Path) -> None:
-            state = materialised(load_model(self.teacher, self.data.train), model_info(self.teacher)["net"])
-            state = Quantize(bits=8 if bits == 8 else 4).apply(state)
-            save_model(
-                folder, state.model, state.net, codecs=state.codecs, clips=state.clips, data=self.data.fingerprint,
-                labels=model_info(self.teacher).get("labels"),
-            )  # fmt: skip
-
         depends_on = {"teacher": self.teacher.name, "bits": bits}
+        make = partial(quantized, self.teacher, 8 if bits == 8 else 4, self.data.train)
         return self.store.obtain("compress", depends_on, make, f"teacher in {bits} bits")
 
     @property
