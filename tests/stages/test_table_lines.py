@@ -48,6 +48,7 @@ def test_a_student_is_trained_in_it_and_rounded(kind: str, cli: Callable[..., in
 def test_a_pass_fits_and_tunes(kind: str, cli: Callable[..., int], tmp_path: Path) -> None:
     name = f"embedding_{kind}"
     words = [*LARGE, f"compression=[{name}]", f"compression.{name}.finetune.epochs=2",
+             f"compression.{name}.hint=1.0",
              *words_for(kind, f"compression.{name}.table")]  # fmt: skip
     assert cli("compress", *words) == 0
     (folder,) = [file.parent for file in (tmp_path / "outputs" / "cache" / "compress").glob("*/model.json")]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any
 
 import torch
-from annotated_types import Ge
+from annotated_types import Ge, Gt
 from torch import Tensor, nn
 
 from recdistill.compression.base import Compressed, CompressionPass
@@ -41,10 +42,18 @@ class Embedding(CompressionPass):
         table: the form.
         hint: weight of the distance to the old table, 0 for none.
         finetune: training afterwards, None for none.
+        pace: learning rate of that as a share of the one that ``finetune`` has, which may be the student's own: what is
+            near its table already is spoilt by large steps, and what is far needs them.
     """
 
-    def __init__(self, table: TableKind, hint: Annotated[float, Ge(0)] = 1.0, finetune: Fit | None = None):
-        super().__init__(finetune)
+    def __init__(
+        self,
+        table: TableKind,
+        hint: Annotated[float, Ge(0)] = 1.0,
+        finetune: Fit | None = None,
+        pace: Annotated[float, Gt(0)] = 1.0,
+    ):
+        super().__init__(finetune and replace(finetune, lr=pace * finetune.lr))
         self.table, self.hint = table, hint
 
     def check(self, net: dict[str, Any], earlier: Sequence[CompressionPass]) -> dict[str, Any]:

@@ -54,7 +54,7 @@ def compress(
         return
     spec = replace(
         finetune,
-        node={**finetune.node, "net": state.net, "fit": node["finetune"]},
+        node={**finetune.node, "net": state.net, "fit": {**node["finetune"], **asdict(step.finetune)}},
         folder=str(folder),
         init=str(folder / LATENT),
         codecs={name: asdict(codec) for name, codec in state.codecs.items()},
