@@ -123,6 +123,25 @@ def test_a_catalogue_that_does_not_fit(copy: Path) -> None:
             opened(copy)
 
 
+def test_a_graph_of_another_catalogue(copy: Path) -> None:
+    """One user or item more or less than the graph has: seen before the first request."""
+    import polars as pl
+
+    for name in ("users.parquet", "items.parquet"):
+        rows = pl.read_parquet(copy / name)
+        first = rows.columns[0]
+        more = rows[:1].with_columns(pl.lit("one more").alias(first))
+        for changed in (pl.concat([rows, more]), rows[:-1]):
+            if name == "users.parquet" and len(changed) < len(rows):
+                continue  # a graph may know more users than are named
+            changed.write_parquet(copy / name)
+            (copy / "histories.parquet").unlink(missing_ok=True)
+            signed(copy)
+            with pytest.raises(InputError):
+                opened(copy)
+        rows.write_parquet(copy / name)
+
+
 @pytest.mark.parametrize("bits", [32, 8, 4])
 @pytest.mark.parametrize("zeros", [None, 0.5, 0.97])
 def test_weights_are_decoded_as_torch_does(bits: Any, zeros: float | None) -> None:
