@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 BAR_RATE, BAR_TAIL, BAR_MEMORY = 1500, 10.0, 250
-ROUNDS = 4  # at half load
+ROUNDS = 8  # at half load
 SMALL = (
     "data.source.n_users=2000", "data.source.n_items=1500", "teacher=mf", "teacher.fit.epochs=2", "student=mf",
     "student.fit.epochs=2", "compression=[quantize]", "logger=none", "export=[bundle,onnx]", "run.name=served",
