@@ -16,9 +16,10 @@ K = 10
     "words",
     [
         ("compression=[low_rank,quantize]", "compression.low_rank.rank=3", "export_also=[teacher,student]"),
-        pytest.param(("student=multvae_tiny", "distiller=none"), marks=pytest.mark.slow),
-        pytest.param(("task=sequence", "student=gru4rec_tiny", "teacher=gru4rec_tiny", "compression=[quantize]"),
-                     marks=pytest.mark.slow),
+        pytest.param(("student=multvae", "student.net.dim=4", "student.fit.epochs=3"), marks=pytest.mark.slow),
+        pytest.param(("task=sequence", "task.max_length=8", "teacher=sasrec", "teacher.net.dim=8",
+                      "teacher.fit.epochs=2", "student=gru4rec", "student.net.dim=4", "student.net.hidden=4",
+                      "student.fit.epochs=2", "compression=[quantize]"), marks=pytest.mark.slow),
     ],
     ids=["factors", "sets", "histories"],
 )  # fmt: skip
