@@ -196,7 +196,7 @@ def page(loads: dict[str, Load], memory: tuple[float, float], bundle: Path, aske
     )
     return f"""# {datetime.date.today()}: `python scripts/benchmark_serving.py {" ".join(sys.argv[1:])}`
 
-{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, load average {busy:.1f}, nice {os.nice(0)}
+{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, load average {busy:.1f}
 (other work ran beside it: CPU is what the kernel counted for the server, latency is what the client saw).
 {manifest["model"]}, `model.onnx` of {size:,} bytes, lists of {asked.k}, {asked.connections} connections that
 stay open, one user a request, on loopback; the client is a process of its own on the same cores. Half load: that many

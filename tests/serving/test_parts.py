@@ -6,6 +6,7 @@ import asyncio
 import json
 import shutil
 import struct
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -239,6 +240,22 @@ def test_a_queue_that_is_full_is_a_503(bundles: dict[str, Path], serving: Callab
 
 
 # Places.
+
+
+@pytest.mark.parametrize("package", ["fastapi", "uvicorn"])
+def test_a_missing_extra_is_named(package: str, bundles: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    from recdistill.serving.server import serve
+
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(InputError, match=rf"needs {package}") as caught:
+        serve([str(bundles["mf"])], ["serve.port=0"])
+    assert caught.value.fix == "pip install 'recdistill[serve]'"
+
+
+def test_large_tables_are_searched_in_a_thread(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = client.post("/v1/similar", {"item": "5"})
+    monkeypatch.setattr("recdistill.serving.answers.LARGE", 0)
+    assert client.post("/v1/similar", {"item": "5"}) == here
 
 
 def test_a_run_is_all_of_its_bundles(tmp_path: Path, bundles: dict[str, Path]) -> None:
