@@ -305,6 +305,7 @@ def test_ls(cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
         ("recdistill run dist", "distiller. distiller="),
         ("recdistill run -m seed=1 distiller=s", "distiller=soft_label"),
         ("recdistill run student.net.d", "student.net.dim="),
+        ("recdistill serve serve.po", "serve.port="),
     ],
 )
 def test_completion(

@@ -6,6 +6,7 @@ import asyncio
 import json
 import shutil
 import struct
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -123,6 +124,25 @@ def test_a_catalogue_that_does_not_fit(copy: Path) -> None:
             opened(copy)
 
 
+def test_a_graph_of_another_catalogue(copy: Path) -> None:
+    """One user or item more or less than the graph has: seen before the first request."""
+    import polars as pl
+
+    for name in ("users.parquet", "items.parquet"):
+        rows = pl.read_parquet(copy / name)
+        first = rows.columns[0]
+        more = rows[:1].with_columns(pl.lit("one more").alias(first))
+        for changed in (pl.concat([rows, more]), rows[:-1]):
+            if name == "users.parquet" and len(changed) < len(rows):
+                continue  # a graph may know more users than are named
+            changed.write_parquet(copy / name)
+            (copy / "histories.parquet").unlink(missing_ok=True)
+            signed(copy)
+            with pytest.raises(InputError):
+                opened(copy)
+        rows.write_parquet(copy / name)
+
+
 @pytest.mark.parametrize("bits", [32, 8, 4])
 @pytest.mark.parametrize("zeros", [None, 0.5, 0.97])
 def test_weights_are_decoded_as_torch_does(bits: Any, zeros: float | None) -> None:
@@ -220,6 +240,22 @@ def test_a_queue_that_is_full_is_a_503(bundles: dict[str, Path], serving: Callab
 
 
 # Places.
+
+
+@pytest.mark.parametrize("package", ["fastapi", "uvicorn"])
+def test_a_missing_extra_is_named(package: str, bundles: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    from recdistill.serving.server import serve
+
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(InputError, match=rf"needs {package}") as caught:
+        serve([str(bundles["mf"])], ["serve.port=0"])
+    assert caught.value.fix == "pip install 'recdistill[serve]'"
+
+
+def test_large_tables_are_searched_in_a_thread(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = client.post("/v1/similar", {"item": "5"})
+    monkeypatch.setattr("recdistill.serving.answers.LARGE", 0)
+    assert client.post("/v1/similar", {"item": "5"}) == here
 
 
 def test_a_run_is_all_of_its_bundles(tmp_path: Path, bundles: dict[str, Path]) -> None:

@@ -35,6 +35,8 @@ def complete_line(line: str, words: Words) -> list[str] | None:
         if "=" not in current and (known := _downloads(current, words)):
             return known
         overrides = [part for part in overrides if "=" in part]
+    if verb == "serve":
+        return _folders(current) or _serve_keys(current)
     if verb in ARGUMENTS:
         overrides = [part for part in overrides if "=" in part]
         if "=" not in current and (found := _folders(current)):
@@ -58,6 +60,12 @@ def _take_flags(parts: list[str], words: Words) -> list[str]:
 
 def _folders(current: str) -> list[str]:
     return sorted(f"{found}{os.sep}" for found in glob.glob(f"{glob.escape(current)}*") if os.path.isdir(found))
+
+
+def _serve_keys(current: str) -> list[str]:
+    from recdistill.serving.settings import PREFIX, Settings
+
+    return [f"{PREFIX}{name}=" for name in Settings.model_fields if f"{PREFIX}{name}=".startswith(current)]
 
 
 def _downloads(current: str, words: Words) -> list[str]:

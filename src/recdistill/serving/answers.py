@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,10 @@ from recdistill.serving.ranker import List, ListAsk, Ranker
 from recdistill.serving.requests import MAX_ROWS, RecommendBody, ScoreBody, SimilarBody
 from recdistill.serving.served import Served, similar_by
 from recdistill.serving.table import BadValueError
+from recdistill.serving.weights import Floats
 
 SHOWN = 5  # ids in a message
+LARGE = 2**20  # numbers in a table that is searched in a thread
 Json = dict[str, Any]
 
 
@@ -156,10 +159,16 @@ async def similar(served: Served, body: SimilarBody) -> Json:
         assert served.lists is not None
         found = await served.lists.ask(ListAsk(np.array([row], np.int64), left_out, min(body.k, ranker.k)))
     else:
-        scores: npt.NDArray[np.float32] = served.vectors @ served.vectors[row]
-        scores[left_out] = -np.inf
-        found = top(scores, body.k)
+        asked = served.vectors, row, left_out, body.k
+        found = nearest(*asked) if served.vectors.size < LARGE else await asyncio.to_thread(nearest, *asked)
     return _listed(answer, catalogue, found, unknown + more)
+
+
+def nearest(vectors: Floats, row: int, left_out: Rows, k: int) -> List:
+    """The rows whose vectors, of length 1, are most like that of one."""
+    scores: Floats = vectors @ vectors[row]
+    scores[left_out] = -np.inf
+    return top(scores, k)
 
 
 def top(scores: npt.NDArray[np.float32], k: int) -> List:

@@ -28,7 +28,7 @@ from recdistill.serving.requests import (
     ScoreBody,
     SimilarBody,
 )  # fmt: skip
-from recdistill.serving.served import Served, facts_of
+from recdistill.serving.served import Served
 from recdistill.serving.settings import Settings
 from recdistill.serving.shelf import Shelf
 
@@ -176,7 +176,7 @@ def _add_lookups(app: FastAPI, shelf: Shelf) -> None:
     @app.get("/v1/models")
     async def models() -> Any:
         """What is served, and what each model takes."""
-        return Json200({"models": [facts_of(served) for served in shelf.models]})
+        return Json200({"models": [served.facts for served in shelf.models]})
 
     @app.get("/v1/items", response_model=ListAnswer, responses=Errors)
     async def items(

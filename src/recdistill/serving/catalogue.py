@@ -115,6 +115,8 @@ def read_histories(folder: Path, n_users: int, n_items: int) -> Histories | None
     inside = (user >= 0) & (user < n_users) & (item >= 0) & (item < n_items)
     if not inside.all():
         raise ValueError(f"{HISTORIES} has rows that are neither users nor items")
+    if "read" in pairs.columns and pairs["read"].to_numpy().dtype != bool:
+        raise TypeError(f"{HISTORIES}: read is no column of true and false")
     order = np.argsort(user, kind="stable")
     ends = np.concatenate([np.zeros(1, np.int64), np.bincount(user, minlength=n_users).cumsum()])
     read = pairs["read"].to_numpy()[order] if "read" in pairs.columns else None

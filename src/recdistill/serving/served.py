@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -23,6 +23,7 @@ from recdistill.serving.weights import Floats, item_vectors, read_info
 
 INLINE_MS = 2.0  # a full batch that takes longer has a thread of its own
 WARM_CALLS = 5
+EXAMPLES = 32
 RANKS = ("ranking", "sequence")
 MAKE = "recdistill run export=[bundle,onnx] run.name=mine; recdistill serve outputs/mine"
 Watch = Callable[[str, int, float], None]
@@ -57,6 +58,7 @@ class Served:
         lists: batches for ``ranker``.
         predictions: batches for ``scorer``.
         batch_ms: of a full batch, when it was warm.
+        facts: what a request may know of the model.
     """
 
     place: Place
@@ -70,6 +72,7 @@ class Served:
     lists: Batcher[ListAsk, List] | None = None
     predictions: Batcher[Inputs, Any] | None = None
     batch_ms: float = 0.0
+    facts: dict[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -107,6 +110,7 @@ def open_served(place: Place, settings: Settings, watch: Watch = lambda _name, _
         served.columns = read_columns(folder, info["schema"], bool(manifest.get("logarithms", False)))
         served.scorer = Scorer(session)
     _warm_up(served, settings, watch)
+    served.facts = facts_of(served)
     if stamp is None or stamp_of(place.folder) != stamp:
         raise InputError("the bundle was replaced while it was read", where=str(place.folder), fix="try again")
     return served
@@ -128,9 +132,11 @@ def _warm_up(served: Served, settings: Settings, watch: Watch) -> None:
     ranker, scorer, columns = served.ranker, served.scorer, served.columns
     try:
         if ranker is not None and served.catalogue is not None:
-            ask = _example(served.catalogue, ranker)
-            served.batch_ms = _time(lambda n: ranker.run([ask] * n), settings.max_batch)
-            sound = all(np.isfinite(one.score).all() and (one.item < ranker.n_items).all() for one in ranker.run([ask]))
+            asks = _examples(served.catalogue, ranker)
+            served.batch_ms = _time(lambda n: ranker.run([asks[0]] * n), settings.max_batch)
+            sound = all(np.isfinite(one.score).all() and len(one.item) for one in ranker.run(asks))
+            every = ListAsk(asks[0].query, np.arange(ranker.n_items, dtype=np.int64), ranker.k)
+            sound = sound and not len(ranker.run([every])[0].item)  # what the graph has besides is not in the catalogue
         else:
             assert scorer is not None
             assert columns is not None
@@ -153,11 +159,12 @@ def _warm_up(served: Served, settings: Settings, watch: Watch) -> None:
         served.predictions = Batcher(scorer.run, **more)
 
 
-def _example(catalogue: Catalogue, ranker: Ranker) -> ListAsk:
-    if ranker.takes == "user":
-        return ListAsk(np.zeros(1, np.int64), NONE, ranker.k)
-    length = min(ranker.max_length or 50, len(catalogue.items))
-    return ListAsk(np.arange(length, dtype=np.int64), NONE, ranker.k)
+def _examples(catalogue: Catalogue, ranker: Ranker) -> list[ListAsk]:
+    """Users from the first to the last, or histories of the first and the last items."""
+    n = len(catalogue.user_row) if ranker.takes == "user" else len(catalogue.items)
+    length = 1 if ranker.takes == "user" else min(ranker.max_length or 50, n)
+    starts = np.unique(np.linspace(0, n - length, EXAMPLES).astype(np.int64)) if n else NONE
+    return [ListAsk(np.arange(start, start + length, dtype=np.int64), NONE, ranker.k) for start in starts]
 
 
 def _time(run: Callable[[int], object], largest: int) -> float:
