@@ -5,7 +5,7 @@
 The log is cut by time: a student is distilled on the first part and exported; then one slice of events after another
 goes through `recdistill refresh`. On the newest events of each slice, which none of them has seen, are compared the
 student as it was at the start (frozen, over the users whom it knows), the one in use when the slice came (before), and
-the one after the refresh (both over the users whom the former knows). All rank the whole catalogue of that moment; items
+the one after it (both over the users whom the former knows). All rank the whole catalogue of that moment; items
 that a student does not know are on none of its lists. Without a log: a synthetic one, whose items have seasons.
 """
 
