@@ -4,9 +4,9 @@
 
 The log is cut by time: a student is distilled on the first part and exported; then one slice of events after another
 goes through `recdistill refresh`. On the newest events of each slice, which none of them has seen, are compared the
-student as it was at the start (frozen, over the users whom it knows), the one in use when the slice came (before) and
-the one after the refresh (both over the users whom the former knows). All rank the whole catalogue of that moment;
-items that a student does not know are on none of its lists. Without a log: a synthetic one, whose items have seasons.
+student as it was at the start (frozen, over the users whom it knows), the one in use when the slice came (before), and
+the one after it (both over the users whom the former knows). All rank the whole catalogue of that moment; items
+that a student does not know are on none of its lists. Without a log: a synthetic one, whose items have seasons.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def main() -> None:
     parser.add_argument("--log", type=Path, help="CSV with user, item, time")
     parser.add_argument("--epochs", type=int, default=5)
     given = parser.parse_args()
-    made_up = Synthetic(n_users=400, n_items=300, interactions_per_user=30, drift=0.8)
+    made_up = Synthetic(n_users=400, n_items=200, interactions_per_user=30, niches=16)
     ids = {"user": pl.String, "item": pl.String}
     events = pl.read_csv(given.log, schema_overrides=ids) if given.log else made_up.read().events
     events = events.select("user", "item", "time").sort("time")
@@ -61,10 +61,10 @@ def main() -> None:
         shares = [given.start + (1 - given.start) * at / given.slices for at in range(given.slices + 1)]
         cut = [int(len(events) * share) for share in shares]
         events[: cut[0]].write_csv(folder / "log.csv")
-        recdistill(folder, "run", "data=csv", "data.path=log.csv", "data.time=time", "data/split=global_temporal",
-                   "teacher=mf", "teacher.net.dim=32", "teacher.fit.epochs=20", "student=mf", "student.net.dim=8",
-                   "student.fit.epochs=20", "student.fit.batch_size=64", "distiller=soft_label", "trainer=cpu",
-                   "logger=none", "export=[bundle]", "run.name=a")  # fmt: skip
+        recdistill(folder, "run", "data=csv", f"data.path={folder / 'log.csv'}", "data.time=time", "run.name=a",
+                   "data/split=global_temporal", "teacher=mf", "teacher.net.dim=32", "teacher.fit.epochs=20",
+                   "student=mf", "student.net.dim=8", "student.fit.epochs=20", "student.fit.batch_size=64",
+                   "distiller=soft_label", "trainer=cpu", "logger=none", "export=[bundle]")  # fmt: skip
         run = folder / "outputs" / "a"
         first = start_of(run / EXPORT, run)
         print(f"{'slice':>5} {'events':>7} {'frozen':>8} {'before':>8} {'refreshed':>9}  accepted", flush=True)

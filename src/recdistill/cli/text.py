@@ -70,7 +70,6 @@ EXAMPLES = {
     "recommend": [
         "recdistill recommend",
         "recdistill recommend recommend.k=20",
-        "recdistill recommend recommend.output=top.parquet",
         "recdistill recommend recommend.histories=histories.parquet recommend.output=top.parquet",
         "recdistill recommend experiment=office/cold data.path=FOLDER recommend.new_items=items.csv",
         "recdistill recommend 'recommend.users=[u00001,u00002]'",

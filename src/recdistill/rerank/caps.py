@@ -36,6 +36,8 @@ class Caps(Reranker):
         filled = torch.zeros(n_lists, dtype=torch.int64)
         kept = torch.zeros_like(there)
         for place in range(n):
+            if bool((filled >= self.length).all()):
+                break
             own = self.members[lists.items[:, place].clamp(min=0)]  # [B, C]
             fits = there[:, place] & (filled < self.length) & ~(own & (counts >= self.most)).any(1)
             kept[:, place] = fits
