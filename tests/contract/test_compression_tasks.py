@@ -108,8 +108,9 @@ def test_two_passes_compose_or_are_refused_with_the_reason(task: str, pair: tupl
         return
     small = saved(task, state, tmp_path / "pair")
     assert bool(torch.isfinite(answers(task, small)).any())
-    by_one = min((saved(task, compressed(task, [name]), tmp_path / name) / WEIGHTS).stat().st_size for name in pair)
-    assert (small / WEIGHTS).stat().st_size < 1.02 * by_one + 500
+    if set(pair) <= set(ALL):
+        alone = [saved(task, compressed(task, [name]), tmp_path / name) / WEIGHTS for name in pair]
+        assert (small / WEIGHTS).stat().st_size < 1.02 * min(file.stat().st_size for file in alone) + 500
 
 
 @pytest.mark.parametrize("task", TASKS)
