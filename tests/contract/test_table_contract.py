@@ -13,6 +13,7 @@ import pytest
 import torch
 from answers_kit import target
 from contract_kit import check_header, every, files, node, problems
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from recdistill.compression.base import Compressed, constrain, release
@@ -22,11 +23,12 @@ from recdistill.data.csr import Csr
 from recdistill.data.interactions import Interactions, Schema
 from recdistill.data.rows import Rows, columns
 from recdistill.errors import InputError
-from recdistill.export.bundle import WEIGHTS, load_model, save_model
+from recdistill.export.bundle import INFO, WEIGHTS, load_model, save_model
 from recdistill.models.base import TableModel
 from recdistill.models.build import build, instantiate
 from recdistill.models.tables.base import Table, TableKind, read_form, stored_form, stored_state, table_of, tables_of
 from recdistill.models.tables.md import MD
+from recdistill.runs.atomic import file_digest
 
 USERS, ITEMS, DIM = 700, 1100, 32
 SIZES = {"categorical": {"user": 400, "item": 900, "genre": 6}, "multi": {"tags": 500}, "numeric": {"age": 1}}
@@ -184,6 +186,23 @@ class TestTable:
         assert not any(table.loose for table in tables_of(again).values())
         save_model(tmp_path / "b", again, net)
         assert (tmp_path / "a" / WEIGHTS).read_bytes() == (tmp_path / "b" / WEIGHTS).read_bytes()
+
+    def test_whole_numbers_that_point_nowhere_are_refused(self, option: str, tmp_path: Path) -> None:
+        model, net = mf(option)
+        save_model(tmp_path, model, net)
+        state = load_file(tmp_path / WEIGHTS)
+        whole = [name for name, part in state.items() if not part.is_floating_point()]
+        for name in whole:
+            bad = state[name].clone()
+            bad.view(-1)[0] = torch.iinfo(bad.dtype).max
+            save_file({**state, name: bad}, tmp_path / WEIGHTS)
+            info = json.loads((tmp_path / INFO).read_text(encoding="utf-8"))
+            info["hash"] = file_digest(tmp_path / WEIGHTS)
+            (tmp_path / INFO).write_text(json.dumps(info), encoding="utf-8")
+            if option == "pq" and model.item.k == 256:  # every byte is a code
+                continue
+            with pytest.raises(InputError, match="the model cannot be read"):
+                load_model(tmp_path)
 
     @pytest.mark.parametrize("bits", [8, 4])
     def test_its_numbers_can_be_rounded_too(self, option: str, bits: Any, tmp_path: Path) -> None:

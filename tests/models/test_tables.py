@@ -309,3 +309,17 @@ def test_large_tables_are_held_row_by_row(monkeypatch: pytest.MonkeyPatch) -> No
         values.append(penalty.item())
     whole = float((table.weight.detach() - anchor).square().mean() / anchor.square().mean())
     assert np.mean(values) == pytest.approx(whole, rel=0.05)
+
+
+def test_numbers_of_a_file_are_looked_at() -> None:
+    codes = PQ(10, 4, parts=2, codes=3)
+    codes.settle()
+    codes.require_sound()
+    codes.codes[3, 1] = 3
+    with pytest.raises(ValueError, match="there are 3 centroids"):
+        codes.require_sound()
+    bands = Mixed(20, 8)
+    bands.require_sound()
+    bands.place[0] = 1
+    with pytest.raises(ValueError, match="each once"):
+        bands.require_sound()

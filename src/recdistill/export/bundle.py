@@ -20,7 +20,7 @@ from recdistill.export.names import WEIGHTS as WEIGHTS
 from recdistill.export.packing import Codec, codec_json, pack, unpack
 from recdistill.models.base import Model
 from recdistill.models.build import build
-from recdistill.models.tables.base import stored_form, stored_state
+from recdistill.models.tables.base import stored_form, stored_state, tables_of
 from recdistill.runs.atomic import atomic_path, file_digest, read_json, write_json
 
 MAX_INFO_BYTES = 2**20
@@ -100,6 +100,8 @@ def load_model(folder: Path, train: Any = None) -> Any:
         if train is not None:
             model.bind(with_labels(train, **info["labels"]).taught if info.get("labels") else train)
         model.load_state_dict(state)
+        for table in tables_of(model).values():
+            table.require_sound()
     return model.eval()
 
 

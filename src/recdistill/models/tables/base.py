@@ -96,6 +96,9 @@ class Table(nn.Module):
     def count(self, counts: Tensor) -> None:
         """Told how frequent each row is in training, int64 ``[rows]``; before training, and never afterwards."""
 
+    def require_sound(self) -> None:
+        """Raises ValueError where whole numbers that were read from a file point nowhere."""
+
     def settle(self) -> None:
         """Leave out what only training needs; what it answers in eval mode stays, to the last bit."""
 

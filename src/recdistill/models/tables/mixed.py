@@ -102,6 +102,10 @@ class Mixed(Table):
         order = counts.argsort(descending=True, stable=True).to(self.place.device)
         self.place[order] = torch.arange(self.rows, device=order.device).to(self.place.dtype)
 
+    def require_sound(self) -> None:
+        if not torch.equal(self.place.long().sort().values, torch.arange(self.rows, device=self.place.device)):
+            raise ValueError(f"place: not the numbers from 0 to {self.rows - 1}, each once")
+
     @torch.no_grad()
     def fit(self, target: Tensor) -> None:
         ordered = torch.empty_like(target)

@@ -96,6 +96,10 @@ class PQ(Table):
         apart = scale * (self.latent - centroids).square().mean()
         return apart if held is None else apart + held
 
+    def require_sound(self) -> None:
+        if int(self.codes.max()) >= self.k:
+            raise ValueError(f"codes: there are {self.k} centroids, and a code {int(self.codes.max())}")
+
     def settle(self) -> None:
         if self.latent is not None:
             self.codes.copy_(self._nearest(self.latent))
