@@ -286,4 +286,33 @@ def test_what_has_no_vectors_is_not_split(option: str) -> None:
     from recdistill.export.onnx import Onnx
 
     with pytest.raises(InputError, match="no dot products"):
-        Onnx(form="apart").require(target("model", option), "export.onnx")
+        Onnx(form="apart").require(target("model", option), {}, "export.onnx")
+
+
+@pytest.mark.parametrize(
+    ("task", "kind", "options"),
+    [("ranking", "RankingEnsemble", ("mf_tiny", "neumf_tiny", "mf_tiny")),
+     ("sequence", "SequenceEnsemble", ("sasrec_tiny", "gru4rec_tiny")),
+     ("ctr", "TableEnsemble", ("dcnv2_tiny", "lr", "fm"))],
+)  # fmt: skip
+def test_light_models_together_are_one_graph(task: str, kind: str, options: tuple[str, ...], tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    net = {"_target_": f"recdistill.models.ensemble.{kind}", "_recursive_": False,
+           "members": {f"m{n}": {"net": node("model", option)} for n, option in enumerate(options)}}  # fmt: skip
+    model = build(net, task_of(task).schema(data(task)))
+    model.bind(data(task).train)
+    save_model(tmp_path / "model", model.eval(), net, data=data(task).fingerprint)
+    folder, (said,) = run(task, tmp_path / "model", tmp_path, {"form": "graph", "k": K})
+    assert said["parity"]["max_difference"] < 1e-4
+    queries = subject_of(task_of(task), data(task), tmp_path / "model").queries
+    check_file(task, load_model(tmp_path / "model", data(task).train), folder / MODEL, queries, tmp_path)
+
+
+def test_an_ensemble_that_asks_for_histories_is_refused() -> None:
+    from recdistill.export.onnx import Onnx
+    from recdistill.models.ensemble import RankingEnsemble
+
+    with pytest.raises(InputError, match="can't be exported") as error:
+        Onnx().require(RankingEnsemble, {"combine": "rank"}, "export.onnx")
+    assert "combine=zscore" in str(error.value)
+    Onnx().require(RankingEnsemble, {}, "export.onnx")

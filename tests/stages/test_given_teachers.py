@@ -157,6 +157,27 @@ def test_an_ensemble_is_a_teacher(cli: Cli, capsys: pytest.CaptureFixture[str]) 
     assert "DCNv2 is a model for ctr and rating, not for ranking" in capsys.readouterr().err
 
 
+def test_students_of_other_runs_are_one_file_together(cli: Cli) -> None:
+    """Their bundles are an ensemble's members; it is exported as one graph, and verify finds the run right."""
+    pytest.importorskip("onnxruntime", reason="pip install 'recdistill[onnx]'")
+    pytest.importorskip("onnxscript", reason="pip install 'recdistill[onnx]'")
+    paths = []
+    for dim in (3, 5):
+        assert cli("distill", f"student.net.dim={dim}", "student.fit.epochs=1", *LIST) == 0
+    for folder in models(Path("outputs/cache"), "student"):
+        if model_info(folder)["net"]["dim"] in (3, 5) and len(paths) < 2:
+            paths.append(folder)
+    words = [word for name, path in zip(("one", "two"), paths, strict=True) for word in (
+        f"+teacher@teacher.net.members.{name}=bundle", f"teacher.net.members.{name}.path={path}")]  # fmt: skip
+    alone = [f"~teacher@teacher.net.members.{name}" for name in ("lightgcn", "mf", "ease")]
+    exported = ("export=[bundle,onnx]", "export_also=[teacher]", "student.fit.epochs=1", "run.name=both")
+    assert cli("run", "teacher=ensemble", *alone, *words, *LIST, *exported) == 0
+    net = json.loads(Path("outputs/both/export_teacher/model.json").read_text())["net"]
+    assert [net["members"][name]["net"] for name in ("one", "two")] == [model_info(path)["net"] for path in paths]
+    assert Path("outputs/both/export_teacher/model.onnx").is_file()
+    assert cli("verify", "outputs/both") == 0
+
+
 def test_a_member_s_change_changes_the_ensemble(cli: Cli) -> None:
     for epochs in (1, 2):
         assert cli("train", *MEMBERS, f"teacher.net.members.mf.fit.epochs={epochs}") == 0

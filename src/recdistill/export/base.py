@@ -66,11 +66,12 @@ class Subject:
 class Format:
     """Base of all formats. Every argument of a subclass is a key of its YAML under ``conf/export``."""
 
-    def require(self, model: type[Model], where: str) -> None:
+    def require(self, model: type[Model], net: dict[str, Any], where: str) -> None:
         """Raises InputError before anything is trained: a package is missing, or the format can't hold the model.
 
         Args:
-            model: the student's class.
+            model: the class of what is exported.
+            net: its hyper-parameters.
             where: the format's key in the config.
         """
 

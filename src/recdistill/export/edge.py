@@ -36,9 +36,9 @@ class ExecuTorch(Format):
     def __init__(self, k: Annotated[int, Ge(TOP)] = 100, longest: Annotated[int, Ge(1)] | None = None):
         self.k, self.longest = k, longest
 
-    def require(self, model: type[Model], where: str) -> None:
+    def require(self, model: type[Model], net: dict[str, Any], where: str) -> None:
         require_packages(("executorch", "torchao"), "edge", where)
-        require_exportable(model, where)
+        require_exportable(model, net, where)
 
     def write(self, subject: Subject, folder: Path) -> list[dict[str, Any]]:
         model, queries = with_small_weights(subject.model, subject.codecs), subject.queries

@@ -30,7 +30,6 @@ REFUSED: dict[type, str] = {
     GivenLists: "it is a file of answers, not a model",
     GivenRows: "it is a file of answers, not a model",
     Folded: "it solves a system of equations for each history",
-    RankingEnsemble: "it weighs its members by what each user has",
 }
 
 
@@ -155,9 +154,11 @@ class RowGraph(nn.Module):
         return self.predict(self.model.forward(rows)).float()  # weights of small integers have no precision to cast to
 
 
-def require_exportable(model: type[Model], where: str, *, apart: bool = False) -> None:
+def require_exportable(model: type[Model], net: Mapping[str, Any], where: str, *, apart: bool = False) -> None:
     """Raises InputError for a model that no graph can hold or, with ``apart``, has no vectors of queries and items."""
     why = next((why for kind, why in REFUSED.items() if issubclass(model, kind)), None)
+    if issubclass(model, RankingEnsemble) and net.get("combine", "zscore") != "zscore":
+        why = f"combine={net['combine']} looks at what each user has, and combine=zscore does not"
     if why:
         raise InputError(f"{model.__name__} can't be exported as a graph", where=where, why=why, fix="export=bundle")
     if apart and not issubclass(model, FactorModel | SequenceModel):

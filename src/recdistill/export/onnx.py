@@ -57,9 +57,9 @@ class Onnx(Format):
     def __init__(self, form: Literal["graph", "apart"] = "graph", k: Annotated[int, Ge(TOP)] = 100):
         self.form, self.k = form, k
 
-    def require(self, model: type[Model], where: str) -> None:
+    def require(self, model: type[Model], net: dict[str, Any], where: str) -> None:
         require_packages(PACKAGES, "onnx", where)
-        require_exportable(model, where, apart=self.form == "apart")
+        require_exportable(model, net, where, apart=self.form == "apart")
 
     def write(self, subject: Subject, folder: Path) -> list[dict[str, Any]]:
         model, queries = with_small_weights(subject.model, subject.codecs), subject.queries

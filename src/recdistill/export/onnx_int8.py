@@ -47,9 +47,9 @@ class OnnxInt8(Format):
     ):
         self.mode, self.queries, self.floor, self.k = mode, queries, floor, k
 
-    def require(self, model: type[Model], where: str) -> None:
+    def require(self, model: type[Model], net: dict[str, Any], where: str) -> None:
         require_packages(PACKAGES, "onnx", where)
-        require_exportable(model, where)
+        require_exportable(model, net, where)
 
     def write(self, subject: Subject, folder: Path) -> list[dict[str, Any]]:
         queries, file = subject.queries, folder / MODEL

@@ -30,8 +30,8 @@ class TorchExport(Format):
     def __init__(self, k: Annotated[int, Ge(TOP)] = 100):
         self.k = k
 
-    def require(self, model: type[Model], where: str) -> None:
-        require_exportable(model, where)
+    def require(self, model: type[Model], net: dict[str, Any], where: str) -> None:
+        require_exportable(model, net, where)
 
     def write(self, subject: Subject, folder: Path) -> list[dict[str, Any]]:
         model = with_small_weights(subject.model, subject.codecs)

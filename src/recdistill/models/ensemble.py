@@ -92,6 +92,8 @@ class RankingEnsemble(Ensemble, RankingModel):
 
     def _all_scores(self, users: Tensor) -> Tensor:
         found = [member.scores(users).float() for member in self.parts()]
+        if self.combine == "zscore":  # which an exported graph can do, since it needs nothing of a user
+            return mean_standard(found)
         return together(found, Csr(self.indptr, self.indices).take(users), self.combine)
 
     def fold_in(self, history: Csr) -> Tensor:
@@ -107,11 +109,16 @@ def together(scores: list[Tensor], seen: Csr, combine: str) -> Tensor:
     """
     if combine == "rank":
         return torch.stack([1 / (RRF + ranks(z, seen)) for z in scores]).sum(0).log()
-    standard = [standardised(z) for z in scores]
     if combine == "zscore":
-        return torch.stack(standard).mean(0)
+        return mean_standard(scores)
+    standard = [standardised(z) for z in scores]
     weight = shares(torch.stack([sharpness(z, seen) for z in standard]))  # [M, B]
     return (weight.unsqueeze(-1) * torch.stack(standard)).sum(0)
+
+
+def mean_standard(scores: list[Tensor]) -> Tensor:
+    """The mean of the standardised scores of several models."""
+    return torch.stack([standardised(z) for z in scores]).mean(0)
 
 
 def standardised(z: Tensor) -> Tensor:

@@ -43,7 +43,7 @@ def require_formats(cfg: dict[str, Any]) -> None:
     for role in sorted(roles):
         model = class_of(cfg[role], role)
         for name, form in formats_of(cfg).items():
-            form.require(MF if issubclass(model, FactorModel) else model, f"export.{name}")
+            form.require(MF if issubclass(model, FactorModel) else model, cfg[role].get("net") or {}, f"export.{name}")
 
 
 def export(

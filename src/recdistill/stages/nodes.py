@@ -39,6 +39,16 @@ def bundle_of(node: dict[str, Any], where: str) -> Path | None:
     return Path(net["path"]).expanduser() if target_of(net, f"{where}.net") is Bundle else None
 
 
+def spelled_out(node: dict[str, Any], where: str) -> dict[str, Any]:
+    """The hyper-parameters of a node, and of its members, where a bundle's are those of the model in its folder."""
+    if folder := bundle_of(node, where):
+        found: dict[str, Any] = model_info(folder)["net"]
+        return found
+    members = node["net"].get("members") or {}
+    own = {name: {**one, "net": spelled_out(one, f"{where}.net.members.{name}")} for name, one in members.items()}
+    return {**node["net"], "members": own} if own else dict(node["net"])
+
+
 def is_made(node: dict[str, Any], where: str) -> bool:
     """Whether a model is made of files or of other models, and not trained."""
     return issubclass(target_of(node["net"], f"{where}.net"), Bundle | ReadyMade)
