@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from stage_kit import finish, start
 
+from recdistill.stages.rerank import contents_of
+
 
 def test_rows_of_a_run_and_verify(tmp_path: Path) -> None:
     words = (
@@ -76,3 +78,12 @@ def test_what_can_not_be_is_refused_at_once(words: tuple[str, ...], said: str, t
     assert code == 2, output
     assert said in output
     assert not list((tmp_path / "outputs").glob("cache/teacher/*"))
+
+
+def test_a_file_of_rules_counts_by_its_content(tmp_path: Path) -> None:
+    (tmp_path / "deny.txt").write_text("i1\n")
+    node = {"_target_": "recdistill.rerank.rules.Rules", "deny": str(tmp_path / "deny.txt"), "pin": None}
+    first = contents_of(node)
+    assert set(first) == {"deny"}
+    (tmp_path / "deny.txt").write_text("i2\n")
+    assert contents_of(node) != first

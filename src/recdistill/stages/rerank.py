@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from recdistill.data.interactions import Data, Dataset
 from recdistill.errors import InputError
 from recdistill.models.build import instantiate
 from recdistill.rerank.base import Reranking, Shelf
+from recdistill.runs.atomic import file_digest
 from recdistill.stages.evaluate import catalogue_of
 
 DAY = 86400.0
@@ -66,4 +68,13 @@ def reranked(cfg: dict[str, Any]) -> dict[str, dict[str, Any]]:
 def reranking_in(name: str, cfg: dict[str, Any], data: Data) -> dict[str, Any]:
     """What evaluating the row of this name needs to know of re-ranking; empty for any other."""
     passes = reranked(cfg).get(name)
-    return {} if passes is None else {"reranking": reranking_of(cfg, data, len(passes)), "passes": passes}
+    if passes is None:
+        return {}
+    told = {at: {**node, "files": contents_of(node)} for at, node in passes.items()}
+    return {"reranking": reranking_of(cfg, data, len(passes)), "passes": told}
+
+
+def contents_of(node: dict[str, Any]) -> dict[str, str]:
+    """Hashes of the files that a pass reads: its result depends on them, and not on their names."""
+    files = {key: Path(value) for key, value in node.items() if isinstance(value, str) and key != "_target_"}
+    return {key: file_digest(file) for key, file in files.items() if file.is_file()}
