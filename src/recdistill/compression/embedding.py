@@ -13,6 +13,7 @@ from annotated_types import Ge, Gt
 from torch import Tensor, nn
 
 from recdistill.compression.base import Compressed, CompressionPass
+from recdistill.compression.low_rank import LowRank
 from recdistill.compression.prune import Prune
 from recdistill.compression.quantize import Quantize
 from recdistill.config.importing import import_target
@@ -69,6 +70,11 @@ class Embedding(CompressionPass):
             raise InputError(
                 "the tables are compressed already", where=WHERE,
                 fix="leave the pass out, or start from a plain table: table@student.net.table=none",
+            )  # fmt: skip
+        if not issubclass(model, FactorModel) and any(isinstance(step, LowRank) for step in earlier):
+            raise InputError(
+                "low_rank has made two factors of the tables, which take no other form", where="compression",
+                fix="one of the two, such as compression=[embedding_md,quantize]",
             )  # fmt: skip
         if any(isinstance(step, Quantize | Prune) for step in earlier):
             raise InputError(

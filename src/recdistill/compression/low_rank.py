@@ -70,6 +70,11 @@ class LowRank(CompressionPass):
                 f"low_rank needs vectors of users and items, or layers; {model.__name__} has none",
                 where=WHERE, fix="leave low_rank out, or choose student=mf",
             )  # fmt: skip
+        if net.get("table") and not earlier:
+            raise InputError(
+                "low_rank needs plain tables; these are compressed already", where=WHERE,
+                fix="leave low_rank out, or start from a plain table: table@student.net.table=none",
+            )  # fmt: skip
         if any(not isinstance(step, LowRank | PruneStructured) for step in earlier):
             raise InputError(
                 "low_rank must come before the passes that change how weights are stored",
