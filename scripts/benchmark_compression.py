@@ -40,7 +40,8 @@ ML100K = ("data=ml100k", "data.path={data}/ml-100k")
 CASES: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "sequence": (
         ("task=sequence", *ML100K, "data/split=leave_one_out", "teacher=sasrec", "teacher.net.dim=128",
-         "student=sasrec", "student.net.dim=32", "student.net.layers=1"),
+         "student=sasrec", "student.net.dim=32", "student.net.layers=1", "temperature=1.0", "student.fit.queries=2048",
+         *(f"{role}.fit.{word}" for role in ("teacher", "student") for word in ("epochs=40", "schedule=cosine"))),
         {"batch": 128, "lr": 0.002},
     ),
     "ranking": ((*ML100K, "teacher=lightgcn", "student=mf", "student.net.dim=32"), {"batch": 1024, "lr": 0.002}),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from recdistill.compression.base import Compressed, constrain, release
+from recdistill.compression.embedding import Embedding
 from recdistill.compression.low_rank import LowRank, pays, rank_of_energy, ranks_of_budget
 from recdistill.compression.prune import Prune
 from recdistill.compression.quantize import Quantize
@@ -20,6 +22,7 @@ from recdistill.data.interactions import Schema
 from recdistill.errors import InputError
 from recdistill.export.bundle import INFO, WEIGHTS, load_model, save_model
 from recdistill.models.build import build
+from recdistill.models.tables.md import MD
 from recdistill.runs.atomic import read_json, write_json
 from table_kit import rows_of, schema_of, shaken, table
 
@@ -153,6 +156,10 @@ def test_orders_and_settings_that_make_no_sense_are_refused() -> None:
         LowRank(rank=2).check(SASREC, [Quantize(8)])
     with pytest.raises(InputError, match="two factors already"):
         LowRank(rank=2).check(SASREC, [LowRank(rank=4)])
+    with pytest.raises(InputError, match="needs plain tables"):
+        LowRank(rank=2).check({**SASREC, "table": {"_target_": "recdistill.models.tables.qr.QR"}}, [])
+    with pytest.raises(InputError, match="take no other form"):
+        Embedding(partial(MD), finetune=None).check(SASREC, [LowRank(rank=4)])
     with pytest.raises(InputError, match="EASE has none"):
         LowRank(rank=2).check({"_target_": "recdistill.models.linear.EASE"}, [])
     for wrong in ("2 elephants", "", "-3", "0"):
