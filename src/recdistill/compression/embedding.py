@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -27,6 +28,7 @@ from recdistill.models.fit import Fit
 from recdistill.models.mf import MF
 from recdistill.models.tables.base import Table, TableKind, tables_of
 
+log = logging.getLogger(__name__)
 FUSION = ("fusion", "features", "adapter")
 WHERE = "compression.embedding"
 
@@ -88,6 +90,8 @@ class Embedding(CompressionPass):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             model = build(net, state.model.schema)
+        if not tables_of(model):
+            log.warning("no table of %s takes fewer bytes in this form: all stay as they are", type(model).__name__)
         if state.train is not None:
             model.bind(state.train)
         with torch.no_grad():
