@@ -52,19 +52,22 @@ NETS: dict[str, tuple[str, dict[str, Any]]] = {
 NOT_SILENCE = {("hstu", "heads"), ("bert4rec", "layers")}
 
 
+OF_PAIRS = ("mf", "multvae", "gru4rec", "sasrec", "bert4rec", "hstu")
+
+
 def made(name: str, train: Interactions) -> tuple[Model, dict[str, Any]]:
     target, settings = NETS[name]
     net = {"_target_": f"recdistill.models.{target}", **settings}
     if name == "cnn":
         schema = Schema(features={"vector": {"image": 64}}, n_outputs=3)
-    elif name in ("mlp", *[key for key in NETS if key.split()[0] not in ("mf", "multvae", "gru4rec", "sasrec",
-                                                                         "bert4rec", "hstu", "cnn")]):  # fmt: skip
-        schema = schema_of(table())
-    else:
+    elif name.split()[0] in OF_PAIRS:
         schema = Schema(train.n_users, train.n_items, max_length=4)
+    else:
+        schema = schema_of(table())
     torch.manual_seed(0)
     model = build(net, schema)
-    model.bind(train if "users" in NETS[name][0] or name == "multvae" else table()) if name != "cnn" else None
+    if name != "cnn":
+        model.bind(train if name.split()[0] in OF_PAIRS else table())
     return shaken(model).float().eval(), net
 
 
