@@ -90,7 +90,9 @@ def test_events_are_put_behind_a_log_once(tmp_path: Path) -> None:
     ("text", "said"),
     [('{"user": "u"}\n', "no item and no time"), ("nonsense", "can't be read"),
      ('{"user": "u", "item": null, "time": 3}\n', "missing"),
-     ('{"user": "u", "item": "i", "time": "soon"}\n', "missing")],
+     ('{"user": "u", "item": "i", "time": "soon"}\n', "missing"),
+     ('{"user": ["u"], "item": "i", "time": 3}\n', "can't be read"),
+     ('{"user": "u", "item": "i", "time": 1701000000000}\n', "divide milliseconds")],
 )  # fmt: skip
 def test_events_that_can_not_be_read(text: str, said: str, tmp_path: Path) -> None:
     (tmp_path / "e.jsonl").write_text(text)
@@ -110,8 +112,12 @@ def test_a_run_is_refreshed_and_rolled_back(tmp_path: Path) -> None:
     assert code == 0, output
     bundle = tmp_path / "outputs" / "a" / "export"
     before = open_manifest(bundle)["weights_hash"]
-    code, output = finish(start(tmp_path, "refresh", "outputs/a/export", "e.jsonl", "refresh.tolerance=1"))
+    (tmp_path / "current").symlink_to(bundle)  # a link is followed, and stays one
+    words = ("current", "e.jsonl", "refresh.tolerance=1", "refresh.least_users=1")
+    code, output = finish(start(tmp_path, "refresh", *words))
     assert code == 0, output
+    assert (tmp_path / "current").is_symlink()
+    assert not bundle.is_symlink()
     said = json.loads((tmp_path / "outputs" / "a" / "refresh" / "0001" / "decision.json").read_text())
     assert {"accepted", "metric", "old", "new", "p", "users", "new_users", "new_items"} <= said.keys()
     assert said["new_users"] >= 1
@@ -121,6 +127,12 @@ def test_a_run_is_refreshed_and_rolled_back(tmp_path: Path) -> None:
     assert open_manifest(bundle)["weights_hash"] != before
     assert "somebody" in pl.read_parquet(bundle / "users.parquet")["user"].to_list()
     assert open_manifest(bundle.with_name("export.previous"))["weights_hash"] == before
+    assert said["events"] == len(later.unique()) + 4
+    assert "## Refreshed" in (bundle / "README.md").read_text()
+    code, output = finish(start(tmp_path, "refresh", "outputs/a", "e.jsonl"))
+    assert code == 2, output
+    assert "all of these events already" in output
+    assert [path.name for path in sorted((tmp_path / "outputs" / "a" / "refresh").glob("0*"))] == ["0001"]
     code, output = finish(start(tmp_path, "refresh", "outputs/a/export", "refresh.rollback=true"))
     assert code == 0, output
     assert open_manifest(bundle)["weights_hash"] == before

@@ -78,7 +78,7 @@ class LowRank(CompressionPass):
         if any(not isinstance(step, LowRank | PruneStructured) for step in earlier):
             raise InputError(
                 "low_rank must come before the passes that change how weights are stored",
-                where="compression", fix="put it first: compression=[low_rank,prune,quantize]",
+                where="compression", fix="put it first, as in compression=[low_rank,prune,quantize]",
             )  # fmt: skip
         if not issubclass(model, FactorModel):
             if any(isinstance(step, LowRank) for step in earlier):

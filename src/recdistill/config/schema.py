@@ -131,6 +131,7 @@ class Refresh(Section):
     epochs: Count | None = 5
     newest: Annotated[float, Gt(0), Le(1)] = 0.3
     tolerance: Annotated[float, Ge(0), Le(1)] = 0.01
+    least_users: Count = 10
     rollback: bool = False
 
 

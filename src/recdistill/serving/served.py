@@ -209,7 +209,8 @@ def _bundles(folder: Path) -> list[Path]:
     """The folder itself, or those that a run left in it: the last model first."""
     if (folder / MANIFEST).is_file():
         return [folder]
-    return sorted(found for found in folder.glob("export*") if (found / MANIFEST).is_file())
+    # A name with a dot is of an export that was replaced.
+    return sorted(at for at in folder.glob("export*") if "." not in at.name and (at / MANIFEST).is_file())
 
 
 def _role(folder: Path) -> str:

@@ -198,11 +198,13 @@ def out_of_reach(names: list[str], wanted: dict[str, float], tried: list[dict[st
     """What to say where nothing fits: the best that could be done."""
     asked = " and ".join(in_words(int(most)) if name == "bytes" else f"a p99 of {most:g} ms"
                          for name, most in wanted.items())  # fmt: skip
-    least = min(tried, key=lambda one: one.get("p99_ms", 0.0) if "bytes" not in wanted else one["bytes"], default=None)
+    least = min(
+        tried, key=lambda one: max(one[name] / most for name, most in wanted.items() if name in one), default=None
+    )
     why = None
     if least is not None:
         p99 = f" with a p99 of {least['p99_ms']:.3f} ms" if "p99_ms" in least else ""
-        why = f"the smallest that was tried has {in_words(int(least['bytes']))}{p99}, with {least['strengths']}"
+        why = f"the nearest that was tried has {in_words(int(least['bytes']))}{p99}, with {least['strengths']}"
     return InputError(
         f"no strengths of {listing(names)} bring the student within {asked}", where="budget", why=why,
         fix="a larger budget, one more pass in compression=[...], or a smaller student",

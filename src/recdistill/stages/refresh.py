@@ -25,7 +25,8 @@ from recdistill.errors import InputError
 from recdistill.evaluation.significance import paired_t
 from recdistill.evaluation.topk import Scorer
 from recdistill.export.bundle import INFO, WEIGHTS, load_model, model_info, read_state, save_model
-from recdistill.export.manifest import open_manifest
+from recdistill.export.card import CARD
+from recdistill.export.manifest import MANIFEST, open_manifest, write_manifest
 from recdistill.export.names import ITEMS, USERS
 from recdistill.models.base import ClosedFormModel, RankingModel
 from recdistill.models.build import build, instantiate
@@ -42,6 +43,7 @@ log = logging.getLogger(__name__)
 REFRESH, STATE, PREVIOUS, CONFIG = "refresh", "state.json", "previous", "config.json"
 APPENDED, NEWEST = "recdistill.data.sources.appended.Appended", "recdistill.data.splits.GlobalTemporal"
 ALPHA = 0.05
+TASKS = ("ranking", "sequence")
 
 
 @dataclass(frozen=True)
@@ -116,9 +118,11 @@ def refresh(words: list[Path], cfg: dict[str, Any], console: Console) -> int:
         words: the export folder, and the file of events.
         cfg: ``refresh`` and ``cache`` count.
     """
-    settings, bundle = cfg["refresh"], words[0]
-    open_manifest(bundle)
-    run = bundle.resolve().parent
+    settings, bundle = cfg["refresh"], bundle_in(words[0])
+    manifest, run = open_manifest(bundle), bundle.parent
+    if manifest["task"] not in TASKS:
+        raise InputError(f"a model for {manifest['task']} is not refreshed", where=str(bundle),
+                         why="events are of users and items, and it answers rows of a table")  # fmt: skip
     if settings["rollback"]:
         return rollback(bundle, run, console)
     if len(words) != 2:
@@ -130,15 +134,19 @@ def refresh(words: list[Path], cfg: dict[str, Any], console: Console) -> int:
     events = folder / f"events{words[1].suffix.lower()}"
     read_events(words[1])  # says what is wrong before anything is left behind
     folder.mkdir(parents=True)
-    shutil.copyfile(words[1], events)  # the service goes on writing to the other
-    line = Refreshed(config_of(before.cfg, events, settings, cfg["cache"]), folder, before)
-    if not isinstance(line.data_with_test, Dataset):
-        raise InputError("a model of rows is not refreshed by events of users and items", where=str(bundle))
-    write_json(folder / CONFIG, line.cfg)
-    said = {**judged(line, settings), "events": len(read_events(events))}
-    write_json(folder / "decision.json", said)
+    try:
+        shutil.copyfile(words[1], events)  # who writes the other goes on
+        config, n_new = config_of(before.cfg, events, settings, cfg["cache"])
+        line = Refreshed(config, folder, before)
+        write_json(folder / CONFIG, line.cfg)
+        said = {**judged(line, settings), "events": n_new}
+        write_json(folder / "decision.json", said)
+    except BaseException:
+        shutil.rmtree(folder)
+        raise
     if said["accepted"]:
         found = export(line.cfg, line.task, line.data, line.last, folder, None)
+        add_card(folder / EXPORT, bundle, said)
         keep(line, folder)
         swap(bundle, folder / EXPORT, bundle.with_name(f"{bundle.name}.{PREVIOUS}"))
         accept(run, number)
@@ -147,19 +155,31 @@ def refresh(words: list[Path], cfg: dict[str, Any], console: Console) -> int:
     return 0
 
 
-def config_of(cfg: dict[str, Any], events: Path, settings: dict[str, Any], cache: str) -> dict[str, Any]:
-    """The config of a run over its data and the new events, of which the newest are the test part."""
+def bundle_in(folder: Path) -> Path:
+    """The export itself, not a link to it, also where the run is given that it is of."""
+    inside = folder / EXPORT
+    return (inside if not (folder / MANIFEST).exists() and (inside / MANIFEST).exists() else folder).resolve()
+
+
+def config_of(
+    cfg: dict[str, Any], events: Path, settings: dict[str, Any], cache: str
+) -> tuple[dict[str, Any], int]:  # fmt: skip
+    """The config of a run over its data and the new events, of which the newest are the test part; and how many events
+    are new."""
     source = {"_target_": APPENDED, "source": cfg["data"]["source"], "events": str(events)}
-    n_new = len(read_events(events))
+    log = instantiate(source).read()
+    n_new, total = log.facts["new events"], len(log.events)
+    if not n_new:
+        raise InputError("the log has all of these events already", where=str(events), why="there is nothing to learn")
     fit = {"epochs": settings["epochs"]} if settings["epochs"] else {}
     changes = {role: {**cfg[role], "fit": {**cfg[role]["fit"], **fit}} for role in ("teacher", "student")
                if cfg[role].get("fit")}  # fmt: skip
     if cfg.get("transfer") or cfg.get("teaching"):
         raise InputError("a teacher that learns along, or of another domain, is not refreshed yet", where="refresh")
-    total = len(instantiate(source).read().events)
     share = min(max(settings["newest"] * n_new / total, 1 / total), 0.5)
     split = {"_target_": NEWEST, "valid": share, "test": share}
-    return cfg | changes | {"cache": cache, "data": {**cfg["data"], "source": source, "split": split}, "logger": {}}
+    data = {**cfg["data"], "source": source, "split": split}
+    return cfg | changes | {"cache": cache, "data": data, "logger": {}}, n_new
 
 
 def start_of(bundle: Path, run: Path) -> Before:
@@ -200,9 +220,10 @@ def judged(line: Refreshed, settings: dict[str, Any]) -> dict[str, Any]:
         raise InputError("no user of the newest events is known to the old model", where="refresh.newest",
                          why="nothing can be compared", fix="more events, or refresh.newest=0.5")  # fmt: skip
     found, was = ours.per_user[metric][both], theirs.per_user[metric][both]
-    p = float(paired_t(found, was))
+    p, enough = float(paired_t(found, was)), int(both.sum()) >= settings["least_users"]
     return {
-        "accepted": good_enough(found, was, p, settings["tolerance"]), "metric": metric, "old": float(was.mean()),
+        "accepted": enough and good_enough(found, was, p, settings["tolerance"]), "enough": enough,
+        "metric": metric, "old": float(was.mean()),
         "new": float(found.mean()), "p": p, "users": int(both.sum()), "new_users": int((~users.known).sum()),
         "new_items": int((~items.known).sum()),
     }  # fmt: skip
@@ -217,6 +238,14 @@ def good_enough(found: Tensor, was: Tensor, p: float, tolerance: float) -> bool:
     """
     worse = float(was.mean() - found.mean())
     return worse <= tolerance * float(was.mean()) and not (worse > 0 and p < ALPHA)
+
+
+def add_card(folder: Path, old: Path, said: dict[str, Any]) -> None:
+    """The card of the old export, and what the refresh changed."""
+    facts = {key: value for key, value in open_manifest(folder).items() if key not in ("format", "files")}
+    card = (old / CARD).read_text(encoding="utf-8") if (old / CARD).exists() else "# A refreshed model\n"
+    (folder / CARD).write_text(f"{card.rstrip()}\n\n## Refreshed\n\n{sentence(said)}.\n", encoding="utf-8")
+    write_manifest(folder, facts)
 
 
 def keep(line: Refreshed, folder: Path) -> None:
@@ -287,4 +316,5 @@ def sentence(said: dict[str, Any]) -> str:
     more = f"{said['new_users']:,} new users, {said['new_items']:,} new items"
     if said["accepted"]:
         return f"refreshed: {figures} on the newest events; {more}; refresh.rollback=true goes back"
-    return f"not refreshed, the old model stays: {figures} on the newest events; {more}"
+    few = "" if said["enough"] else "; so few users tell nothing: more events, or refresh.least_users=1"
+    return f"not refreshed, the old model stays: {figures} on the newest events; {more}{few}"

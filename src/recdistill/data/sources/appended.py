@@ -12,12 +12,13 @@ from recdistill.data.sources.base import POSITION, RawLog, Source, hash_argument
 from recdistill.errors import InputError
 
 EVENTS = "events"
+LAST_SECOND = 4_102_444_800  # of the year 2099
 PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9, "step": 1}
 
 
 class Appended(Source):
     """The events of another source and those of a file: JSON lines, Parquet or CSV with ``user``, ``item`` and ``time``
-    in seconds since 1970 (of a log whose times are steps, a step), as the service writes them. Where the log has
+    in seconds since 1970 (of a log whose times are steps, a step). Where the log has
     values, a new event without one has the log's largest: it happened. An event that is there already counts once.
 
     Args:
@@ -68,15 +69,17 @@ def read_events(file: Path, time_unit: str = "s") -> pl.DataFrame:
     options = {"infer_schema": False} if file.suffix.lower() == ".csv" else {}
     try:
         found: pl.DataFrame = readers[file.suffix.lower()](file, **options)
+        found = found.with_columns(pl.col(name).cast(pl.String) for name in ("user", "item") if name in found.columns)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise InputError("the events can't be read", where=str(file), why=str(error).splitlines()[0]) from error
     if lacking := [name for name in ("user", "item", "time") if name not in found.columns]:
         raise InputError(f"the events have no {' and no '.join(lacking)}", where=str(file),
                          why=f"their columns are: {', '.join(found.columns[:20])}")  # fmt: skip
-    found = found.with_columns(
-        pl.col("user", "item").cast(pl.String),
-        (pl.col("time").cast(pl.Float64, strict=False) * PER_SECOND[time_unit]).cast(pl.Int64, strict=False),
-    )
+    seconds = pl.col("time").cast(pl.Float64, strict=False)
+    if time_unit != "step" and (late := found.filter(seconds > LAST_SECOND)).height:
+        raise InputError(f"the time {late['time'][0]} of an event is no second since 1970", where=str(file),
+                         why="it would be after the year 2100", fix="divide milliseconds by 1,000")  # fmt: skip
+    found = found.with_columns((seconds * PER_SECOND[time_unit]).cast(pl.Int64, strict=False).alias("time"))
     if bad := found.select("user", "item", "time").null_count().sum_horizontal()[0]:
         raise InputError(f"{bad} ids or times of the events are missing, or no seconds since 1970", where=str(file))
     return found.sort("time", maintain_order=True)
