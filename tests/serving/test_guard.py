@@ -96,9 +96,13 @@ def test_settings_are_checked(word: str, said: str) -> None:
         settings_of([word])
 
 
-def test_a_line_for_each_request_and_no_token_in_it(locked: Client, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_line_for_each_request_and_no_token_in_it(
+    locked: Client, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     logger = logging.getLogger("recdistill.serving")
-    logger.propagate = True
+    # Whatever other tests of the process made of the loggers, such as a run whose config sets them up.
+    for name, value in (("disabled", False), ("propagate", False), ("handlers", [caplog.handler])):
+        monkeypatch.setattr(logger, name, value)
     with caplog.at_level(logging.DEBUG, "recdistill.serving"):
         locked.get(f"/v1/items?token={TOKEN}", authorization=f"Bearer {TOKEN}")
         locked.get(f"/{TOKEN}", authorization=f"Bearer {TOKEN}")
