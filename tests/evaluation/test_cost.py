@@ -7,6 +7,7 @@ import time
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from recdistill.evaluation.cost import WARM_UP, cpu_name, latency, parameters, work
 
@@ -66,3 +67,15 @@ def test_work_of_a_request_by_hand() -> None:
     # When the product is there: the scores, the ones and itself; their sum comes when the ones are gone.
     assert found["memory"] == 4 * (2 * 500 + 500 * 500 + 2 * 500)
     assert work(lambda _: None, torch.arange(2)) == {"flops": 0, "memory": 0}
+
+
+def test_work_is_that_of_the_counter_of_torch() -> None:
+    """In layers whose parts are hidden in others, and whose parameters want gradients."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 16), nn.TransformerEncoderLayer(16, 2, 32, batch_first=True), nn.Conv1d(3, 4, 5))
+    rows = torch.randn(2, 3, 8)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model.eval()(rows)
+    assert work(lambda _: model(rows), torch.arange(2))["flops"] == counter.get_total_flops() > 0
+    scale = nn.Parameter(torch.ones(3, 8))
+    assert work(lambda _: model[0](scale), torch.arange(2))["flops"] == 2 * 3 * 8 * 16

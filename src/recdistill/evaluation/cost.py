@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import flop_registry
 
 WARM_UP = 5
 
@@ -77,22 +77,30 @@ def work(recommend: Callable[[Tensor], object], users: Tensor) -> dict[str, int]
         being two. ``memory``: bytes of the tensors that it makes, at the moment when most are alive; neither the model
         nor what an operator needs within itself.
     """
-    with torch.inference_mode(), FlopCounterMode(display=False) as counter, _Alive() as alive:
+    with torch.inference_mode(), _Work() as done:
         recommend(users)
-    return {"flops": int(counter.get_total_flops()), "memory": alive.most}
+    return {"flops": done.flops, "memory": done.most}
 
 
-class _Alive(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Adds up the storages of new tensors, and takes them off as they go."""
+class _Work(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Adds up operations, and the storages of new tensors, which it takes off as they go."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.now = self.most = 0
+        self.flops = self.now = self.most = 0
         self._storages: set[int] = set()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs, counted = kwargs or {}, flop_registry.get(func._overloadpacket)
+        if counted is None:
+            with self:  # a product may be hidden in what others are made of
+                parts = func.decompose(*args, **kwargs)
+            if parts is not NotImplemented:
+                return parts
         given = {part.untyped_storage().data_ptr() for part in tree_leaves((args, kwargs)) if isinstance(part, Tensor)}
-        found = func(*args, **(kwargs or {}))
+        found = func(*args, **kwargs)
+        if counted is not None:
+            self.flops += int(counted(*args, **kwargs, out_val=found))
         for storage in (part.untyped_storage() for part in tree_leaves(found) if isinstance(part, Tensor)):
             place, size = storage.data_ptr(), storage.nbytes()
             if size and place not in given | self._storages:  # a view has the storage of what it is a view of
