@@ -3,11 +3,12 @@
     python scripts/benchmark_compression.py sequence ranking --data ../shared/data
     python scripts/benchmark_compression.py ctr --epochs 2 --output /tmp/tried.md
 
-``sequence``: SASRec d=128 to a small SASRec; ``ranking``: LightGCN to MF; ``ctr``: DCNv2 to a narrow one. The first
-two are on MovieLens 100k, the last on made-up clicks. Each pass is fine-tuned under the teacher. Bytes are those of the
-weights' file, the metric is that of the task on the test part, latencies are the median of one request and of a batch
-of 256 in PyTorch, and of one in ONNX Runtime, with weights as they are stored and computed in 8 bits (dynamic): all in
-one run, on one thread. The page goes to ``docs/results/DATE-compression.md`` or --output.
+``sequence``: SASRec d=128 to GRU4Rec d=32; ``ranking``: LightGCN to MF d=32; ``ctr``: DCN-V2 to a narrow one. The
+first two are on MovieLens-100K, the last on a part of Frappe, split at random. Each pass is fine-tuned under the teacher.
+Bytes are those of the weights' file, the metric is that of the task on the test part, latencies are the median of one
+request and of a batch of 256 in PyTorch, and of one in ONNX Runtime, with weights as they are stored and computed in 8
+bits (dynamic): all in one run, on one thread. Of lists, `top-10` is the share of the student's ten best that are among
+those of the compressed one. The page goes to ``docs/results/DATE-compression.md`` or --output.
 """
 
 from __future__ import annotations
@@ -21,11 +22,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from recdistill.config.compose import compose_config, hydra_session, resolve
 from recdistill.config.locate import find_sources
 from recdistill.errors import InputError, ParityError
 from recdistill.evaluation.cost import cpu_name
+from recdistill.evaluation.ranking import overlap_at_k
 from recdistill.export.bundle import load_model
 from recdistill.export.onnx import Onnx
 from recdistill.export.onnx_int8 import OnnxInt8
@@ -40,15 +43,22 @@ ML100K = ("data=ml100k", "data.path={data}/ml-100k")
 CASES: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "sequence": (
         ("task=sequence", *ML100K, "data/split=leave_one_out", "teacher=sasrec", "teacher.net.dim=128",
-         "student=sasrec", "student.net.dim=32", "student.net.layers=1", "temperature=1.0", "student.fit.queries=2048",
+         "student=gru4rec", "student.net.dim=32", "student.net.hidden=32", "temperature=1.0",
+         "student.fit.queries=2048",
          *(f"{role}.fit.{word}" for role in ("teacher", "student") for word in ("epochs=40", "schedule=cosine"))),
         {"batch": 128, "lr": 0.002},
     ),
     "ranking": ((*ML100K, "teacher=lightgcn", "student=mf", "student.net.dim=32"), {"batch": 1024, "lr": 0.002}),
-    "ctr": (("task=ctr", "student=dcnv2"), {"batch": 4096, "lr": 0.0005}),
+    "ctr": (
+        ("task=ctr", "data=frappe", "data.path={data}/frappe/nfm_libfm/frappe.validation.libfm", "data/split=random",
+         "teacher=dcnv2", "teacher.fit.weight_decay=0.0", "teacher.fit.epochs=8", "student=dcnv2", "temperature=1.0",
+         "student.net.dim=16", "student.fit.batch_size=1024"),
+        {"batch": 1024, "lr": 0.0005},
+    ),
 }  # fmt: skip
 CHAINS: dict[str, tuple[str, ...]] = {
     "fp16": ("compression=[quantize]", "compression.quantize.bits=16"),
+    "int8, not tuned": ("compression=[quantize]",),
     "int8": ("compression=[quantize]",),
     "int4": ("compression=[quantize]", "compression.quantize.bits=4"),
     "pruned 50 %": ("compression=[prune]", "compression.prune.sparsity=0.5"),
@@ -64,7 +74,7 @@ CHAINS: dict[str, tuple[str, ...]] = {
     "low rank + int4": ("compression=[low_rank,quantize]", "compression.low_rank.rank=null",
                         "compression.low_rank.energy=0.8", "compression.quantize.bits=4"),
 }  # fmt: skip
-HEADER = ("model", "bytes", "× smaller", "metric", "share", "p50 ms", "p50 of 256", "ONNX", "ONNX int8")
+HEADER = ("model", "bytes", "× smaller", "metric", "share", "top-10", "p50 ms", "p50 of 256", "ONNX", "ONNX int8")
 
 
 def line_of(overrides: Sequence[str], folder: Path) -> Line:
@@ -86,7 +96,7 @@ def models(case: str, data: Path, folder: Path, epochs: int | None) -> Iterator[
     tuned = TUNED.format(epochs=epochs or 10, **settings)
     for name, chain in CHAINS.items():
         passes = chain[0].removeprefix("compression=[").rstrip("]").split(",")
-        tuning = [f"compression.{one}.finetune={tuned}" for one in passes]
+        tuning = [f"compression.{one}.finetune={tuned}" for one in passes if "not tuned" not in name]
         line = line_of([*common, *chain, *tuning], folder)
         yield name, line, line.last
 
@@ -107,6 +117,7 @@ def in_runtime(line: Line, at: Path) -> list[str]:
 
 def rows(case: str, data: Path, folder: Path, epochs: int | None) -> Iterator[list[str]]:
     whole: tuple[int, float] | None = None
+    lists: Tensor | None = None
     for name, line, at in models(case, data, folder, epochs):
         cost = costs(at, line.data, task=line.task)
         metric = line.cfg["evaluation"]["metric"]
@@ -114,9 +125,12 @@ def rows(case: str, data: Path, folder: Path, epochs: int | None) -> Iterator[li
         result = line.task.evaluate(load_model(at, line.data.train), line.data_with_test, "test", ks, name=name)
         value = float(result.means()[metric])
         whole = whole or (cost["bytes"], value)
+        top = getattr(result, "top", None)
+        lists = top if name == "student" else lists
+        same = "–" if lists is None or top is None else f"{overlap_at_k(top, lists, TOP).mean():.3f}"
         times = [f"{batch['p50_ms']:.3f}" for batch in cost["latency"].values()]
         row = [name, f"{cost['bytes']:,}", f"{whole[0] / cost['bytes']:.1f}", f"{value:.4f}",
-               f"{value / whole[1]:.1%}", *times[:2], *in_runtime(line, at)]  # fmt: skip
+               f"{value / whole[1]:.1%}", same, *times[:2], *in_runtime(line, at)]  # fmt: skip
         print(" | ".join(row), flush=True)
         yield row
 

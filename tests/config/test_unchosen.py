@@ -84,6 +84,7 @@ def test_an_experiment_that_names_the_class_chooses(mine: Sources, tmp_path: Pat
         (["distiller=none", "+distiller.rdr.weight=5"], ["no distiller called 'rdr'", "did you mean rrd?"]),
         (["+distiller.zzz.weight=5"], ["no distiller called 'zzz'", "distiller.zzz._target_"]),
         (["+baselines.zzz.net.dim=5"], ["no baselines called 'zzz'", "baselines.zzz.net._target_"]),
+        (["distiller=[rrd,rrd]"], ["rrd is chosen twice", "leave one out"]),
         (["distiller=bare"], ["distiller.bare names no class", "bare.yaml"]),
     ],
 )  # fmt: skip

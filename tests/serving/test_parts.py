@@ -271,6 +271,13 @@ def test_a_run_is_all_of_its_bundles(tmp_path: Path, bundles: dict[str, Path]) -
     assert stamp_of(run / "nothing") is None
 
 
+def test_one_run_of_a_grid_is_named(tmp_path: Path, bundles: dict[str, Path]) -> None:
+    for job in ("0", "1"):
+        shutil.copytree(bundles["mf"], tmp_path / job / "export")
+    with pytest.raises(InputError, match=f"one run of the grid: recdistill serve {tmp_path / '0'}"):
+        places_of([str(tmp_path)])
+
+
 def test_a_model_with_a_thread_answers_the_same(bundles: dict[str, Path], serving: Callable[..., Client],
                                                 monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
     inline = serving(bundles["next"]).post("/v1/recommend", {"history": ["1", "2", "3"]})

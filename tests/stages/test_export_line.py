@@ -34,7 +34,11 @@ def test_a_run_exports_its_last_model(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("words", "said"),
-    [(("student=neumf", "export=[onnx_apart]"), "no dot products"), (("export=[bundl]",), "bundle")],
+    [
+        (("student=neumf", "export=[onnx_apart]"), "no dot products"),
+        (("export=[bundl]",), "bundle"),
+        (("export_also=[teacher]",), "have no format"),
+    ],
 )
 def test_what_can_not_be_is_refused_at_once(words: tuple[str, ...], said: str, tmp_path: Path) -> None:
     if "onnx" in words[-1]:

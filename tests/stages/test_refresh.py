@@ -89,6 +89,7 @@ def test_events_are_put_behind_a_log_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [('{"user": "u"}\n', "no item and no time"), ("nonsense", "can't be read"),
+     ("", "empty file"),
      ('{"user": "u", "item": null, "time": 3}\n', "missing"),
      ('{"user": "u", "item": "i", "time": "soon"}\n', "missing"),
      ('{"user": ["u"], "item": "i", "time": 3}\n', "can't be read"),

@@ -30,7 +30,7 @@ def test_the_whole_line(cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
 
     page = Path("outputs/one/report.html")
     page.unlink()
-    assert cli("report", "report.run=outputs/one") == 0
+    assert cli("report", "outputs/one") == 0
     assert page.is_file()
     assert "of the teacher's NDCG@10" in capsys.readouterr().out
     assert cli("report", "report.run=outputs/none") == 2

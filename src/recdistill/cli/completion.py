@@ -37,7 +37,7 @@ def complete_line(line: str, words: Words) -> list[str] | None:
         overrides = [part for part in overrides if "=" in part]
     if verb == "serve":
         return _folders(current) or _serve_keys(current)
-    if verb in ARGUMENTS:
+    if verb in (*ARGUMENTS, "report"):
         overrides = [part for part in overrides if "=" in part]
         if "=" not in current and (found := _folders(current)):
             return found

@@ -76,8 +76,8 @@ EXAMPLES = {
     ],
     "report": [
         "recdistill report",
+        "recdistill report outputs/quickstart",
         "recdistill report run.root=outputs",
-        "recdistill report report.run=outputs/quickstart",
         "recdistill report run.name=again",
         "recdistill report --cfg job",
     ],
@@ -158,7 +158,7 @@ def help_text(words: Words) -> str:
         head += "\n".join(f"  {verb:<10} {ABOUT[verb]}" for verb in VERBS)
         examples = [*EXAMPLES["run"][:3], "recdistill ls distiller", "recdistill check student.net.dim=8"]
     else:
-        shapes = {"ls": "[GROUP ...]", "download": "[NAME] [key=value ...]"}
+        shapes = {"ls": "[GROUP ...]", "download": "[NAME] [key=value ...]", "report": "[RUN] [key=value ...]"}
         shape = shapes.get(words.verb, "[key=value ...] [-m]")
         if words.verb in ARGUMENTS:
             shape = f"{ARGUMENTS[words.verb][0]} [key=value ...]"

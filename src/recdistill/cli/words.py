@@ -21,6 +21,9 @@ ARGUMENTS = {
     "serve": ("RUN [NAME=RUN ...]", "outputs/one"),
 }
 
+# Verbs of which one plain word is the value of a key: what the word is, and the key.
+_VALUES = {"download": ("data set", "download"), "report": ("run", "report.run")}
+
 # What --config-dir replaces, and what unpickles a file.
 _REFUSED = {
     "--config-path": "--config-dir DIR",
@@ -102,8 +105,8 @@ def parse_words(argv: Sequence[str]) -> Words:
             words.verb = _verb(word)
         elif words.verb in ARGUMENTS and _is_argument(word, words.verb):
             words.arguments.append(word)
-        elif words.verb == "download" and "=" not in word:
-            _choose(word, words)
+        elif words.verb in _VALUES and "=" not in word:
+            _choose(word, words.verb, words)
         else:
             words.overrides.append(word)
     return words
@@ -115,11 +118,12 @@ def _is_argument(word: str, verb: str) -> bool:
     return "=" not in word or os.path.exists(word)
 
 
-def _choose(name: str, words: Words) -> None:
-    """``recdistill download NAME`` is an option of the config group ``download``."""
-    if words.overrides and words.overrides[0].startswith("download="):
-        raise InputError("one data set is fetched at a time", where=name, fix=f"recdistill download {name}")
-    words.overrides.insert(0, f"download={name}")
+def _choose(name: str, verb: str, words: Words) -> None:
+    """``recdistill download NAME`` is ``download=NAME``, and ``recdistill report RUN`` is ``report.run="RUN"``."""
+    what, key = _VALUES[verb]
+    if words.overrides and words.overrides[0].startswith(f"{key}="):
+        raise InputError(f"recdistill {verb} takes one {what} at a time", where=name, fix=f"recdistill {verb} {name}")
+    words.overrides.insert(0, f"{key}={name}" if verb == "download" else f'{key}="{name}"')
 
 
 def require_arguments(words: Words) -> None:

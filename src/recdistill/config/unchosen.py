@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml  # type: ignore[import-untyped]
+from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from recdistill.config.listing import groups
-from recdistill.config.overrides import key_of, parse
+from recdistill.config.overrides import key_of, parse, values
 from recdistill.config.suggest import did_you_mean, listing
 from recdistill.errors import InputError
 
@@ -27,12 +28,15 @@ def unchosen(cfg: DictConfig, overrides: Sequence[str], folders: Sequence[Path])
         folders: every config folder, the winner first.
 
     Raises:
-        InputError: there is no option of that name, it has no class, or the command line sets what is not chosen.
+        InputError: there is no option of that name, it has no class, or the command line sets what is not chosen, or
+            chooses one twice.
     """
+    parsed = parse(overrides)
+    _require_distinct(parsed)
     found = list(_without_class(cfg))
     if not found:
         return []
-    options, typed = groups(folders), {key_of(override): override.input_line for override in parse(overrides)}
+    options, typed = groups(folders), {key_of(override): override.input_line for override in parsed}
     for group, name in found:
         _require_option(group, name, options.get(group, {}))
         given = [text for key, text in typed.items() if f"{key}.".startswith(f"{group}.{name}.")]
@@ -43,6 +47,17 @@ def unchosen(cfg: DictConfig, overrides: Sequence[str], folders: Sequence[Path])
                 fix=f"choose it, too: '{group}=[{','.join([*others, name])}]', or leave them out",
             )  # fmt: skip
     return [f"{group}.{name}" for group, name in found]
+
+
+def _require_distinct(parsed: Sequence[Override]) -> None:
+    """Raises InputError for a list with the same option twice, of which Hydra would keep one."""
+    for override in parsed:
+        for names in values(override) if key_of(override) in NAMED else []:
+            if isinstance(names, list) and (twice := [name for name in names if names.count(name) > 1]):
+                raise InputError(
+                    f"{twice[0]} is chosen twice", where=str(override.input_line),
+                    why="each option has one section in the config", fix="leave one out",
+                )  # fmt: skip
 
 
 def drop(cfg: DictConfig, keys: Sequence[str]) -> None:

@@ -190,10 +190,7 @@ def places_of(words: Sequence[str]) -> list[Place]:
         given, folder = (name, Path(path)) if equals and not Path(word).exists() else ("", Path(word))
         found = _bundles(folder)
         if not found:
-            raise InputError(
-                f"there is no bundle in {folder}", where=word, why=f"neither it nor export/ in it has a {MANIFEST}",
-                fix=f"{PREFIX}{word}" if name in Settings.model_fields else MAKE,
-            )  # fmt: skip
+            raise _no_bundle(folder, word)
         run = given or (_name(found[0]) if len(words) > 1 else "")
         for at in found:
             own = given if len(found) == 1 else "_".join(part for part in (run, _role(at)) if part)
@@ -211,6 +208,14 @@ def _bundles(folder: Path) -> list[Path]:
         return [folder]
     # A name with a dot is of an export that was replaced.
     return sorted(at for at in folder.glob("export*") if "." not in at.name and (at / MANIFEST).is_file())
+
+
+def _no_bundle(folder: Path, word: str) -> InputError:
+    fix = f"{PREFIX}{word}" if word.partition("=")[0] in Settings.model_fields else MAKE
+    if jobs := sorted({at.parent.parent for at in folder.glob(f"*/export*/{MANIFEST}")}):
+        fix = f"one run of the grid: recdistill serve {jobs[0]}"
+    why = f"neither it nor export/ in it has a {MANIFEST}"
+    return InputError(f"there is no bundle in {folder}", where=word, why=why, fix=fix)
 
 
 def _role(folder: Path) -> str:

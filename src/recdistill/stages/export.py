@@ -14,6 +14,7 @@ from recdistill import __version__
 from recdistill.compression.base import materialised
 from recdistill.data.csr import Csr
 from recdistill.data.interactions import Data, Dataset, TableDataset
+from recdistill.errors import InputError
 from recdistill.evaluation.topk import masked
 from recdistill.export.base import Format, Queries, Subject
 from recdistill.export.bundle import load_model, model_info
@@ -39,6 +40,8 @@ def formats_of(cfg: dict[str, Any]) -> dict[str, Format]:
 
 def require_formats(cfg: dict[str, Any]) -> None:
     """Raises InputError where a format can't hold what is exported, before anything is trained."""
+    if cfg.get("export_also") and not cfg.get("export"):
+        raise InputError("these have no format to be exported in", where="export_also", fix="export=[bundle,onnx]")
     roles = {"student", *("student" if also == "alone" else also for also in cfg.get("export_also") or [])}
     for role in sorted(roles):
         model = class_of(cfg[role], role)

@@ -10,12 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from recdistill.data.interactions import Data, Dataset
 from recdistill.errors import InputError
-from recdistill.evaluation.cost import WARM_UP, pinned_threads
+from recdistill.evaluation import cost
 from recdistill.export.bundle import load_model
 from recdistill.models.base import FactorModel, SequenceModel
 from recdistill.models.build import instantiate
@@ -110,16 +109,14 @@ def recall(found: Lists, expected: Lists, k: int) -> float:
 
 
 def latency(searcher: Searcher, queries: Array, seen: list[Array], k: int) -> dict[str, float]:
-    """Milliseconds of a list for one query on one thread, after warm-up."""
-    taken = []
-    with pinned_threads(1), faiss_on_one_thread():
-        for number in range(WARM_UP + REPEATS):
-            at = number % len(queries)
-            start = time.perf_counter_ns()
-            unseen(searcher, queries[at : at + 1], k, seen[at : at + 1])
-            taken.append(time.perf_counter_ns() - start)
-    p50, p95, p99 = (float(value) / 1e6 for value in np.percentile(taken[WARM_UP:], [50, 95, 99]))
-    return {"p50_ms": p50, "p95_ms": p95, "p99_ms": p99, "k": k, "threads": 1}
+    """That of a list for one query on one thread, see :func:`recdistill.evaluation.cost.latency`, and ``k``."""
+
+    def answer(query: torch.Tensor) -> Lists:
+        at = int(query)
+        return unseen(searcher, queries[at : at + 1], k, seen[at : at + 1])
+
+    with faiss_on_one_thread():
+        return cost.latency(answer, torch.arange(len(queries)), repeats=REPEATS) | {"k": k}
 
 
 @contextmanager

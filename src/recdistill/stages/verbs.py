@@ -209,9 +209,7 @@ def report(cfg: DictConfig, folder: Path) -> int:  # noqa: ARG001
         finish(where)
         return 0
     if not (where / SUMMARY).is_file():
-        raise InputError(
-            f"no finished run in {where}", where="report.run", fix="give the folder of a run: report.run=outputs/NAME"
-        )
+        raise InputError(f"no finished run in {where}", where="report.run", fix="recdistill report outputs/NAME")
     summary = read_json(where / SUMMARY)
     write_reports(where, summary)
     print_summary(summary, console(), where)

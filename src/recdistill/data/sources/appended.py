@@ -66,6 +66,8 @@ def read_events(file: Path, time_unit: str = "s") -> pl.DataFrame:
             f"events are read from {', '.join(readers)}, not {file.suffix or 'a file without an ending'}",
             where=str(file), fix='JSON lines: {"user": "u1", "item": "i1", "time": 1700000000}',
         )  # fmt: skip
+    if not file.stat().st_size:
+        raise InputError("there are no events in an empty file", where=str(file))
     options = {"infer_schema": False} if file.suffix.lower() == ".csv" else {}
     try:
         found: pl.DataFrame = readers[file.suffix.lower()](file, **options)
