@@ -3,12 +3,16 @@
     python scripts/benchmark_compression.py sequence ranking --data ../shared/data
     python scripts/benchmark_compression.py ctr --epochs 2 --output /tmp/tried.md
 
-``sequence``: SASRec d=128 to GRU4Rec d=32; ``ranking``: LightGCN to MF d=32; ``ctr``: DCN-V2 to a narrow one. The
-first two are on MovieLens-100K, the last on a part of Frappe, split at random. Each pass is fine-tuned under the teacher.
-Bytes are those of the weights' file, the metric is that of the task on the test part, latencies are the median of one
-request and of a batch of 256 in PyTorch, and of one in ONNX Runtime, with weights as they are stored and computed in 8
-bits (dynamic): all in one run, on one thread. Of lists, `top-10` is the share of the student's ten best that are among
-those of the compressed one. The page goes to ``docs/results/DATE-compression.md`` or --output.
+``sequence``: SASRec d=128 to GRU4Rec d=32; ``ranking``: LightGCN to MF d=32; ``ctr``: a large DCN-V2 to a narrow one.
+The first two are on MovieLens-100K, the last on a part of Frappe, split at random. Each pass is fine-tuned under the
+teacher but for int8, which is there without that, too.
+
+Bytes are those of the weights' file, the metric is that of the task on the test part. Of lists, ``top-10`` is the share
+of the student's ten best that are among those of the compressed one. Latencies, on one thread, are of one request and
+of 256 in PyTorch, in ONNX Runtime with weights as they are stored, and in it computed in 8 bits (dynamic). All
+models take turns, some requests at a time, since a shared machine has slow seconds: a latency is the median over the
+turns of the median of one, and ``faster`` the median over the turns of the teacher's (ONNX, float) by the model's own
+(ONNX, the quicker of both). The page goes to ``docs/results/DATE-compression.md`` or --output.
 """
 
 from __future__ import annotations
@@ -16,8 +20,10 @@ from __future__ import annotations
 import argparse
 import datetime
 import logging
+import statistics
 import tempfile
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +35,10 @@ from recdistill.config.locate import find_sources
 from recdistill.errors import InputError, ParityError
 from recdistill.evaluation.cost import cpu_name
 from recdistill.evaluation.ranking import overlap_at_k
-from recdistill.export.bundle import load_model
-from recdistill.export.onnx import Onnx
+from recdistill.export.bundle import WEIGHTS, load_model
+from recdistill.export.onnx import Onnx, session
 from recdistill.export.onnx_int8 import OnnxInt8
 from recdistill.export.parity import TOP
-from recdistill.stages.evaluate import costs
 from recdistill.stages.export import subject_of
 from recdistill.stages.line import Line
 from recdistill.stages.training import quiet_lightning
@@ -51,8 +56,8 @@ CASES: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "ranking": ((*ML100K, "teacher=lightgcn", "student=mf", "student.net.dim=32"), {"batch": 1024, "lr": 0.002}),
     "ctr": (
         ("task=ctr", "data=frappe", "data.path={data}/frappe/nfm_libfm/frappe.validation.libfm", "data/split=random",
-         "teacher=dcnv2", "teacher.fit.weight_decay=0.0", "teacher.fit.epochs=8", "student=dcnv2", "temperature=1.0",
-         "student.net.dim=16", "student.fit.batch_size=1024"),
+         "teacher=dcnv2", "model@teacher.net=dcnv2_large", "teacher.fit.weight_decay=0.0", "teacher.fit.epochs=8",
+         "student=dcnv2", "student.net.dim=16", "student.fit.batch_size=1024", "temperature=1.0"),
         {"batch": 1024, "lr": 0.0005},
     ),
 }  # fmt: skip
@@ -74,7 +79,12 @@ CHAINS: dict[str, tuple[str, ...]] = {
     "low rank + int4": ("compression=[low_rank,quantize]", "compression.low_rank.rank=null",
                         "compression.low_rank.energy=0.8", "compression.quantize.bits=4"),
 }  # fmt: skip
-HEADER = ("model", "bytes", "× smaller", "metric", "share", "top-10", "p50 ms", "p50 of 256", "ONNX", "ONNX int8")
+PYTORCH, ONNX, INT8 = "PyTorch", "ONNX", "ONNX int8"
+BATCH, TURNS, CALLS = 256, 40, 25
+HEADER = ("model", "bytes", "× smaller", "metric", "share", "top-10",
+          *(f"{form}{of}" for form in (PYTORCH, ONNX, INT8) for of in (", ms", ", ms of 256")), "× faster")  # fmt: skip
+Call = Callable[[int], object]
+"""Answers the n-th request, or the n-th batch of them."""
 
 
 def line_of(overrides: Sequence[str], folder: Path) -> Line:
@@ -101,38 +111,87 @@ def models(case: str, data: Path, folder: Path, epochs: int | None) -> Iterator[
         yield name, line, line.last
 
 
-def in_runtime(line: Line, at: Path) -> list[str]:
-    """The median latency of one request in ONNX Runtime, with weights as they are stored and computed in 8 bits."""
-    found = []
-    for form in (Onnx(k=TOP), OnnxInt8(k=TOP, floor=0.0)):
-        with tempfile.TemporaryDirectory() as temporary:
-            try:
-                (said,) = form.write(subject_of(line.task, line.data, at), Path(temporary))
-                found.append(f"{said['latency']['p50_ms']:.3f}")
-            except (InputError, ParityError) as error:
-                logging.warning("%s: %s", at, error.what)
-                found.append("–")
+def calls_of(line: Line, at: Path, folder: Path) -> dict[tuple[str, int], Call]:
+    """What is timed of a model: each form with one request and with a batch. A form that can't hold it is left out."""
+    subject = subject_of(line.task, line.data, at)
+    request, _ = line.task.request(load_model(at, line.data.train), line.data, TOP)
+    pool = torch.randperm(subject.queries.count, generator=torch.Generator().manual_seed(0))[:BATCH]
+    parts = {1: torch.split(pool, 1), BATCH: (pool,)}
+    found: dict[tuple[str, int], Call] = {}
+    for batch, some in parts.items():
+        found[PYTORCH, batch] = lambda n, some=some: request(some[n % len(some)])  # type: ignore[misc]
+    for name, form in ((ONNX, Onnx(k=TOP)), (INT8, OnnxInt8(k=TOP, floor=0.0))):
+        (folder / name).mkdir(parents=True)
+        try:
+            (said,) = form.write(subject, folder / name)
+        except (InputError, ParityError) as error:
+            logging.warning("%s: %s", at, error.what)
+            continue
+        answer = session(folder / name / said["file"])
+        for batch, some in parts.items():
+            inputs = [subject.queries.inputs(part) for part in some]
+            found[name, batch] = lambda n, answer=answer, inputs=inputs: answer(inputs[n % len(inputs)])  # type: ignore[misc]
     return found
 
 
+def in_turns(models: dict[str, dict[tuple[str, int], Call]]) -> dict[str, dict[tuple[str, int], list[float]]]:
+    """Milliseconds of every call of every model, a median for each turn."""
+    taken: dict[str, dict[tuple[str, int], list[float]]] = {
+        name: {key: [] for key in own} for name, own in models.items()
+    }
+    with torch.inference_mode():
+        for turn in range(TURNS + 1):  # the first warms up
+            for name, own in models.items():
+                for key, call in own.items():
+                    n_calls = CALLS if key[1] == 1 else 1
+                    times = [timed(call, turn * CALLS + n) for n in range(n_calls)]
+                    if turn:
+                        taken[name][key].append(statistics.median(times))
+    return taken
+
+
+def timed(call: Call, n: int) -> float:
+    start = time.perf_counter_ns()
+    call(n)
+    return (time.perf_counter_ns() - start) / 1e6
+
+
 def rows(case: str, data: Path, folder: Path, epochs: int | None) -> Iterator[list[str]]:
+    shown: dict[str, list[str]] = {}
+    calls: dict[str, dict[tuple[str, int], Call]] = {}
     whole: tuple[int, float] | None = None
     lists: Tensor | None = None
-    for name, line, at in models(case, data, folder, epochs):
-        cost = costs(at, line.data, task=line.task)
-        metric = line.cfg["evaluation"]["metric"]
-        ks = line.cfg["evaluation"]["ks"]
-        result = line.task.evaluate(load_model(at, line.data.train), line.data_with_test, "test", ks, name=name)
-        value = float(result.means()[metric])
-        whole = whole or (cost["bytes"], value)
-        top = getattr(result, "top", None)
-        lists = top if name == "student" else lists
-        same = "–" if lists is None or top is None else f"{overlap_at_k(top, lists, TOP).mean():.3f}"
-        times = [f"{batch['p50_ms']:.3f}" for batch in cost["latency"].values()]
-        row = [name, f"{cost['bytes']:,}", f"{whole[0] / cost['bytes']:.1f}", f"{value:.4f}",
-               f"{value / whole[1]:.1%}", same, *times[:2], *in_runtime(line, at)]  # fmt: skip
-        print(" | ".join(row), flush=True)
-        yield row
+    with tempfile.TemporaryDirectory() as temporary:
+        for name, line, at in models(case, data, folder, epochs):
+            size = (at / WEIGHTS).stat().st_size
+            evaluation = line.cfg["evaluation"]
+            model = load_model(at, line.data.train)
+            result = line.task.evaluate(model, line.data_with_test, "test", evaluation["ks"], name=name)
+            value = float(result.means()[evaluation["metric"]])
+            whole = whole or (size, value)
+            top = getattr(result, "top", None)
+            lists = top if name == "student" else lists
+            same = "–" if lists is None or top is None else f"{overlap_at_k(top, lists, TOP).mean():.3f}"
+            shown[name] = [name, f"{size:,}", f"{whole[0] / size:.1f}", f"{value:.4f}", f"{value / whole[1]:.1%}", same]
+            calls[name] = calls_of(line, at, Path(temporary) / str(len(calls)))
+            print(" | ".join(shown[name]), flush=True)
+        taken = in_turns(calls)
+    for name, own in taken.items():
+        yield [*shown[name], *(cell(own.get((form, batch))) for form in (PYTORCH, ONNX, INT8) for batch in (1, BATCH)),
+               faster(taken["teacher"], own)]  # fmt: skip
+
+
+def cell(turns: Sequence[float] | None) -> str:
+    return "–" if turns is None else f"{statistics.median(turns):.3f}"
+
+
+def faster(teacher: dict[tuple[str, int], list[float]], own: dict[tuple[str, int], list[float]]) -> str:
+    """The teacher's time for one request by the model's own, both in ONNX Runtime."""
+    forms = [own[form, 1] for form in (ONNX, INT8) if (form, 1) in own]
+    if not forms or (ONNX, 1) not in teacher:
+        return "–"
+    quicker = min(forms, key=statistics.median)
+    return f"{statistics.median(a / b for a, b in zip(teacher[ONNX, 1], quicker, strict=True)):.1f}"
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from recdistill.evaluation.cost import WARM_UP, cpu_name, latency, parameters, work
+from recdistill.evaluation.cost import WARM_UP, cpu_name, latency, work
 
 
 def test_latency_measures_the_call() -> None:
@@ -40,11 +40,6 @@ def test_threads_are_pinned_and_given_back_even_after_an_error() -> None:
     with pytest.raises(ZeroDivisionError):
         latency(lambda _: 1 / 0, torch.arange(3), threads=before + 1)
     assert torch.get_num_threads() == before
-
-
-def test_shared_parameters_count_once() -> None:
-    layer = nn.Linear(3, 2)
-    assert parameters(nn.ModuleList([layer, layer])) == 8
 
 
 def test_cpu_has_a_name() -> None:

@@ -8,7 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from serving_kit import MODELS, Client, K, data, make_bundle, offline
+
+from recdistill.data.csr import Csr
+from recdistill.evaluation.ranking import recommend
+from recdistill.export.bundle import load_model
 
 RANKS = [name for name, model in MODELS.items() if model[0] in ("ranking", "sequence")]
 
@@ -92,6 +97,37 @@ def test_a_history_is_that_of_its_user(name: str, client: Client, bundles: dict[
     assert name == "next" or items_of(client.post("/v1/recommend", twice)) == mine
 
 
+@pytest.mark.parametrize("name", ["mf", "int8"])
+@pytest.mark.parametrize("threaded", [False, True])
+def test_a_history_is_folded_in_as_offline(name: str, threaded: bool, client: Client, bundles: dict[str, Path],
+                                           monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    """Of a model that knows users by their rows: by least squares against the items' vectors."""
+    model = load_model(bundles[name].parent / "model", data("ranking").train)
+    if threaded:
+        monkeypatch.setattr("recdistill.serving.vectors.LARGE", 0)
+    for history in ([3], [1, 2, 9], [4, 4, 7, 1], list(range(15))):
+        sets = Csr.from_pairs(torch.zeros(len(set(history)), dtype=torch.int64), torch.tensor(sorted(set(history))), 1)
+        wanted, scores = recommend(lambda _, sets=sets: model.fold_in(sets), torch.tensor([0]), sets, 6)
+        body = {"model": name, "history": [str(item) for item in history], "k": 6}
+        status, said = client.post("/v1/recommend", body)
+        assert status == 200, said
+        assert [int(one["item"]) for one in said["items"]] == wanted[0].tolist()
+        assert [one["score"] for one in said["items"]] == pytest.approx(scores[0].tolist(), abs=1e-5)
+        assert len(items_of(client.post("/v1/recommend", {**body, "exclude_seen": False, "k": K}))) == K
+        denied = {**body, "deny": [said["items"][0]["item"]], "k": 5}
+        assert items_of(client.post("/v1/recommend", denied)) == [one["item"] for one in said["items"]][1:]
+
+
+def test_a_model_of_pairs_folds_nothing_in(tmp_path: Path, serving: Callable[..., Client]) -> None:
+    neumf = serving(make_bundle(tmp_path, "ranking", "neumf_tiny"))
+    status, said = neumf.post("/v1/recommend", {"history": ["1"]})
+    assert (status, said["error"]["where"]) == (422, "history")
+    assert not neumf.get("/v1/models")[1]["models"][0]["reads_histories"]
+    status, said = neumf.post("/v1/recommend", {"user": "nobody"})
+    assert status == 404
+    assert "fallback" in said["error"]["fix"]
+
+
 def test_ids_that_are_not_there(client: Client) -> None:
     status, said = client.post("/v1/recommend", {"model": "next", "history": ["1", "none", "2"], "deny": ["nor this"]})
     assert status == 200
@@ -121,7 +157,6 @@ def test_a_stranger_gets_what_is_popular(bundles: dict[str, Path], serving: Call
 
 def test_what_a_model_can_not_do_is_said(client: Client) -> None:
     cases: list[tuple[str, dict[str, Any], str]] = [
-        ("/v1/recommend", {"model": "mf", "history": ["1"]}, "rows"),
         ("/v1/recommend", {"model": "clicks", "user": "1"}, "/v1/score"),
         ("/v1/similar", {"model": "clicks", "item": "1"}, "/v1/score"),
         ("/v1/score", {"model": "mf", "rows": [{}]}, "/v1/recommend"),
@@ -135,8 +170,6 @@ def test_what_a_model_can_not_do_is_said(client: Client) -> None:
 
 @pytest.mark.parametrize("name", ["mf", "int8", "next"])
 def test_similar_items_are_those_of_the_model(name: str, client: Client, bundles: dict[str, Path]) -> None:
-    from recdistill.export.bundle import load_model
-
     model = load_model(bundles[name].parent / "model", data(MODELS[name][0]).train)
     vectors = (model.item_matrix() if name == "next" else model.factors()[1]).detach().numpy()
     if name != "next" and model.bias is not None:

@@ -18,12 +18,12 @@ import torch
 from serving_kit import MODELS, Client, make_bundle
 
 from recdistill.errors import InputError
-from recdistill.export.manifest import write_manifest
+from recdistill.export.manifest import MANIFEST, write_manifest
 from recdistill.export.packing import Codec, pack, unpack
-from recdistill.serving.answers import top
 from recdistill.serving.batcher import Batcher, BusyError
 from recdistill.serving.served import Place, open_served, places_of, stamp_of
 from recdistill.serving.settings import Settings
+from recdistill.serving.vectors import top
 from recdistill.serving.weights import TABLE, decode
 
 
@@ -103,6 +103,19 @@ def test_weights_that_can_not_be(copy: Path) -> None:
     (copy / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + bytes(576))
     signed(copy)
     with pytest.raises(InputError, match="can't be read"):
+        opened(copy)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [3, [], {}, {"unobserved": 0.1}, {"unobserved": "1", "ridge": 3.0}, {"unobserved": 0.025, "ridge": -3.0},
+     {"unobserved": 0.025, "ridge": 1e300}],
+)  # fmt: skip
+def test_constants_of_folding_in_that_can_not_be(said: Any, copy: Path) -> None:
+    manifest = json.loads((copy / MANIFEST).read_text())
+    assert set(manifest["fold_in"]) == {"unobserved", "ridge"}
+    (copy / MANIFEST).write_text(json.dumps({**manifest, "fold_in": said}))
+    with pytest.raises(InputError, match="fold_in"):
         opened(copy)
 
 
@@ -254,7 +267,7 @@ def test_a_missing_extra_is_named(package: str, bundles: dict[str, Path], monkey
 
 def test_large_tables_are_searched_in_a_thread(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     here = client.post("/v1/similar", {"item": "5"})
-    monkeypatch.setattr("recdistill.serving.answers.LARGE", 0)
+    monkeypatch.setattr("recdistill.serving.vectors.LARGE", 0)
     assert client.post("/v1/similar", {"item": "5"}) == here
 
 
@@ -288,7 +301,7 @@ def test_a_model_with_a_thread_answers_the_same(bundles: dict[str, Path], servin
 
 def test_vectors_of_an_apart_export_are_taken(tmp_path: Path) -> None:
     folder = make_bundle(tmp_path, *MODELS["mf"])
-    vectors = opened(folder).vectors
+    vectors = opened(folder).vectors.table
     np.save(folder / "items.npy", np.ascontiguousarray(vectors[:, ::-1]) * 3)
     signed(folder)
-    np.testing.assert_allclose(opened(folder).vectors, vectors[:, ::-1], atol=1e-6)
+    np.testing.assert_allclose(opened(folder).vectors.table, vectors[:, ::-1] * 3, atol=1e-6)

@@ -131,11 +131,6 @@ def _synchronize(users: Tensor) -> None:
         torch.cuda.synchronize(users.device)
 
 
-def parameters(model: nn.Module) -> int:
-    """How many parameters a model has; those that are shared count once, buffers don't count."""
-    return sum(parameter.numel() for parameter in model.parameters())
-
-
 def cpu_name() -> str:
     """The processor's name as the system tells it, such as ``AMD EPYC 7B13``."""
     with suppress(OSError):

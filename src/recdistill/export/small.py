@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -74,4 +75,24 @@ def with_small_weights(model: Model, codecs: Mapping[str, Mapping[str, Any]]) ->
         path, _, leaf = name.rpartition(".")
         rule = Half(codec.bits) if codec.bits in HALVES else Small(int(codec.bits), parameters[name].shape)
         parametrize.register_parametrization(model.get_submodule(path), leaf, rule, unsafe=True)
+    for layers in [part for part in model.modules() if isinstance(part, nn.Sequential)]:
+        _fold_norms(layers)
     return model
+
+
+def _fold_norms(layers: nn.Sequential) -> None:
+    """Batch normalisation behind a linear layer of small integers becomes a part of its scales and bias; behind others
+    the exporter folds it."""
+    for (_, linear), (name, norm) in pairwise(list(layers.named_children())):
+        if isinstance(linear, nn.Linear) and isinstance(norm, nn.BatchNorm1d) and _is_small(linear):
+            assert norm.running_mean is not None
+            assert norm.running_var is not None
+            factor = norm.weight * (norm.running_var + norm.eps).rsqrt()
+            before = -norm.running_mean if linear.bias is None else linear.bias - norm.running_mean
+            linear.get_parameter("parametrizations.weight.original1").mul_(factor.unsqueeze(1))
+            linear.bias = nn.Parameter(norm.bias + factor * before, requires_grad=False)
+            layers[int(name)] = nn.Identity()
+
+
+def _is_small(linear: nn.Linear) -> bool:
+    return any(isinstance(part, Small) for part in linear.modules())

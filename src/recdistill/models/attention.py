@@ -70,6 +70,19 @@ class SelfAttention(nn.Module):
         mixed: Tensor = self.out(seen.transpose(1, 2).flatten(2))
         return mixed
 
+    def at(self, x: Tensor, place: Tensor) -> Tensor:
+        """What :meth:`forward` gives at one place of each row, int64 ``[B]``, which sees itself and all before it.
+
+        Returns:
+            ``[B, 1, d]``, without dropout.
+        """
+        queries, keys, values = self._parts(x)
+        index = place.view(-1, 1, 1, 1).expand(-1, self.heads, 1, queries.shape[-1])
+        visible = torch.arange(x.shape[1], device=x.device) <= place.view(-1, 1, 1, 1)
+        seen = scaled_dot_product_attention(queries.gather(2, index), keys, values, attn_mask=visible)
+        mixed: Tensor = self.out(seen.transpose(1, 2).flatten(2))
+        return mixed
+
     def _parts(self, x: Tensor) -> Tensor:
         """Queries, keys and values, ``[3, B, h, L, d/h]``."""
         parts: Tensor = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
@@ -123,6 +136,23 @@ class TransformerBlock(nn.Module):
             x = first(x + self.dropout(self.attention(x, visible)))
             x = second(x + self.dropout(self._network(x)))
         return x
+
+    def at(self, x: Tensor, place: Tensor) -> Tensor:
+        """What :meth:`forward` gives at one place of each row, int64 ``[B]``, outside training: of the last block no
+        other is needed, which spares half of its products.
+
+        Returns:
+            ``[B, d]``.
+        """
+        first, second = self.norms
+        own = x.gather(1, place.view(-1, 1, 1).expand(-1, 1, x.shape[2]))
+        if self.pre_norm:
+            own = own + self.attention.at(first(x), place)
+            own = own + self._network(second(own))
+        else:
+            own = first(own + self.attention.at(x, place))
+            own = second(own + self._network(own))
+        return own.squeeze(1)
 
     def _network(self, x: Tensor) -> Tensor:
         narrowed: Tensor = self.narrow(self.activation(self.widen(x)))

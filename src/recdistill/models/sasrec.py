@@ -84,8 +84,24 @@ class SASRec(TiedSequenceModel):
 
     def forward(self, history: Tensor) -> Tensor:
         # Padding stands behind all items: what is causal can't see it.
-        x = self.dropout(self.scale * self.look_up(history) + self.position.weight[: history.shape[1]])
+        x = self._looked_up(history)
         for block in self.blocks:
             x = block(x)
         normed: Tensor = self.norm(x)
         return normed
+
+    def query(self, history: Tensor) -> Tensor:
+        if self.training or not history.shape[1] or not len(self.blocks):
+            return super().query(history)
+        length = (history < self.schema.n_items).sum(1)
+        x = self._looked_up(history)
+        *blocks, final = self.blocks
+        for block in blocks:
+            x = block(x)
+        assert isinstance(final, TransformerBlock)
+        last: Tensor = self.norm(final.at(x, (length - 1).clamp(min=0)))
+        return last * (length > 0).unsqueeze(1)
+
+    def _looked_up(self, history: Tensor) -> Tensor:
+        found: Tensor = self.dropout(self.scale * self.look_up(history) + self.position.weight[: history.shape[1]])
+        return found

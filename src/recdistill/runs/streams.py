@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,9 +36,27 @@ def _write_csv(parts: Iterable[pl.DataFrame], schema: dict[str, Any], file: Path
 
 
 def _write_parquet(parts: Iterable[pl.DataFrame], schema: dict[str, Any], file: Path) -> None:
-    from polars.io.plugins import register_io_source
+    """By way of a file for each group: polars would pull the parts from threads of its own, and what is allocated and
+    freed there in turn leaves memory in pieces."""
+    import polars as pl
 
-    def source(*_: Any) -> Iterator[pl.DataFrame]:
-        yield from parts
+    with tempfile.TemporaryDirectory(prefix=f".{file.name}.", dir=file.parent) as folder:
+        groups = []
+        for number, group in enumerate(_groups(parts, schema)):
+            groups.append(Path(folder) / f"{number}.parquet")
+            group.write_parquet(groups[-1])
+        pl.scan_parquet(groups).sink_parquet(file, row_group_size=ROW_GROUP, maintain_order=True)
 
-    register_io_source(source, schema=schema).sink_parquet(file, row_group_size=ROW_GROUP, maintain_order=True)
+
+def _groups(parts: Iterable[pl.DataFrame], schema: dict[str, Any]) -> Iterator[pl.DataFrame]:
+    """The parts, put together to groups of about :data:`ROW_GROUP` rows; the last, of fewer, may have none."""
+    import polars as pl
+
+    held, rows = [pl.DataFrame(schema=schema)], 0
+    for part in parts:
+        held.append(part)
+        rows += len(part)
+        if rows >= ROW_GROUP:
+            yield pl.concat(held)
+            held, rows = [pl.DataFrame(schema=schema)], 0
+    yield pl.concat(held)

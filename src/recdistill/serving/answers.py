@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from recdistill.serving.catalogue import NONE, Catalogue, Rows
 from recdistill.serving.ranker import List, ListAsk, Ranker
 from recdistill.serving.requests import MAX_ROWS, RecommendBody, ScoreBody, SimilarBody
-from recdistill.serving.served import Served, similar_by
+from recdistill.serving.served import Served, reads_histories, similar_by
 from recdistill.serving.table import BadValueError
-from recdistill.serving.weights import Floats
+from recdistill.serving.vectors import Vectors
 
 SHOWN = 5  # ids in a message
-LARGE = 2**20  # numbers in a table that is searched in a thread
 Json = dict[str, Any]
 
 
@@ -57,9 +56,17 @@ async def recommend(served: Served, body: RecommendBody, fallback: str) -> Json:
         query, seen, missing = _of_history(served, catalogue, ranker, body)
         unknown = missing + unknown
     left_out = _left_out(len(catalogue.items), seen, denied, allowed)
-    assert served.lists is not None
-    found = await served.lists.ask(ListAsk(query, left_out, body.k))
+    if body.user is None and ranker.takes == "user":
+        assert served.vectors is not None
+        found = await _searched(served.vectors, served.vectors.of_history, query, left_out, body.k)
+    else:
+        assert served.lists is not None
+        found = await served.lists.ask(ListAsk(query, left_out, body.k))
     return _listed(answer, catalogue, found, unknown)
+
+
+async def _searched(vectors: Vectors, search: Callable[..., List], *asked: Any) -> List:
+    return await asyncio.to_thread(search, *asked) if vectors.large else search(*asked)
 
 
 def _ranks(served: Served, k: int) -> tuple[Catalogue, Ranker]:
@@ -93,7 +100,7 @@ def _of_history(
     served: Served, catalogue: Catalogue, ranker: Ranker, body: RecommendBody
 ) -> tuple[Rows, Rows, list[str]]:
     """What the graph is asked for a history, what is left out, and ids that the catalogue lacks."""
-    if ranker.takes == "user":
+    if not reads_histories(served):
         raise RefusedError(
             422, f"{served.name} knows users by their rows, and no histories", where="history",
             why="a user's vector is learned in training", fix="send user; or serve a model of sets or sequences",
@@ -104,7 +111,7 @@ def _of_history(
             422, "no item of the history is in the catalogue", where="history",
             why=f"given: {_some(unknown) or 'nothing'}", fix="GET /v1/items finds items by title",
         )  # fmt: skip
-    if ranker.takes == "set":  # a graph adds up what stands there twice
+    if ranker.takes != "history":  # a graph adds up what stands there twice
         query = np.unique(query)
     return query, query if body.exclude_seen else NONE, unknown
 
@@ -124,10 +131,10 @@ def _stranger(
 ) -> Json:  # fmt: skip
     """What a user gets whom the model does not know."""
     if fallback != "popular" or catalogue.histories is None:
-        takes = served.ranker is not None and served.ranker.takes != "user"
+        history, popular = "send history, a list of item ids", "serve.fallback=popular gives them the popular items"
         raise RefusedError(
             404, f"there is no user {_short(body.user or '')} in the training data of {served.name}", where="user",
-            fix="send history, a list of item ids" if takes else "serve.fallback=popular gives them the popular items",
+            fix=history if reads_histories(served) else popular,
         )  # fmt: skip
     out = np.zeros(len(catalogue.items), bool)
     out[_left_out(len(out), NONE, denied, allowed)] = True
@@ -159,26 +166,8 @@ async def similar(served: Served, body: SimilarBody) -> Json:
         assert served.lists is not None
         found = await served.lists.ask(ListAsk(np.array([row], np.int64), left_out, min(body.k, ranker.k)))
     else:
-        asked = served.vectors, row, left_out, body.k
-        found = nearest(*asked) if served.vectors.size < LARGE else await asyncio.to_thread(nearest, *asked)
+        found = await _searched(served.vectors, served.vectors.like, row, left_out, body.k)
     return _listed(answer, catalogue, found, unknown + more)
-
-
-def nearest(vectors: Floats, row: int, left_out: Rows, k: int) -> List:
-    """The rows whose vectors, of length 1, are most like that of one."""
-    scores: Floats = vectors @ vectors[row]
-    scores[left_out] = -np.inf
-    return top(scores, k)
-
-
-def top(scores: npt.NDArray[np.float32], k: int) -> List:
-    """The best of ``[n]``, equal scores by row; without those at -inf."""
-    n = min(k, len(scores))
-    best = np.argpartition(-scores, n - 1)[:n]
-    tied = np.flatnonzero(scores >= scores[best].min())  # of equals at the end those that come first
-    rows = tied[np.lexsort((tied, -scores[tied]))][:n]
-    rows = rows[scores[rows] > -np.inf]
-    return List(rows, scores[rows])
 
 
 async def score(served: Served, body: ScoreBody) -> Json:

@@ -19,7 +19,8 @@ from recdistill.serving.catalogue import NONE, Catalogue, read_catalogue, unread
 from recdistill.serving.ranker import List, ListAsk, Ranker, Scorer, open_session
 from recdistill.serving.settings import PREFIX, Settings
 from recdistill.serving.table import Columns, Inputs, read_columns
-from recdistill.serving.weights import Floats, item_vectors, read_info
+from recdistill.serving.vectors import FoldIn, Vectors, fold_of
+from recdistill.serving.weights import item_vectors, read_info
 
 INLINE_MS = 2.0  # a full batch that takes longer has a thread of its own
 WARM_CALLS = 5
@@ -54,7 +55,7 @@ class Served:
         catalogue: of a model that ranks; None of one of rows.
         ranker: likewise.
         columns, scorer: of a model of rows.
-        vectors: of items, of length 1; None where the model has none.
+        vectors: of items; None where the model has none.
         lists: batches for ``ranker``.
         predictions: batches for ``scorer``.
         batch_ms: of a full batch, when it was warm.
@@ -68,7 +69,7 @@ class Served:
     ranker: Ranker | None = None
     columns: Columns | None = None
     scorer: Scorer | None = None
-    vectors: Floats | None = None
+    vectors: Vectors | None = None
     lists: Batcher[ListAsk, List] | None = None
     predictions: Batcher[Inputs, Any] | None = None
     batch_ms: float = 0.0
@@ -105,7 +106,8 @@ def open_served(place: Place, settings: Settings, watch: Watch = lambda _name, _
         served.catalogue = read_catalogue(folder)
         n_items = len(served.catalogue.items)
         served.ranker = Ranker(session, n_items, manifest["task"] == "sequence", _length(folder, info))
-        served.vectors = item_vectors(folder, info, n_items)
+        table = item_vectors(folder, info, n_items)
+        served.vectors = None if table is None else Vectors(table, _fold(folder, manifest))
     else:
         served.columns = read_columns(folder, info["schema"], bool(manifest.get("logarithms", False)))
         served.scorer = Scorer(session)
@@ -114,6 +116,13 @@ def open_served(place: Place, settings: Settings, watch: Watch = lambda _name, _
     if stamp is None or stamp_of(place.folder) != stamp:
         raise InputError("the bundle was replaced while it was read", where=str(place.folder), fix="try again")
     return served
+
+
+def _fold(folder: Path, manifest: dict[str, Any]) -> FoldIn | None:
+    try:
+        return fold_of(manifest)
+    except ValueError as error:
+        raise unreadable(folder / MANIFEST, error) from error
 
 
 def _length(folder: Path, info: dict[str, Any]) -> int:
@@ -253,7 +262,8 @@ def facts_of(served: Served) -> dict[str, Any]:
     }  # fmt: skip
     if ranker is not None and catalogue is not None:
         found |= {
-            "takes": ranker.takes, "max_k": ranker.k, "n_items": len(catalogue.items),
+            "takes": ranker.takes, "reads_histories": reads_histories(served), "max_k": ranker.k,
+            "n_items": len(catalogue.items),
             "n_users": len(catalogue.user_row), "has_titles": bool(catalogue.titles),
             "has_histories": catalogue.histories is not None, "similar": similar_by(served),
             "some_users": list(catalogue.user_row)[:: max(1, len(catalogue.user_row) // 8)][:8],
@@ -261,6 +271,12 @@ def facts_of(served: Served) -> dict[str, Any]:
     elif columns is not None:
         found["features"] = columns.names
     return found
+
+
+def reads_histories(served: Served) -> bool:
+    """Whether it makes lists for histories: in its graph, or by folding them in."""
+    folds = served.vectors is not None and served.vectors.fold is not None
+    return folds or (served.ranker is not None and served.ranker.takes != "user")
 
 
 def similar_by(served: Served) -> str | None:

@@ -43,7 +43,7 @@ def read_info(folder: Path) -> dict[str, Any]:
 
 
 def item_vectors(folder: Path, info: dict[str, Any], n_items: int) -> Floats | None:
-    """float32 ``[n_items, d]`` of length 1, or 0; None where the model has no such table.
+    """float32 ``[n_items, d]``; None where the model has no such table.
 
     Raises:
         InputError: the file is damaged, of other shapes than it says, or has a NaN.
@@ -58,9 +58,7 @@ def item_vectors(folder: Path, info: dict[str, Any], n_items: int) -> Floats | N
             raise ValueError(f"{TABLE} is NaN or infinite")
     except (OSError, ValueError, TypeError, KeyError, IndexError, EOFError) as error:
         raise unreadable(folder, error) from error
-    vectors = vectors[:n_items]
-    length = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return (vectors / np.where(length > 0, length, 1)).astype(np.float32)
+    return vectors[:n_items].astype(np.float32, copy=False)
 
 
 def _apart(folder: Path) -> Floats:

@@ -23,6 +23,7 @@ from recdistill.export.graphs import QUERY, SEEN, Inputs, row_inputs
 from recdistill.export.manifest import whole_folder, write_manifest
 from recdistill.models.base import FactorModel, Model, SequenceModel, SetModel, TableModel
 from recdistill.models.build import instantiate
+from recdistill.models.fold_in import RIDGE, UNOBSERVED
 from recdistill.models.least_squares import table
 from recdistill.models.mf import MF
 from recdistill.stages.nodes import class_of
@@ -79,10 +80,19 @@ def export(
         facts = {
             "task": task.name, "model": type(subject.model).__name__, "data": data.fingerprint,
             "weights_hash": model_info(model_folder)["hash"], "recdistill": __version__, "exports": found,
-            "logarithms": bool(getattr(task, "logarithms", False)),
+            "logarithms": bool(getattr(task, "logarithms", False)), "fold_in": folding(subject.model),
         }  # fmt: skip
         write_manifest(folder, facts)
     return found
+
+
+def folding(model: Model) -> dict[str, float] | None:
+    """What makes vectors of users whom training lacked from the table of items in the bundle; None for a model of other
+    vectors, or one with a way of its own."""
+    table = dict(model.named_parameters()).get("item.weight")
+    if not isinstance(model, MF) or table is None or not torch.equal(model.factors()[1], table):
+        return None
+    return {"unobserved": UNOBSERVED, "ridge": RIDGE}
 
 
 def exported_row(summary: dict[str, Any], weights: str) -> str:
