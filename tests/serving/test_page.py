@@ -65,7 +65,8 @@ def test_items_are_picked_by_title_with_the_keyboard(page: Page, server: Server)
     chips = page.run("[...document.querySelectorAll('.chip')].map(e => e.firstChild.textContent)")
     assert chips == ["Film 20", data("ranking").titles[3]]
     page.run("document.getElementById('form').requestSubmit()")
-    page.wait(f"{CARDS} === 2")
+    page.wait("document.location.search.includes('item=4&item=3')")
+    page.wait(f"{CARDS} === 4")  # factor models, too
     names = page.run("[...document.querySelectorAll('section h2')].map(e => e.textContent)")
     for name, titles in zip(names, page.run(TITLES), strict=True):
         assert titles == listed(server, "/v1/recommend", model=name, history=["4", "3"])
