@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recdistill.runs import streams
+from recdistill.runs.atomic import sweep_temporaries
 from recdistill.runs.streams import write_parts
 
 SCHEMA = {"user": pl.String, "score": pl.Float32}
@@ -32,6 +33,20 @@ def test_parts_are_one_table(
     wanted = pl.concat([pl.DataFrame(schema=SCHEMA), *parts])
     assert read(folder / f"a{ending}", **({} if ending == ".parquet" else {"schema": SCHEMA})).equals(wanted)
     assert [file.name for file in folder.iterdir()] == [f"a{ending}"], "nothing else is left"
+
+
+@pytest.mark.parametrize("name", ["a[1].parquet", "runs[a]/b*.parquet", "c?.csv"])
+def test_a_path_is_no_pattern(name: str, tmp_path: Path) -> None:
+    write_parts([pl.DataFrame({"user": ["a"], "score": [1.0]}, schema=SCHEMA)], SCHEMA, tmp_path / name)
+    assert (tmp_path / name).stat().st_size
+
+
+def test_what_a_killed_write_left_is_swept(tmp_path: Path) -> None:
+    (tmp_path / ".a.parquet.x.tmp.y.tmp").mkdir()
+    (tmp_path / ".a.parquet.x.tmp.y.tmp" / "0.parquet").write_text("x")
+    (tmp_path / ".a.parquet.x.tmp").write_text("x")
+    sweep_temporaries(tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_part_that_fails_leaves_nothing(tmp_path: Path) -> None:

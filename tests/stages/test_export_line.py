@@ -37,7 +37,7 @@ def test_a_run_exports_its_last_model(tmp_path: Path) -> None:
     [
         (("student=neumf", "export=[onnx_apart]"), "no dot products"),
         (("export=[bundl]",), "bundle"),
-        (("export_also=[teacher]",), "have no format"),
+        (("export_also=[teacher]",), "no format is chosen"),
     ],
 )
 def test_what_can_not_be_is_refused_at_once(words: tuple[str, ...], said: str, tmp_path: Path) -> None:

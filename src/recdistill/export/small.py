@@ -84,14 +84,15 @@ def _fold_norms(layers: nn.Sequential) -> None:
     """Batch normalisation behind a linear layer of small integers becomes a part of its scales and bias; behind others
     the exporter folds it."""
     for (_, linear), (name, norm) in pairwise(list(layers.named_children())):
-        if isinstance(linear, nn.Linear) and isinstance(norm, nn.BatchNorm1d) and _is_small(linear):
-            assert norm.running_mean is not None
-            assert norm.running_var is not None
+        if isinstance(linear, nn.Linear) and isinstance(norm, nn.BatchNorm1d) and _is_small(linear) and norm.affine:
+            scale = linear.get_parameter("parametrizations.weight.original1")
+            if norm.running_mean is None or norm.running_var is None or len(scale) != linear.out_features:
+                continue  # a weight of one column has one scale
             factor = norm.weight * (norm.running_var + norm.eps).rsqrt()
             before = -norm.running_mean if linear.bias is None else linear.bias - norm.running_mean
-            linear.get_parameter("parametrizations.weight.original1").mul_(factor.unsqueeze(1))
+            scale.mul_(factor.unsqueeze(1))
             linear.bias = nn.Parameter(norm.bias + factor * before, requires_grad=False)
-            layers[int(name)] = nn.Identity()
+            setattr(layers, name, nn.Identity())
 
 
 def _is_small(linear: nn.Linear) -> bool:

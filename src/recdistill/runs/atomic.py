@@ -74,7 +74,10 @@ def make_folder(folder: Path) -> None:
 def sweep_temporaries(folder: Path) -> None:
     """Removes what a killed write left in ``folder``."""
     for left in folder.glob(".*.tmp"):
-        left.unlink(missing_ok=True)
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -36,16 +36,16 @@ def _write_csv(parts: Iterable[pl.DataFrame], schema: dict[str, Any], file: Path
 
 
 def _write_parquet(parts: Iterable[pl.DataFrame], schema: dict[str, Any], file: Path) -> None:
-    """By way of a file for each group: polars would pull the parts from threads of its own, and what is allocated and
-    freed there in turn leaves memory in pieces."""
+    """By way of a file for each group, so that the table is on disk twice for a moment: polars would pull the parts
+    from threads of its own, and what is allocated and freed there in turn leaves memory in pieces."""
     import polars as pl
 
-    with tempfile.TemporaryDirectory(prefix=f".{file.name}.", dir=file.parent) as folder:
+    with tempfile.TemporaryDirectory(prefix=f".{file.name}.", suffix=".tmp", dir=file.parent) as folder:
         groups = []
         for number, group in enumerate(_groups(parts, schema)):
             groups.append(Path(folder) / f"{number}.parquet")
             group.write_parquet(groups[-1])
-        pl.scan_parquet(groups).sink_parquet(file, row_group_size=ROW_GROUP, maintain_order=True)
+        pl.scan_parquet(groups, glob=False).sink_parquet(file, row_group_size=ROW_GROUP, maintain_order=True)
 
 
 def _groups(parts: Iterable[pl.DataFrame], schema: dict[str, Any]) -> Iterator[pl.DataFrame]:

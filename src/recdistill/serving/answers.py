@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from recdistill.serving.batcher import BusyError
 from recdistill.serving.catalogue import NONE, Catalogue, Rows
 from recdistill.serving.ranker import List, ListAsk, Ranker
 from recdistill.serving.requests import MAX_ROWS, RecommendBody, ScoreBody, SimilarBody
 from recdistill.serving.served import Served, reads_histories, similar_by
 from recdistill.serving.table import BadValueError
-from recdistill.serving.vectors import Vectors
 
 SHOWN = 5  # ids in a message
 Json = dict[str, Any]
@@ -58,15 +58,29 @@ async def recommend(served: Served, body: RecommendBody, fallback: str) -> Json:
     left_out = _left_out(len(catalogue.items), seen, denied, allowed)
     if body.user is None and ranker.takes == "user":
         assert served.vectors is not None
-        found = await _searched(served.vectors, served.vectors.of_history, query, left_out, body.k)
+        slow = served.vectors.takes_long(len(query))
+        found = await _searched(served, slow, served.vectors.of_history, query, left_out, body.k)
     else:
         assert served.lists is not None
         found = await served.lists.ask(ListAsk(query, left_out, body.k))
     return _listed(answer, catalogue, found, unknown)
 
 
-async def _searched(vectors: Vectors, search: Callable[..., List], *asked: Any) -> List:
-    return await asyncio.to_thread(search, *asked) if vectors.large else search(*asked)
+async def _searched(served: Served, slow: bool, search: Callable[..., List], *asked: Any) -> List:
+    """By the items' vectors: here, or in a thread.
+
+    Raises:
+        BusyError: too many wait for threads.
+    """
+    if not slow:
+        return search(*asked)
+    if served.searches >= served.max_queue:
+        raise BusyError
+    served.searches += 1
+    try:
+        return await asyncio.to_thread(search, *asked)
+    finally:
+        served.searches -= 1
 
 
 def _ranks(served: Served, k: int) -> tuple[Catalogue, Ranker]:
@@ -166,7 +180,8 @@ async def similar(served: Served, body: SimilarBody) -> Json:
         assert served.lists is not None
         found = await served.lists.ask(ListAsk(np.array([row], np.int64), left_out, min(body.k, ranker.k)))
     else:
-        found = await _searched(served.vectors, served.vectors.like, row, left_out, body.k)
+        slow = served.vectors.takes_long()
+        found = await _searched(served, slow, served.vectors.like, row, left_out, body.k)
     return _listed(answer, catalogue, found, unknown + more)
 
 

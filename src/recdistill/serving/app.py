@@ -141,7 +141,8 @@ def _add_errors(app: FastAPI) -> None:
         return Json200({"error": said}, error.status_code, dict(error.headers or {}))
 
     @app.exception_handler(Exception)
-    async def bug(_request: Request, error: Exception) -> Response:  # noqa: ARG001
+    async def bug(request: Request, error: Exception) -> Response:
+        log.error("%s %s failed", request.method, request.url.path, exc_info=error)
         return Json200({"error": {"what": "the service failed; its log says why"}}, 500)
 
 

@@ -60,6 +60,7 @@ class Served:
         predictions: batches for ``scorer``.
         batch_ms: of a full batch, when it was warm.
         facts: what a request may know of the model.
+        searches: by ``vectors``, that threads are at or that wait for one; of ``max_queue`` at most.
     """
 
     place: Place
@@ -74,6 +75,8 @@ class Served:
     predictions: Batcher[Inputs, Any] | None = None
     batch_ms: float = 0.0
     facts: dict[str, Any] = field(default_factory=dict)
+    searches: int = 0
+    max_queue: int = 1
 
     @property
     def name(self) -> str:
@@ -101,7 +104,7 @@ def open_served(place: Place, settings: Settings, watch: Watch = lambda _name, _
     folder = place.folder.resolve()
     session = open_session(folder, settings.threads)
     info = read_info(folder)
-    served = Served(place, stamp or ("", 0, 0, 0), manifest)
+    served = Served(place, stamp or ("", 0, 0, 0), manifest, max_queue=settings.max_queue)
     if manifest.get("task") in RANKS:
         served.catalogue = read_catalogue(folder)
         n_items = len(served.catalogue.items)
@@ -146,6 +149,8 @@ def _warm_up(served: Served, settings: Settings, watch: Watch) -> None:
             sound = all(np.isfinite(one.score).all() and len(one.item) for one in ranker.run(asks))
             every = ListAsk(asks[0].query, np.arange(ranker.n_items, dtype=np.int64), ranker.k)
             sound = sound and not len(ranker.run([every])[0].item)  # what the graph has besides is not in the catalogue
+            if served.vectors is not None and served.vectors.fold is not None:
+                sound = sound and bool(np.isfinite(served.vectors.of_history(np.arange(1), NONE, ranker.k).score).all())
         else:
             assert scorer is not None
             assert columns is not None
@@ -222,7 +227,7 @@ def _bundles(folder: Path) -> list[Path]:
 def _no_bundle(folder: Path, word: str) -> InputError:
     fix = f"{PREFIX}{word}" if word.partition("=")[0] in Settings.model_fields else MAKE
     if jobs := sorted({at.parent.parent for at in folder.glob(f"*/export*/{MANIFEST}")}):
-        fix = f"one run of the grid: recdistill serve {jobs[0]}"
+        fix = f"one of the runs in it: recdistill serve {jobs[0]}"
     why = f"neither it nor export/ in it has a {MANIFEST}"
     return InputError(f"there is no bundle in {folder}", where=word, why=why, fix=fix)
 

@@ -12,7 +12,9 @@ from recdistill.serving.catalogue import Rows
 from recdistill.serving.ranker import List
 from recdistill.serving.weights import Floats
 
-LARGE = 2**20  # numbers in a table that is searched in a thread
+LARGE = 2**20  # numbers in a table, or products in a history's equations, that are worth a thread
+BLOCK = 2**16  # rows of the table that are squared at a time
+LEAST, MOST = 1e-9, 1e9
 
 
 @dataclass(frozen=True)
@@ -20,16 +22,17 @@ class FoldIn:
     """The constants of :func:`recdistill.models.fold_in.fold_in`, from a manifest.
 
     Raises:
-        ValueError: they are no numbers above 0.
+        ValueError: they are no numbers, or none that equations can be solved with.
     """
 
     unobserved: float
     ridge: float
 
     def __post_init__(self) -> None:
-        sound = all(isinstance(one, float) and 0 < one < 1e6 for one in (self.unobserved, self.ridge))
-        if not sound:
-            raise ValueError(f"fold_in: two numbers above 0 expected, {self.unobserved!r} and {self.ridge!r} found")
+        for name in ("unobserved", "ridge"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not LEAST <= value <= MOST:
+                raise ValueError(f"fold_in.{name}: a number from {LEAST:g} to {MOST:g} expected, {value!r} found")
 
 
 @dataclass
@@ -45,19 +48,20 @@ class Vectors:
     fold: FoldIn | None = None
     _length: Floats = field(init=False, repr=False)
     _gram: npt.NDArray[np.float64] = field(init=False, repr=False)
-    _mean_square: float = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         length = np.linalg.norm(self.table, axis=1)
         self._length = np.where(length > 0, length, 1).astype(np.float32)
-        if self.fold is not None:
-            exact = self.table.astype(np.float64)
-            self._gram, self._mean_square = exact.T @ exact, float(np.square(exact).mean())
+        width = self.table.shape[1]
+        self._gram = np.zeros((width, width))
+        for start in range(0, len(self.table) if self.fold is not None else 0, BLOCK):
+            block = self.table[start : start + BLOCK].astype(np.float64)
+            self._gram += block.T @ block
 
-    @property
-    def large(self) -> bool:
-        """Whether a search takes long enough for a thread of its own."""
-        return self.table.size >= LARGE
+    def takes_long(self, history: int = 0) -> bool:
+        """Whether a search, after ``history`` items are folded in, is worth a thread of its own."""
+        width = self.table.shape[1]
+        return self.table.size >= LARGE or (history > 0 and (history + width) * width**2 >= LARGE)
 
     def like(self, row: int, left_out: Rows, k: int) -> List:
         """The items whose vectors have the largest cosine with that of one."""
@@ -69,8 +73,9 @@ class Vectors:
         """The list of somebody who had these items, each once; see :func:`recdistill.models.fold_in.fold_in`."""
         assert self.fold is not None
         own = self.table[history].astype(np.float64)
-        unobserved, n_items = self.fold.unobserved, len(self.table)
-        penalty = self.fold.ridge * self._mean_square * (len(own) + unobserved * n_items)
+        unobserved, mean_square = self.fold.unobserved, np.trace(self._gram) / self.table.size
+        penalty = self.fold.ridge * mean_square * (len(own) + unobserved * len(self.table))
+        penalty = penalty or 1.0  # of a table of zeros
         normal = own.T @ own + unobserved * self._gram + penalty * np.eye(own.shape[1])
         scores: Floats = self.table @ np.linalg.solve(normal, own.sum(0)).astype(np.float32)
         scores[left_out] = -np.inf
@@ -81,14 +86,14 @@ def fold_of(manifest: dict[str, Any]) -> FoldIn | None:
     """The constants in a manifest; nothing in it is trusted.
 
     Raises:
-        ValueError: they are no numbers above 0.
+        ValueError: as of :class:`FoldIn`.
     """
     said = manifest.get("fold_in")
     if said is None:
         return None
     if not isinstance(said, dict):
-        raise ValueError(f"fold_in: {said!r}")
-    return FoldIn(said.get("unobserved", 0.0), said.get("ridge", 0.0))
+        raise ValueError(f"fold_in: unobserved and ridge expected, {said!r} found")
+    return FoldIn(said.get("unobserved", "nothing"), said.get("ridge", "nothing"))
 
 
 def top(scores: npt.NDArray[np.float32], k: int) -> List:

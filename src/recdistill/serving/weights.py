@@ -18,7 +18,7 @@ TABLE = "item.weight"  # of every model that has a table of items; others are se
 MAX_INFO_BYTES = 2**20
 MAX_WIDTH = 2**16
 Floats = npt.NDArray[np.float32]
-_STORED: dict[int, str] = {32: "float32", 8: "int8", 4: "uint8"}
+_STORED: dict[Any, str] = {32: "float32", 16: "float16", "bf16": "int16", 8: "int8", 4: "uint8"}
 
 
 def read_info(folder: Path) -> dict[str, Any]:
@@ -96,21 +96,27 @@ def decode(parts: dict[str, npt.NDArray[Any]], codec: dict[str, Any], shape: tup
         _expect(parts.get(""), "float32", math.prod(shape), TABLE)
         return parts[""].reshape(shape)
     bits, sparse, count = codec.get("bits", 32), codec.get("sparse", False), math.prod(shape)
-    if bits not in _STORED or len(shape) != 2:
+    if not isinstance(bits, int | str) or bits not in _STORED or len(shape) != 2:
         raise ValueError(f"there is no way to read {bits!r} bits of {list(shape)}")
     kept = _places(parts, (shape[0], shape[1])) if sparse else None
     n = count if kept is None else int(kept.sum())
     _expect(parts.get("values"), _STORED[bits], -(-n // 2) if bits == 4 else n, "values")
     values = _nibbles(parts["values"], n) if bits == 4 else parts["values"].ravel()
+    if bits == "bf16":
+        values = _upper_halves(values)
     full = np.zeros(count, np.float32)
     full[slice(None) if kept is None else kept] = values
     full = full.reshape(shape)
-    if bits == 32:
+    if bits in (32, 16, "bf16"):
         return full
     rows = 1 if shape[1] == 1 and shape[0] else shape[0]
     _expect(parts.get("scale"), "int16", rows, "scale")
-    scale = (parts["scale"].astype(np.int32) << 16).view(np.float32)  # the upper half of a float32
-    return np.multiply(full, scale.reshape(-1, 1), out=full)
+    return np.multiply(full, _upper_halves(parts["scale"]).reshape(-1, 1), out=full)
+
+
+def _upper_halves(bits: npt.NDArray[Any]) -> Floats:
+    """The bfloat16 that stand as int16."""
+    return (bits.astype(np.int32) << 16).view(np.float32)
 
 
 def _places(parts: dict[str, npt.NDArray[Any]], shape: tuple[int, int]) -> npt.NDArray[np.bool_]:

@@ -42,7 +42,7 @@ def formats_of(cfg: dict[str, Any]) -> dict[str, Format]:
 def require_formats(cfg: dict[str, Any]) -> None:
     """Raises InputError where a format can't hold what is exported, before anything is trained."""
     if cfg.get("export_also") and not cfg.get("export"):
-        raise InputError("these have no format to be exported in", where="export_also", fix="export=[bundle,onnx]")
+        raise InputError("models are named, but no format is chosen", where="export_also", fix="export=[bundle,onnx]")
     roles = {"student", *("student" if also == "alone" else also for also in cfg.get("export_also") or [])}
     for role in sorted(roles):
         model = class_of(cfg[role], role)
