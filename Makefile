@@ -1,15 +1,18 @@
 # make demo   a teacher, a student distilled from it and compressed, the table and the page
-# make test   the tests
+# make test   the tests but those that are marked slow; make test-all has these, too
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint setup clean
+.PHONY: demo test test-all lint setup clean
 
 demo: setup
 	$(BIN)/recdistill run experiment=quickstart run.name=quickstart
 
 test: setup
+	$(BIN)/python -m pytest -n auto --dist loadfile -m "not slow"
+
+test-all: setup
 	$(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: setup

@@ -16,13 +16,10 @@ import pytest
 
 from mini_conf import REPO, write_tree
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        any(importlib.util.find_spec(name) is None for name in ("build", "hatchling")),
-        reason="needs build and hatchling",
-    ),
-]
+pytestmark = pytest.mark.skipif(
+    any(importlib.util.find_spec(name) is None for name in ("build", "hatchling")),
+    reason="needs build and hatchling",
+)
 
 
 def call(*command: str, cwd: Path, **env: str) -> str:

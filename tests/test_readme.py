@@ -65,7 +65,6 @@ def test_the_readme_shows_both_main_commands() -> None:
     assert commands()[:2] == ["make demo", "make test"]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("command", [c for c in recdistill_commands() if "shared/data" not in c])
 def test_command(command: str, folder: Path) -> None:
     process = Command(quick(command)[1:], folder, {**os.environ, "OMP_NUM_THREADS": "1"})

@@ -134,6 +134,10 @@ def test_ids_that_are_not_there(client: Client) -> None:
     assert said["unknown"] == ["none", "nor this"]
     status, said = client.post("/v1/recommend", {"model": "next", "history": ["none"]})
     assert (status, said["error"]["where"]) == (422, "history")
+    status, said = client.post("/v1/recommend", {"model": "next", "history": []})
+    assert (status, said["error"]["what"]) == (422, "the history is empty")
+    status, said = client.post("/v1/recommend", {"model": "next", "history": ["1"], "user": "1"})
+    assert (status, said["error"]["what"]) == (422, "give either user or history")
     status, said = client.post("/v1/recommend", {"model": "next", "user": "nobody"})
     assert status == 404
     assert "history" in said["error"]["fix"]

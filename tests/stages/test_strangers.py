@@ -49,8 +49,8 @@ def test_in_the_order_of_time(
             ("c", "what", 7), ("d", "i0", 1)]  # fmt: skip
     found = list(read_strangers(written(tmp_path, rows, name), ITEMS))
     assert histories(found) == {"b": [1, 3, 2], "c": [7, 7], "d": [0]}
-    assert "2 events" in caplog.text
-    assert "1 users" in caplog.text
+    assert "lacks: 2;" in caplog.text
+    assert "no list: 1" in caplog.text
 
 
 def test_times_as_text_and_no_times(tmp_path: Path) -> None:

@@ -91,7 +91,8 @@ class SASRec(TiedSequenceModel):
         return normed
 
     def query(self, history: Tensor) -> Tensor:
-        if self.training or not history.shape[1] or not len(self.blocks):
+        watched = any(part._forward_hooks for part in self.modules())  # layers are recorded, of every place
+        if self.training or watched or not history.shape[1] or not len(self.blocks):
             return super().query(history)
         length = (history < self.schema.n_items).sum(1)
         x = self._looked_up(history)

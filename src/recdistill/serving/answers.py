@@ -120,10 +120,12 @@ def _of_history(
             why="a user's vector is learned in training", fix="send user; or serve a model of sets or sequences",
         )  # fmt: skip
     query, unknown = catalogue.rows(body.history or [])
+    if not body.history:
+        raise RefusedError(422, "the history is empty", where="history", fix="GET /v1/items finds items by title")
     if not len(query):
         raise RefusedError(
             422, "no item of the history is in the catalogue", where="history",
-            why=f"given: {_some(unknown) or 'nothing'}", fix="GET /v1/items finds items by title",
+            why=f"given: {_some(unknown)}", fix="GET /v1/items finds items by title",
         )  # fmt: skip
     if ranker.takes != "history":  # a graph adds up what stands there twice
         query = np.unique(query)

@@ -132,7 +132,8 @@ def _add_errors(app: FastAPI) -> None:
     async def wrong(_request: Request, error: ValidationError | RequestValidationError) -> Response:
         first = error.errors()[0]
         where = ".".join(str(part)[:60] for part in first["loc"][:6])
-        said = {"what": str(first["msg"])[:300], "where": where or "body", "fix": "/docs says what is taken"}
+        what = str(first["msg"]).removeprefix("Value error, ")[:300]  # as pydantic begins what our own checks say
+        said = {"what": what, "where": where or "body", "fix": "/docs says what is taken"}
         return Json200({"error": said}, 422)
 
     @app.exception_handler(HTTPException)

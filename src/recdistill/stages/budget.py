@@ -90,7 +90,7 @@ def _choose(line: Line, nodes: Nodes, wanted: dict[str, float], folder: Path) ->
     with tempfile.TemporaryDirectory(prefix="recdistill-budget-") as temporary:
         probe = Probe(line, steps, wanted, Path(temporary), tried)
         choices = mildest([len(strengths) for strengths in steps.values()], probe.fits)
-    log.info("budget: %d of the mildest ways to meet it", len(choices))
+    log.info("budget: %d ways to meet it of which no pass could be milder", len(choices))
     if len(choices) > (most := line.cfg["budget"]["trials"]):  # from the one end to the other
         choices = [choices[round(n * (len(choices) - 1) / max(most - 1, 1))] for n in range(most)]
     values = [_value(line, steps, choice, wanted, tried) for choice in choices]

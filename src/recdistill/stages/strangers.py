@@ -149,7 +149,7 @@ def read_strangers(file: str, items: np.ndarray[Any, Any]) -> Iterator[Strangers
         _never_before(rest, known, file)
         yield from _strangers(rest, catalogue, lost)
     if any(lost.values()):
-        log.warning("%s: %d events are of items that the catalogue lacks; %d users have no others, and get no list",
+        log.warning("%s: events of items that the catalogue lacks: %d; users without any others, who get no list: %d",
                     file, lost["events"], lost["users"])  # fmt: skip
 
 
