@@ -133,9 +133,15 @@ TABLES = {
 }  # fmt: skip
 
 
+def run_name(table: Table, overrides: tuple[str, ...], seeds: str) -> str:
+    """Of the experiment and each setting, without the groups of the keys: a folder's name has 255 bytes at most."""
+    settings = [key.rpartition(".")[2] + "-" + value for key, _, value in (part.partition("=") for part in overrides)]
+    return "_".join([table.experiment.rpartition("/")[2], *settings, "seeds", *seeds.split(",")])
+
+
 def found(table: Table, overrides: tuple[str, ...], data: Path, seeds: str, folder: Path) -> list[dict[str, Any]]:
     """The rows by name of a run with each seed."""
-    name = "_".join([*(part.replace("=", "-") for part in overrides), "seeds", *seeds.split(",")])
+    name = run_name(table, overrides, seeds)
     words = [f"experiment={table.experiment}", f"data.path={data.resolve()}", f"run.name={name}", f"seed={seeds}"]
     print(f"{name} ...", file=sys.stderr, flush=True)
     subprocess.run([RECDISTILL, "run", "-m", *words, *overrides], cwd=folder, check=True, stdout=subprocess.DEVNULL)

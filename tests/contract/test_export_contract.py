@@ -28,6 +28,7 @@ from recdistill.export.packing import Codec
 from recdistill.export.torch_export import PROGRAM
 from recdistill.models.base import ClosedFormModel
 from recdistill.models.build import build
+from recdistill.models.fold_in import fold_in
 from recdistill.stages.export import EXPORT, export, subject_of
 
 pytest.importorskip("onnxruntime", reason="pip install 'recdistill[onnx]'")
@@ -168,6 +169,21 @@ def test_a_graph_answers_without_torch(task: str, option: str, tmp_path: Path) -
     assert said["latency"]["p50_ms"] > 0
     subject = subject_of(task_of(task), data(task), model_folder)
     check_file(task, load_model(model_folder, data(task).train), folder / MODEL, subject.queries, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("option", "folds"),
+    [("mf", True), ("lightgcn", True), ("ials", False), ("simplex", False),
+     ("neumf_tiny", False), ("ease", False)],
+)  # fmt: skip
+def test_a_service_folds_in_as_the_model_does(option: str, folds: bool, tmp_path: Path) -> None:
+    """By the table of items where the model itself goes by its factors; not where it has a way of its own."""
+    subject = subject_of(task_of("ranking"), data("ranking"), saved("ranking", option, tmp_path / "model"))
+    if subject.fold_in is not None:
+        loaded, history = model_of("ranking", option), data("ranking").train.csr
+        vectors = fold_in(dict(subject.model.named_parameters())["item.weight"], history, **subject.fold_in)
+        torch.testing.assert_close(vectors, loaded.folded(history))
+    assert (subject.fold_in is not None) == folds
 
 
 @pytest.mark.parametrize("bits", [16, "bf16", 8, 4])

@@ -40,6 +40,16 @@ def test_every_row_of_a_published_table_is_one_of_its_run(script: Any, tmp_path:
             assert cfg["student"]["fit"]["every"] == 1  # as the authors have it
 
 
+def test_no_two_runs_of_the_tables_share_a_folder(script: Any) -> None:
+    """Several tables may be made in one folder, and a name of more than 255 bytes cannot be written."""
+    reproduce: ModuleType = script("reproduce")
+    tables = [make() for make in reproduce.TABLES.values()]
+    runs = {(table.experiment, row.overrides) for table in tables for row in table.rows}
+    names = {reproduce.run_name(table, row.overrides, "1,2,3,4,5") for table in tables for row in table.rows}
+    assert len(names) == len(runs)
+    assert max(len(name) for name in names) <= 255
+
+
 def runs(*values: float) -> list[dict[str, Any]]:
     return [
         {"alone": {"metrics": {"ndcg@10": value}, "sampled": {"sampled_hr@5[n=499]": value / 2}}} for value in values

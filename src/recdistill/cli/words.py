@@ -122,11 +122,8 @@ def _choose(name: str, verb: str, words: Words) -> None:
     """``recdistill download NAME`` is ``download=NAME``, and ``recdistill report RUN`` is ``report.run="RUN"``."""
     what, key = _VALUES[verb]
     if words.overrides and words.overrides[0].startswith(f"{key}="):
-        several = f"recdistill compare {words.overrides[0].partition('=')[2].strip(chr(34))} {name}"
-        raise InputError(
-            f"recdistill {verb} takes one {what} at a time", where=name,
-            fix=several if verb == "report" else f"recdistill {verb} {name}",
-        )  # fmt: skip
+        fix = "recdistill compare RUN RUN sets runs side by side" if verb == "report" else f"recdistill {verb} {name}"
+        raise InputError(f"recdistill {verb} takes one {what} at a time", where=name, fix=fix)
     words.overrides.insert(0, f"{key}={name}" if verb == "download" else f'{key}="{name}"')
 
 

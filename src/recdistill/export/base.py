@@ -51,6 +51,8 @@ class Subject:
         queries: of the data.
         history: rows of users and items int64 ``[N]``, what each user had by the end of validation; None of a table.
         read: bool ``[N]``, which of these a model of sets reads; None where it is all of them, or none.
+        fold_in: constants by which the table of items makes vectors of users whom training lacked; None where the model
+            makes them otherwise, or makes none.
     """
 
     model: Model
@@ -61,6 +63,7 @@ class Subject:
     queries: Queries
     history: tuple[Tensor, Tensor] | None = None
     read: Tensor | None = None
+    fold_in: dict[str, float] | None = None
 
 
 class Format:

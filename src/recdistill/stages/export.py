@@ -80,17 +80,23 @@ def export(
         facts = {
             "task": task.name, "model": type(subject.model).__name__, "data": data.fingerprint,
             "weights_hash": model_info(model_folder)["hash"], "recdistill": __version__, "exports": found,
-            "logarithms": bool(getattr(task, "logarithms", False)), "fold_in": folding(subject.model),
+            "logarithms": bool(getattr(task, "logarithms", False)), "fold_in": subject.fold_in,
         }  # fmt: skip
         write_manifest(folder, facts)
     return found
 
 
-def folding(model: Model) -> dict[str, float] | None:
-    """What makes vectors of users whom training lacked from the table of items in the bundle; None for a model of other
-    vectors, or one with a way of its own."""
-    table = dict(model.named_parameters()).get("item.weight")
-    if not isinstance(model, MF) or table is None or not torch.equal(model.factors()[1], table):
+def folding(model: Model, served: Model) -> dict[str, float] | None:
+    """See :attr:`~recdistill.export.base.Subject.fold_in`.
+
+    Args:
+        model: what ``recdistill recommend`` asks; one with a ``folded`` of its own answers by that.
+        served: what is exported, whose factors of items may be more than the table.
+    """
+    if not isinstance(model, FactorModel) or type(model).folded is not FactorModel.folded:
+        return None
+    items = dict(served.named_parameters()).get("item.weight")
+    if not isinstance(served, MF) or items is None or not torch.equal(served.factors()[1], items):
         return None
     return {"unobserved": UNOBSERVED, "ridge": RIDGE}
 
@@ -114,7 +120,8 @@ def subject_of(task: Task, data: Data, model_folder: Path) -> Subject:
         return Subject(served.model.eval(), queries=row_queries(task, loaded, data), **more)
     queries, history = list_queries(task, loaded, data)
     read = in_training(data, *history) if isinstance(loaded, SetModel) else None
-    return Subject(served.model.eval(), queries=queries, history=history, read=read, **more)
+    fold_in = folding(loaded, served.model)
+    return Subject(served.model.eval(), queries=queries, history=history, read=read, fold_in=fold_in, **more)
 
 
 def list_queries(task: Task, model: Model, data: Dataset) -> tuple[Queries, tuple[Tensor, Tensor]]:
