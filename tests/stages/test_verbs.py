@@ -34,6 +34,8 @@ def test_the_whole_line(cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
     assert page.is_file()
     assert "of the teacher's NDCG@10" in capsys.readouterr().out
     assert cli("report", "report.run=outputs/none") == 2
+    assert cli("report", "one") == 2
+    assert "fix: recdistill report outputs/one" in capsys.readouterr().err
 
     assert cli("evaluate", *words, "run.name=two") == 0
     metrics = json.loads(Path("outputs/two/metrics.json").read_text())

@@ -209,7 +209,10 @@ def report(cfg: DictConfig, folder: Path) -> int:  # noqa: ARG001
         finish(where)
         return 0
     if not (where / SUMMARY).is_file():
-        raise InputError(f"no finished run in {where}", where="report.run", fix="recdistill report outputs/NAME")
+        meant = Path(cfg.run.root) / where
+        there = any((meant / file).is_file() for file in (SUMMARY, GRID))
+        fix = f"recdistill report {meant if there else 'outputs/NAME'}"
+        raise InputError(f"no finished run in {where}", where="report.run", fix=fix)
     summary = read_json(where / SUMMARY)
     write_reports(where, summary)
     print_summary(summary, console(), where)
