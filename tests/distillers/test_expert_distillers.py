@@ -184,6 +184,20 @@ def test_de_is_the_mean_of_users_and_items(student: FactorModel, teacher: Factor
     assert found.item() == pytest.approx(sum(means) / 2, rel=1e-5)
 
 
+def test_phr_maps_users_and_items_by_one_network(
+    student: FactorModel, teacher: FactorModel, train: Interactions
+) -> None:
+    distiller, users = made("phr"), torch.tensor([3, 1, 4])
+    found = distiller(*views(student, teacher, train, users), generator("cpu", 1))
+    items = torch.randint(train.n_items, (7,), generator=generator("cpu", 1))
+    means = []
+    for ids, side in ((users, 0), (items, 1)):
+        s, t = student.factors()[side][ids], teacher.factors()[side][ids]
+        matrices = distiller.map.network(t).view(len(ids), 6, 4)  # type: ignore[union-attr, operator]
+        means.append((t - torch.einsum("nts,ns->nt", matrices, s)).square().mean().item())
+    assert found.item() == pytest.approx(sum(means) / 2, rel=1e-5)
+
+
 def test_assistants_weigh_their_gaps_by_the_gate(student: FactorModel, teacher: FactorModel) -> None:
     distiller, users = made("assistants_phr"), torch.tensor([3, 1, 4])
     assert isinstance(distiller, TeacherAssistants)

@@ -140,8 +140,8 @@ class PHR(VectorDistiller):
     """Personalised hint regression: mean over users and items of ‖e_t - W(e_t) e_s‖² / d_t, see :class:`PersonalMap`.
 
     Source: Kang et al., Personalized knowledge distillation for recommender system, Knowledge-Based Systems 239, 2022.
-    The paper's loss has no 1 / d_t. That the network sees the mean of an entity's vector and those it is seen with is
-    left out, as in the code of HyperKDMA, which has one network for users and items where there are two here.
+    The paper's loss has no 1 / d_t. As in the code of HyperKDMA, one network serves users and items, and does not see
+    the mean of an entity's vector and those it is seen with.
 
     Args:
         rows, popular: see :class:`VectorDistiller`.
@@ -156,11 +156,11 @@ class PHR(VectorDistiller):
 
     def prepare(self, setting: Setting) -> None:
         super().prepare(setting)
-        self.maps = nn.ModuleList(PersonalMap(setting.student_dim, setting.teacher_dim) for _ in ("users", "items"))
+        self.map = PersonalMap(setting.student_dim, setting.teacher_dim)
 
     def forward(self, student: ListView, teacher: ListView, rng: torch.Generator) -> Tensor:
-        sides = zip(self.maps, self.vectors(student, teacher, rng), strict=True)
-        return torch.stack([hint_loss(personal(s, t, 1.0, rng), t) for personal, (s, t) in sides]).mean()
+        sides = self.vectors(student, teacher, rng)
+        return torch.stack([hint_loss(self.map(s, t, 1.0, rng), t) for s, t in sides]).mean()
 
 
 class TeacherAssistants(VectorDistiller):
@@ -168,7 +168,7 @@ class TeacherAssistants(VectorDistiller):
     :class:`DE` or :class:`PHR`, a_k are the vectors of :class:`Assistants` of sizes between student and teacher, and
     the gate g is the softmax of a linear map of e_t.
 
-    The assistants learn with the student. Hyper-network and gate are those of users and items alike.
+    The assistants learn with the student. Users and items have one hyper-network and one gate, and one map of PHR.
 
     Source: HyperKDMA: distilling recommender systems via hypernetwork-based teacher assistants, 2023; the formulas are
     those of the authors' code, where with DE only the last assistant enters the loss: here all do.
@@ -206,16 +206,16 @@ class TeacherAssistants(VectorDistiller):
         sizes = sizes_between(n_in, n_out, self.assistants)
         self.hyper = Assistants(n_out, sizes, self.rank)
         self.gate = nn.Linear(n_out, self.assistants)
-        self.maps = nn.ModuleList(
-            nn.ModuleList(self._map(n_in, size) for size in (n_out, *sizes)) for _ in ("users", "items")
-        )
+        own = ("users", "items") if self.mapping == "de" else ("both",)
+        self.maps = nn.ModuleList(nn.ModuleList(self._map(n_in, size) for size in (n_out, *sizes)) for _ in own)
 
     def _map(self, n_in: int, n_out: int) -> nn.Module:
         return ExpertMixture(n_in, n_out, self.experts) if self.mapping == "de" else PersonalMap(n_in, n_out)
 
     def forward(self, student: ListView, teacher: ListView, rng: torch.Generator) -> Tensor:
-        sides = zip(self.maps, self.vectors(student, teacher, rng), strict=True)
-        return torch.stack([self.loss(maps, side, rng) for maps, side in sides]).mean()
+        users, items = self.vectors(student, teacher, rng)
+        losses = [self.loss(self.maps[0], users, rng), self.loss(self.maps[-1], items, rng)]
+        return torch.stack(losses).mean()
 
     def loss(self, maps: nn.Module, side: Side, rng: torch.Generator) -> Tensor:
         """That of the users or of the items."""
