@@ -41,8 +41,9 @@ def views(
 
 
 def ready(
-    distiller: Distiller, student: FactorModel, teacher: FactorModel, train: Interactions, epoch: int = 0
-) -> None:
+    distiller: Distiller, student: FactorModel, teacher: FactorModel, train: Interactions, epoch: int = 0,
+    teacher_changes: bool = False,
+) -> None:  # fmt: skip
     """What is done with a distiller at the start of an epoch, and before the first one."""
     if not epoch:
         distiller.prepare(Setting(4, 4, train=train, queries=train.n_users))
@@ -51,7 +52,9 @@ def ready(
     def answer(users: Tensor) -> Any:
         return QuietView(ModelView(asked, users, train.csr))
 
-    distiller.start_epoch(Moment(epoch, 10, train.n_users, answer, frozen.view, generator("cpu", epoch)))
+    distiller.start_epoch(
+        Moment(epoch, 10, train.n_users, answer, frozen.view, generator("cpu", epoch), teacher_changes)
+    )
     distiller.advance(epoch / 10)
 
 

@@ -45,6 +45,16 @@ def test_it_is_scipys(rows: list[list[float]], alpha: float) -> None:
     assert ce_kl_loss(z.flip(-1), z, 1.0, alpha).mean().item() == pytest.approx(expected, abs=1e-9)
 
 
+@pytest.mark.parametrize("n", [64, 25_000, 1_000_000])
+def test_the_rounding_of_a_wide_softmax_is_no_fault(n: int) -> None:
+    """In single precision; a row that is off by more than that is told by how much."""
+    torch.manual_seed(0)
+    p = (3 * torch.randn(4, n)).softmax(-1)
+    assert combined_loss(p, p, 0.0).item() == pytest.approx(0, abs=1e-6)
+    with pytest.raises(InputError, match=r"row 0 of q .* sums to 1\.00[01]"):
+        combined_loss(p, p * 1.001, 0.0)
+
+
 def test_zeros() -> None:
     certain, half = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.5, 0.5]])
     assert combined_loss(certain, half, 0.3).item() == pytest.approx(math.log(2))

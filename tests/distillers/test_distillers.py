@@ -95,13 +95,15 @@ def test_soft_labels_of_a_sample_stand_for_the_catalogue(student: FactorModel, t
 def test_unlisted_hides_what_is_listed_also_when_it_is_drawn_twice(student: FactorModel) -> None:
     users = torch.tensor([0, 3])
     view = ModelView(student, users, Csr(torch.zeros(13, dtype=torch.int64), torch.zeros(0, dtype=torch.int64)))
-    listed = torch.tensor([[2, 5, 7], [0, 1, 2]])
+    items = torch.tensor([[2, 5, 7], [0, 1, 2]])
+    listed = torch.tensor([[True, True, False], [True, True, True]])  # 7 stands behind the end
     others = torch.randint(17, (60,), generator=generator("cpu", 3))
-    got = unlisted(listed, view, 60, generator("cpu", 3))
+    assert 7 in others
+    got = unlisted(items, listed, view, 60, generator("cpu", 3))
     full = student.scores(users)
     for row in range(2):
         for column, item in enumerate(others.tolist()):
-            expected = FLOOR if item in listed[row].tolist() else full[row, item].item()
+            expected = FLOOR if item in items[row, listed[row]].tolist() else full[row, item].item()
             assert got[row, column].item() == pytest.approx(expected, rel=1e-5)
 
 

@@ -20,7 +20,7 @@ def test_uninteresting_is_neither_on_the_list_nor_in_training(
     view, _ = views(student, teacher, train, users)
     z_s, z_t = student.scores(torch.arange(12)), teacher.scores(torch.arange(12))
     top = torch.tensor([ranking(z_t, train, user, 3) for user in users.tolist()])
-    got = unlisted(top, view, 50, generator("cpu", 3))
+    got = unlisted(top, torch.ones(2, 3, dtype=torch.bool), view, 50, generator("cpu", 3))
     drawn = torch.randint(17, (50,), generator=generator("cpu", 3)).tolist()
     for row, user in enumerate(users.tolist()):
         left_out = {*train.item[train.user == user].tolist(), *top[row].tolist()}

@@ -125,6 +125,17 @@ def test_the_teachers_lists_are_looked_up_once(student: FactorModel, teacher: Fa
     assert torch.equal(distiller.lists.items, before)
 
 
+def test_a_teacher_that_learns_is_looked_up_again(
+    student: FactorModel, teacher: FactorModel, train: Interactions
+) -> None:
+    distiller, other = UnKD(pool=3), UnKD(pool=3)
+    ready(distiller, student, teacher, train)
+    later = make_mf(Schema(12, 17), 31)
+    ready(distiller, student, later, train, epoch=1, teacher_changes=True)
+    ready(other, student, later, train)
+    assert torch.equal(distiller.lists.items, other.lists.items)
+
+
 @pytest.mark.parametrize("groups", [1, 2, 6])
 def test_users_who_have_seen_nearly_everything(full_user: Interactions, groups: int) -> None:
     student, teacher = make_mf(Schema(3, 6), 1), make_mf(Schema(3, 6), 2, dim=5)

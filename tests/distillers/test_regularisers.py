@@ -102,6 +102,7 @@ def test_consistency_is_the_formula(part: float) -> None:
     torch.testing.assert_close(found, (1 - part) * own + part * taught)
     assert student.asked == [(0.2, 0.5)] * 2
     assert distiller.needs() == Needs(top_k=100)
+    assert distiller.teaches == (part > 0)
 
 
 def test_consistency_of_a_number() -> None:

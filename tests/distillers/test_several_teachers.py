@@ -142,6 +142,38 @@ def test_the_gate_learns_whom_to_follow() -> None:
         assert shares[m, 0].item() == pytest.approx(math.exp(log_softmax([x.item() for x in raw])[m]), rel=1e-4)
 
 
+def test_the_gate_does_not_prefer_whoever_is_sure() -> None:
+    """Against the divergence by hand; of a teacher that says what the student says and one that is nearly sure of no,
+    which has the lower cross-entropy, the gate takes the former."""
+
+    class Says:
+        def __init__(self, *members: Tensor):
+            self.own = members
+
+        def scores(self) -> Tensor:
+            return self.own[0]
+
+        def members(self) -> list[Says]:
+            return [Says(one) for one in self.own]
+
+    def logits(p: float) -> Tensor:
+        return torch.tensor([[math.log(1 - p), math.log(p)]]).expand(N, -1)
+
+    distiller, student, teachers = CtrEnsemble(), Says(logits(0.3)), Says(logits(0.3), logits(0.01))
+    distiller.prepare(Setting(members=2))
+    found = distiller(student, teachers, torch.Generator())
+    divergence = 0.01 * math.log(0.01 / 0.3) + 0.99 * math.log(0.99 / 0.7)
+    assert found.tolist() == pytest.approx([divergence / 2] * N, rel=1e-4)
+    cross = soft_cross_entropies(student.scores(), member_scores(teachers), 1.0)[:, 0]
+    assert cross[1] < cross[0]
+    optimizer = torch.optim.Adam(distiller.parameters(), lr=0.1)
+    for _ in range(100):
+        optimizer.zero_grad()
+        distiller(student, teachers, torch.Generator()).mean().backward()
+        optimizer.step()
+    assert bool((distiller.shares(member_scores(teachers))[0] > 0.9).all())
+
+
 def test_members_of_a_ranking_give_lists_too(schema: Schema, train: Interactions, tmp_path: Path) -> None:
     members: dict[str, Any] = {n: {"net": {"_target_": "recdistill.models.mf.MF", "dim": 3}} for n in ("a", "b")}
     torch.manual_seed(0)

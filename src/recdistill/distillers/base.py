@@ -115,8 +115,8 @@ class ListView(Protocol):
     def top_items(self, k: int) -> tuple[Tensor, Tensor]:
         """The k best items that are not in training, best first: ids ``[Q, k]`` and scores ``[Q, k]``.
 
-        A user who has fewer left has a shorter list: behind its end the scores are -inf, and the ids are of
-        training items, so that they can be gathered; :func:`on_list` is what tells them apart.
+        A user who has fewer left, or a teacher who names fewer, has a shorter list: behind its end the scores are -inf,
+        and the ids are of any items, so that they can be gathered; :func:`on_list` is what tells them apart.
         """
         ...
 
@@ -185,6 +185,7 @@ class Moment:
         queries: how many queries there are.
         student, teacher: their answers for queries int64 ``[Q]``, without gradients; the student's as in evaluation.
         rng: for random choices; equal on all processes.
+        teacher_changes: whether its answers are others in the next epoch, since it learns, too.
     """
 
     epoch: int
@@ -193,6 +194,7 @@ class Moment:
     student: Callable[[Tensor], Any]
     teacher: Callable[[Tensor], Any]
     rng: torch.Generator
+    teacher_changes: bool = False
 
 
 class Distiller(nn.Module):

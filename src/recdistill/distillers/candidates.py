@@ -55,11 +55,12 @@ def candidates(student: Any, teacher: Any, k: int, others: int = 0, rng: torch.G
     if not ranks(student):
         return Candidates(teacher.scores())
     items, top = teacher.top_items(k)
-    hidden, beside = ~on_list(top), None
+    listed, beside = on_list(top), None
+    hidden = ~listed
     if others:
         assert rng is not None
-        beside, listed = draw_beside(items, student, others, rng)
-        top, hidden = torch.cat([top, teacher.scores(beside)], -1), torch.cat([hidden, listed], -1)
+        beside, not_beside = draw_beside(items, listed, student, others, rng)
+        top, hidden = torch.cat([top, teacher.scores(beside)], -1), torch.cat([hidden, not_beside], -1)
     return Candidates(top.masked_fill(hidden, FLOOR), items, beside, hidden)
 
 

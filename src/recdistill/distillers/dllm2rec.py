@@ -127,7 +127,7 @@ class DLLM2Rec(Distiller):
         weights = self.weights(student, teacher, items, top_t)
         if not self.negatives:
             return -(weights * (top - student.log_normaliser().unsqueeze(-1))).sum(-1)
-        rest = unlisted(items, student, self.negatives, rng)
+        rest = unlisted(items, listed, student, self.negatives, rng)
         if self.loss == "softmax":
             both = torch.cat([top.masked_fill(~listed, FLOOR), rest], -1)
             return -(weights * (top - both.logsumexp(-1, keepdim=True))).sum(-1)

@@ -19,7 +19,7 @@ def soft_cross_entropies(student: Tensor, teachers: Tensor, temperature: float) 
     """T² · CE(softmax(z_m / T), softmax(z_s / T)) of each teacher m and query.
 
     Args:
-        student: logits ``[Q, C]``.
+        student: logits ``[Q, C]``, or ``[M, Q, C]`` of one for each teacher.
         teachers: logits ``[M, Q, C]``.
 
     Returns:
@@ -55,12 +55,14 @@ def member_scores(teacher: View) -> Tensor:
 
 
 class CtrEnsemble(Distiller):
-    """Σ_m α_m · T² · BCE(σ(z_m / T), σ(z_s / T)), with a gate over the teachers m that is learned beside the student:
+    """Σ_m α_m · T² · KL(σ(z_m / T) ‖ σ(z_s / T)), with a gate over the teachers m that is learned beside the student:
     of each row α = softmax(W z + b), where z are the logits of all teachers.
 
     Source: Zhu et al., Ensembled CTR prediction via knowledge distillation, CIKM 2020, distillation by soft labels with
     teacher gating. Its hint on hidden layers is a distiller of its own here. The gate is brought to nothing else than
-    the loss, as there: it prefers teachers that the student agrees with.
+    the loss, as there: it prefers teachers that the student agrees with. The article has the cross-entropy, with the
+    same gradient for the student; its part that is the teacher's own entropy draws the gate to the surest teacher,
+    whether or not anybody agrees with it.
 
     Args:
         temperature: softens all probabilities.
@@ -92,7 +94,9 @@ class CtrEnsemble(Distiller):
 
     def forward(self, student: Any, teacher: Any, rng: torch.Generator) -> Tensor:  # noqa: ARG002
         teachers = member_scores(teacher)
-        return (self.shares(teachers) * soft_cross_entropies(student.scores(), teachers, self.temperature)).sum(0)
+        divergences = soft_cross_entropies(student.scores(), teachers, self.temperature)
+        divergences = divergences - soft_cross_entropies(teachers, teachers, self.temperature)
+        return (self.shares(teachers) * divergences).sum(0)
 
 
 class ConfidenceEnsemble(Distiller):

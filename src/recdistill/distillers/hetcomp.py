@@ -173,7 +173,7 @@ class HetComp(Distiller):
         of_families = [self.chosen(lists, listed, family, at) for family, at in enumerate(place)]
         items, there = (torch.stack(both) for both in zip(*of_families, strict=True))
         items, there = consensus(items, there, self.k)
-        rest = unlisted(items, student, self.uninteresting, rng)
+        rest = unlisted(items, there, student, self.uninteresting, rng)
         top = student.scores(items).masked_fill(~there, FLOOR)
         at_the_end = (place == self.last).all(0)
         return torch.where(at_the_end, order_loss(top, rest, there), set_loss(top, rest, there))

@@ -92,8 +92,9 @@ class TopKKL(Distiller):
         top_s = student.scores(items)
         if not self.negatives:
             return topk_kl_loss(top_s, student.log_normaliser(), top_t, self.temperature)
-        rest = unlisted(items, student, self.negatives, rng)
-        both = torch.cat([top_s.masked_fill(~on_list(top_t), FLOOR), rest], -1)
+        listed = on_list(top_t)
+        rest = unlisted(items, listed, student, self.negatives, rng)
+        both = torch.cat([top_s.masked_fill(~listed, FLOOR), rest], -1)
         return topk_kl_loss(top_s, both.logsumexp(-1), top_t, self.temperature)
 
 
@@ -208,7 +209,7 @@ def relaxed_ranking(
 ) -> Tensor:
     """:func:`rrd_loss` ``[Q]`` of k places that are drawn from the teacher's list ``[Q, P]``, or of the whole list at
     temperature 0, against ``count`` items that are not on it."""
-    rest = unlisted(items, student, count, rng)
+    rest = unlisted(items, on_list(top_t), student, count, rng)
     if temperature:
         chosen = draw_ranks(top_t, k, temperature, rng)
         items, top_t = items.gather(1, chosen), top_t.gather(1, chosen)
@@ -244,21 +245,32 @@ def draw_ranks(top_scores: Tensor, k: int, temperature: float, rng: torch.Genera
     return draw((-rank / temperature).masked_fill(~on_list(top_scores), -torch.inf), k, rng)
 
 
-def unlisted(listed: Tensor, student: ListView, count: int, rng: torch.Generator) -> Tensor:
-    """The student's scores ``[Q, count]`` of random items; FLOOR for those that are ``listed``, int64 ``[Q, K]``, or
-    that the user has in training."""
-    others, hidden = draw_beside(listed, student, count, rng)
+def unlisted(items: Tensor, listed: Tensor, student: ListView, count: int, rng: torch.Generator) -> Tensor:
+    """The student's scores ``[Q, count]`` of random items; FLOOR for those that are on a query's list, or that the user
+    has in training.
+
+    Args:
+        items: int64 ``[Q, K]``, the lists.
+        listed: bool ``[Q, K]``, see :func:`~recdistill.distillers.base.on_list`: what stands behind the end of a
+            list is on none, and may be the same items for all.
+        student: scores them.
+        count: how many are drawn.
+        rng: draws them.
+    """
+    others, hidden = draw_beside(items, listed, student, count, rng)
     return student.scores(others).masked_fill(hidden, FLOOR)
 
 
-def draw_beside(listed: Tensor, student: ListView, count: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+def draw_beside(
+    items: Tensor, listed: Tensor, student: ListView, count: int, rng: torch.Generator
+) -> tuple[Tensor, Tensor]:
     """Random items int64 ``[count]``, and which of them :func:`unlisted` hides, bool ``[Q, count]``."""
-    others = torch.randint(student.n_items, (count,), generator=rng, device=listed.device)
+    others = torch.randint(student.n_items, (count,), generator=rng, device=items.device)
     # Item to its place among the others; all draws of an item share the place that was written last.
-    place = torch.full((student.n_items,), count, device=listed.device)
-    place[others] = torch.arange(count, device=listed.device)
-    hidden = torch.zeros(len(listed), count + 1, dtype=torch.bool, device=listed.device)
-    hidden.scatter_(1, place[listed], True)
+    place = torch.full((student.n_items,), count, device=items.device)
+    place[others] = torch.arange(count, device=items.device)
+    hidden = torch.zeros(len(items), count + 1, dtype=torch.bool, device=items.device)
+    hidden.scatter_(1, place[items].masked_fill(~listed, count), True)
     row, item = student.seen_pairs()
     hidden[row, place[item]] = True
     return others, hidden[:, place[others]]

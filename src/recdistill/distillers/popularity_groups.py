@@ -89,7 +89,7 @@ class UnKD(Distiller):
         self.lists = RankedLists(setting.queries, self.groups * self.pool)
 
     def start_epoch(self, moment: Moment) -> None:
-        if moment.epoch == 0:  # the teacher does not change
+        if moment.epoch == 0 or moment.teacher_changes:
             size = catalogue_size(moment.student, moment.rng.device)
             self.lists.refresh(lambda queries: self.ranked(moment.teacher(queries), moment.student(queries)), size)
 

@@ -89,9 +89,10 @@ class RD(Distiller):
     def forward(self, student: ListView, teacher: ListView, rng: torch.Generator) -> Tensor:
         items, top_t = teacher.top_items(self.k)
         top = student.scores(items)
-        weights = position_weights(self.k, self.position_temperature, top.device) * on_list(top_t)
+        listed = on_list(top_t)
+        weights = position_weights(self.k, self.position_temperature, top.device) * listed
         if self.hybrid:
-            sampled = unlisted(items, student, self.samples, rng)
+            sampled = unlisted(items, listed, student, self.samples, rng)
             weights = weights * discrepancy_weights(top.detach(), sampled.detach(), student.n_items, self.mu)
         if self.normalised:
             weights = weights / weights.sum(-1, keepdim=True).clamp(min=1e-30)

@@ -97,6 +97,7 @@ class Consistency(Distiller):
     ):
         super().__init__(weight)
         self.share, self.noise, self.teacher, self.k = share, noise, teacher, k
+        self.teaches = teacher > 0
         self.temperature = temperature  # type: ignore[assignment]
 
     def needs(self) -> Needs:

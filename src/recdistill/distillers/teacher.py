@@ -31,11 +31,13 @@ class FrozenTeacher:
         dim: length of its vectors, 0 if it has none.
         members: how many models it is an ensemble of, 1 for any other.
         identity: a hash of what it answers from; a training is not gone on with under another one.
+        changes: whether it learns while it teaches, as some that build on this class do.
     """
 
     dim: int = 0
     members: int = 1
     identity: str = ""
+    changes: bool = False
 
     def to(self, device: torch.device, train: Any) -> None:
         """Move to where the student trains, and where its training part is."""

@@ -98,9 +98,10 @@ class RankDistil(Distiller):
 
     def forward(self, student: ListView, teacher: ListView, rng: torch.Generator) -> Tensor:
         items, top_t = teacher.top_items(self.k)
-        top, rest = student.scores(items), unlisted(items, student, self.negatives, rng)
+        listed, top = on_list(top_t), student.scores(items)
+        rest = unlisted(items, listed, student, self.negatives, rng)
         if self.variant == "B":
-            return binary_loss(top, rest, on_list(top_t))
+            return binary_loss(top, rest, listed)
         if self.variant == "M":
-            return margin_loss(top, rest, on_list(top_t), self.margin)
+            return margin_loss(top, rest, listed, self.margin)
         return plackett_loss(top, rest, top_t, self.temperature, rng)

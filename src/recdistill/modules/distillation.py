@@ -115,7 +115,7 @@ class DistillationModule(StudentModule):
             return
         moment = Moment(
             epoch, self.fit_config.epochs, self.task.queries(self.train_part), self.answer, self.teacher.view,
-            generator(self.device, self.seed, epoch, 0xE90),
+            generator(self.device, self.seed, epoch, 0xE90), self.teacher.changes,
         )  # fmt: skip
         self.model.eval()
         for distiller in self.soft.values():

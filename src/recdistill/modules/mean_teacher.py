@@ -40,6 +40,8 @@ class AveragedTeacher(LiveTeacher):
         ask, layers: see :class:`~recdistill.distillers.teacher.LiveTeacher`.
     """
 
+    changes = True
+
     def __init__(
         self, student: Model, decay: float, ask: Callable[[Any, Any, Tensor], Any], layers: Sequence[str] = ()
     ):

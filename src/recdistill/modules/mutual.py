@@ -67,6 +67,8 @@ class Peer(LiveTeacher):
         ask, layers: see :class:`~recdistill.distillers.teacher.LiveTeacher`.
     """
 
+    changes = True
+
     def __init__(self, model: Model, ask: Any, layers: list[str]):
         self.model, self.train, self.ask, self.layers, self.own = model, None, ask, layers, None
         self.dim, self.members = vector_size(model), 1
