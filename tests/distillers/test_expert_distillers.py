@@ -121,7 +121,7 @@ def test_a_personal_map_is_the_loop() -> None:
 
 @pytest.mark.parametrize("rank", [None, 2])
 def test_assistants_are_the_loop(rank: int | None) -> None:
-    """a_k = W_k(e) e, with W_k(e) written out."""
+    """W_k(e) e, with W_k(e) written out, of the mean square of e."""
     sizes = [2, 3]
     hyper, t = new(Assistants, TEACHER, sizes, rank), randn(N, TEACHER)
     assert isinstance(hyper, Assistants)
@@ -130,9 +130,12 @@ def test_assistants_are_the_loop(rank: int | None) -> None:
     for number, e in enumerate(t):
         factors = [1.0, *(e if rank is None else hyper.coefficients(e)).tolist()]
         matrix = sum(f * part for f, part in zip(factors, parts, strict=True))
-        expected = (matrix @ e).tolist()
-        assert torch.cat([a[number] for a in found]).tolist() == pytest.approx(expected)
+        root = math.sqrt(sum(x * x for x in e.tolist()) / TEACHER)
+        for a, raw in zip(found, (matrix @ e).split(sizes), strict=True):
+            length = math.sqrt(sum(x * x for x in raw.tolist()) / len(raw))
+            assert a[number].tolist() == pytest.approx([x * root / length for x in raw.tolist()])
     assert [a.shape[1] for a in found] == sizes
+    assert all(bool((a == 0).all()) for a in hyper(torch.zeros(2, TEACHER, dtype=t.dtype)))
 
 
 def test_sizes_of_assistants() -> None:

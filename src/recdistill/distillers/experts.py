@@ -75,7 +75,11 @@ class PersonalMap(nn.Module):
 
 
 class Assistants(nn.Module):
-    """Vectors a_k = W_k(e) e of K teacher assistants, whose matrices a hyper-network makes from the teacher's vector e.
+    """Vectors a_k of K teacher assistants: W_k(e) e with the mean square of e, where a hyper-network makes the matrix
+    from the teacher's vector e.
+
+    In the paper they have any length. Nothing but what the student can follow draws them then: they shrink until they
+    teach nothing or, at a high learning rate, grow without end.
 
     Args:
         n_teacher: length of the teacher's vectors.
@@ -91,11 +95,12 @@ class Assistants(nn.Module):
         self.basis = nn.Linear(n_teacher, (1 + (rank or n_teacher)) * sum(sizes), bias=False)
 
     def forward(self, teacher: Tensor) -> list[Tensor]:
-        """``[n, size]`` for each size."""
+        """``[n, size]`` for each size; all 0 where e is."""
         factors = nn.functional.pad(self.coefficients(teacher), (1, 0), value=1.0)  # [n, 1 + rank]
         parts = self.basis(teacher).unflatten(1, (factors.shape[1], -1))  # [n, 1 + rank, Σ sizes]
         together = (factors.unsqueeze(1) @ parts).squeeze(1)
-        return list(together.split(self.sizes, 1))
+        root = teacher.square().mean(1, keepdim=True).sqrt()
+        return [nn.functional.normalize(a, dim=1) * a.shape[1] ** 0.5 * root for a in together.split(self.sizes, 1)]
 
 
 class DE(VectorDistiller):
