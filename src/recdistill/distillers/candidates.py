@@ -59,8 +59,8 @@ def candidates(student: Any, teacher: Any, k: int, others: int = 0, rng: torch.G
     hidden = ~listed
     if others:
         assert rng is not None
-        beside, not_beside = draw_beside(items, listed, student, others, rng)
-        top, hidden = torch.cat([top, teacher.scores(beside)], -1), torch.cat([hidden, not_beside], -1)
+        beside, left_out = draw_beside(items, listed, student, others, rng)
+        top, hidden = torch.cat([top, teacher.scores(beside)], -1), torch.cat([hidden, left_out], -1)
     return Candidates(top.masked_fill(hidden, FLOOR), items, beside, hidden)
 
 
