@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -44,9 +43,8 @@ class Odd(BPR):
 """
 
 
-def test_two_processes_are_one_run(tmp_path: Path) -> None:
+def test_two_processes_are_one_run(tmp_path: Path, temporary: Path) -> None:
     """R11, E17: the same models, metrics and tables; one folder, one log; nothing is left behind."""
-    before = {p.name for p in Path(tempfile.gettempdir()).iterdir()}
     words = ("distiller=[soft_label,hint]", "student.fit.clip=0.5", "logger=csv", "run.name=x")
     one = start(tmp_path, "evaluate", *words, "cache=one", "run.root=r1")
     two = start_python(tmp_path, "evaluate", *words, *TWO, "cache=two", "run.root=r2")
@@ -68,7 +66,7 @@ def test_two_processes_are_one_run(tmp_path: Path) -> None:
                 assert float((tensor - other).abs().max()) < 1e-4, (stage, name)
             for row, same in zip(history(a), history(b), strict=True):
                 assert row == pytest.approx(same, abs=1e-5)
-    left = {p.name for p in Path(tempfile.gettempdir()).iterdir()} - before
+    left = {path.name for path in temporary.iterdir()}
     assert not [name for name in left if name.startswith(("torchelastic", "recdistill-"))]
 
 
