@@ -68,7 +68,7 @@ def student(data: Dataset, teacher: MF, settings: Fit) -> Callable[..., Supervis
         if alpha is None:
             return StudentModule(model, objective, fit, data, **common)
         frozen = LiveTeacher(teacher, data.train)
-        distillers = {"soft_label": SoftLabel(temperature=2.0), "hint": Hint(items=20)}
+        distillers = {"soft_label": SoftLabel(temperature=2.0), "hint": Hint(items=20, lr=common.pop("hint_lr", None))}
         return DistillationModule(
             model, objective, fit, data, teacher=frozen, distillers=distillers, alpha=alpha, **common
         )

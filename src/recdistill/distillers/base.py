@@ -212,6 +212,9 @@ class Distiller(nn.Module):
         parts: where the loss is a sum of terms, those of the last call, each with its weight in the sum, for the log.
         per_query: whether the loss is a value for each query, so that queries can be weighted.
         layers: names of the student's submodules whose outputs it wants.
+        lr: learning rate of what it learns itself, which goes through the student's warm-up and schedule; None for the
+            student's. Tables bear rates at which the networks of a distiller learn to give the teacher's vectors
+            whatever the student's are.
         teaches: whether it says what to learn of the teacher; others shape the student's answers beside one that does.
     """
 
@@ -219,6 +222,7 @@ class Distiller(nn.Module):
     tasks: tuple[str, ...] = LISTS
     per_query: ClassVar[bool] = False
     layers: tuple[str, ...] = ()
+    lr: float | None = None
     weight: float
 
     parts: dict[str, tuple[Tensor, float]]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from recdistill.distillers.base import ListView, Setting
 from recdistill.distillers.features import Side, VectorDistiller, hint_loss
-from recdistill.distillers.schedules import Share, Temperature, Weight
+from recdistill.distillers.schedules import Rate, Share, Temperature, Weight
 
 
 def gumbel_softmax(logits: Tensor, temperature: float, rng: torch.Generator) -> Tensor:
@@ -115,6 +115,7 @@ class DE(VectorDistiller):
         temperature: of the choice of experts, usually :class:`~recdistill.distillers.schedules.Exponential`.
         rows, popular: see :class:`VectorDistiller`.
         weight: factor among the distillers.
+        lr: of the networks; None for the student's learning rate.
 
     Raises:
         InputError: the student has no vectors.
@@ -124,9 +125,9 @@ class DE(VectorDistiller):
 
     def __init__(
         self, experts: Annotated[int, Ge(1)] = 30, temperature: Temperature = 1.0,
-        rows: Annotated[int, Ge(1)] = 64, popular: Share = 0.5, weight: Weight = 1.0,
+        rows: Annotated[int, Ge(1)] = 64, popular: Share = 0.5, weight: Weight = 1.0, lr: Rate = None,
     ):  # fmt: skip
-        super().__init__(rows, popular, weight)
+        super().__init__(rows, popular, weight, lr)
         self.experts = experts
         self.temperature = temperature  # type: ignore[assignment]
 
@@ -151,13 +152,14 @@ class PHR(VectorDistiller):
     Args:
         rows, popular: see :class:`VectorDistiller`.
         weight: factor among the distillers.
+        lr: of the networks; None for the student's learning rate.
 
     Raises:
         InputError: the student has no vectors.
     """
 
-    def __init__(self, rows: Annotated[int, Ge(1)] = 64, popular: Share = 0.5, weight: Weight = 1.0):
-        super().__init__(rows, popular, weight)
+    def __init__(self, rows: Annotated[int, Ge(1)] = 64, popular: Share = 0.5, weight: Weight = 1.0, lr: Rate = None):
+        super().__init__(rows, popular, weight, lr)
 
     def prepare(self, setting: Setting) -> None:
         super().prepare(setting)
@@ -187,6 +189,7 @@ class TeacherAssistants(VectorDistiller):
         temperature: of its choice of experts.
         rows, popular: see :class:`VectorDistiller`.
         weight: factor among the distillers.
+        lr: of the networks; None for the student's learning rate.
 
     Raises:
         InputError: the student has no vectors.
@@ -198,9 +201,9 @@ class TeacherAssistants(VectorDistiller):
         self, mapping: Literal["de", "phr"] = "phr", assistants: Annotated[int, Ge(1)] = 8,
         assistant_weight: Annotated[float, Ge(0)] = 1.0, rank: Annotated[int, Ge(1)] | None = 4,
         experts: Annotated[int, Ge(1)] = 30, temperature: Temperature = 1.0,
-        rows: Annotated[int, Ge(1)] = 32, popular: Share = 0.5, weight: Weight = 1.0,
+        rows: Annotated[int, Ge(1)] = 32, popular: Share = 0.5, weight: Weight = 1.0, lr: Rate = None,
     ):  # fmt: skip
-        super().__init__(rows, popular, weight)
+        super().__init__(rows, popular, weight, lr)
         self.mapping, self.assistants, self.experts = mapping, assistants, experts
         self.assistant_weight, self.rank = assistant_weight, rank
         self.temperature = temperature  # type: ignore[assignment]

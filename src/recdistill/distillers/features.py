@@ -9,7 +9,7 @@ from annotated_types import Ge
 from torch import Tensor, nn
 
 from recdistill.distillers.base import Distiller, ListView, Needs, Setting
-from recdistill.distillers.schedules import Share, Weight
+from recdistill.distillers.schedules import Rate, Share, Weight
 from recdistill.errors import InputError
 
 Mapper = Literal["linear", "mlp", "none"]
@@ -48,14 +48,15 @@ class VectorDistiller(Distiller):
         popular: share of the items that are drawn by how often they occur in training, as the positives of a batch
             are; the others are drawn uniformly, as its negatives.
         weight: factor among the distillers.
+        lr: see :class:`Distiller`.
     """
 
     events: Tensor  # the item of each event of the training part
     known: Tensor | None  # numbers of the items that the teacher knows something of, None for all
 
-    def __init__(self, rows: Annotated[int, Ge(1)] = 512, popular: Share = 0.5, weight: Weight = 1.0):
+    def __init__(self, rows: Annotated[int, Ge(1)] = 512, popular: Share = 0.5, weight: Weight = 1.0, lr: Rate = None):
         super().__init__(weight)
-        self.rows, self.popular = rows, popular
+        self.rows, self.popular, self.lr = rows, popular, lr
 
     def needs(self) -> Needs:
         return Needs(embeddings=True)
@@ -109,6 +110,7 @@ class Hint(VectorDistiller):
         mapper: what g is: linear, "mlp" with a hidden layer of the mean width, or "none" between vectors of one width.
         side: whose vectors are compared.
         weight: factor among the distillers.
+        lr: of the maps; None for the student's learning rate.
 
     Raises:
         InputError: the student has no vectors, or no map is wanted and the widths differ.
@@ -116,9 +118,9 @@ class Hint(VectorDistiller):
 
     def __init__(
         self, items: Annotated[int, Ge(1)] = 512, mapper: Mapper = "linear",
-        side: Literal["both", "user", "item"] = "both", weight: Weight = 1.0,
+        side: Literal["both", "user", "item"] = "both", weight: Weight = 1.0, lr: Rate = None,
     ):  # fmt: skip
-        super().__init__(items, popular=0.0, weight=weight)
+        super().__init__(items, popular=0.0, weight=weight, lr=lr)
         self.mapper, self.side = mapper, side
 
     def prepare(self, setting: Setting) -> None:

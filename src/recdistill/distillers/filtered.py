@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from recdistill.data.csr import Csr
 from recdistill.distillers.base import Setting
 from recdistill.distillers.features import VectorDistiller, hint_loss
-from recdistill.distillers.schedules import Share, Weight
+from recdistill.distillers.schedules import Rate, Share, Weight
 
 
 def filter_rows(own: Tensor, others: Tensor, factor: Tensor, alpha: float) -> Tensor:
@@ -50,6 +50,7 @@ class GraphFiltered(VectorDistiller):
         cosine: compare directions, as the authors' code does.
         rows, popular: see :class:`VectorDistiller`.
         weight: factor among the distillers.
+        lr: of the maps; None for the student's learning rate.
 
     Raises:
         InputError: the student has no vectors.
@@ -59,9 +60,9 @@ class GraphFiltered(VectorDistiller):
 
     def __init__(
         self, alpha: Share = 0.5, neighbours: Annotated[int, Ge(1)] = 10, cosine: bool = False,
-        rows: Annotated[int, Ge(1)] = 256, popular: Share = 0.5, weight: Weight = 1.0,
+        rows: Annotated[int, Ge(1)] = 256, popular: Share = 0.5, weight: Weight = 1.0, lr: Rate = None,
     ):  # fmt: skip
-        super().__init__(rows, popular, weight)
+        super().__init__(rows, popular, weight, lr)
         self.alpha, self.neighbours, self.cosine = alpha, neighbours, cosine
 
     def prepare(self, setting: Setting) -> None:

@@ -103,6 +103,7 @@ class Steps(Schedule):
 
 Weight = Annotated[float, Ge(0)] | Schedule
 Temperature = Annotated[float, Gt(0)] | Schedule
+Rate = Annotated[float, Gt(0)] | None
 
 
 def at(value: float | Schedule, progress: float) -> float:

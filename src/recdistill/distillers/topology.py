@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from recdistill.distillers.base import ListView, Setting
 from recdistill.distillers.experts import ExpertMixture
 from recdistill.distillers.features import Side, VectorDistiller, hint_loss
-from recdistill.distillers.schedules import Share, Temperature, Weight
+from recdistill.distillers.schedules import Rate, Share, Temperature, Weight
 
 EPS = 1e-6  # a shorter vector has no direction
 
@@ -102,6 +102,7 @@ class HTD(VectorDistiller):
         temperature: of the choice of experts.
         rows, popular: see :class:`VectorDistiller`.
         weight: factor among the distillers.
+        lr: of the networks; None for the student's learning rate.
 
     Raises:
         InputError: the student has no vectors.
@@ -112,9 +113,9 @@ class HTD(VectorDistiller):
     def __init__(
         self, groups: Annotated[int, Ge(1)] = 30, gamma: Annotated[float, Interval(gt=0, lt=1)] = 0.5,
         level: Literal["entity", "group"] = "entity", authors_code: bool = False, temperature: Temperature = 0.1,
-        rows: Annotated[int, Ge(1)] = 64, popular: Share = 0.5, weight: Weight = 1.0,
+        rows: Annotated[int, Ge(1)] = 64, popular: Share = 0.5, weight: Weight = 1.0, lr: Rate = None,
     ):  # fmt: skip
-        super().__init__(rows, popular, weight)
+        super().__init__(rows, popular, weight, lr)
         self.groups, self.gamma, self.level, self.authors_code = groups, gamma, level, authors_code
         self.temperature = temperature  # type: ignore[assignment]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +18,7 @@ from recdistill.errors import InputError
 from recdistill.models.base import vector_size
 from recdistill.models.bridges import Reach
 from recdistill.models.fit import Fit
-from recdistill.modules.supervised import StudentModule, times
+from recdistill.modules.supervised import StudentModule, groups_of, times
 from recdistill.tasks.base import Batch
 from recdistill.tasks.batches import generator, mix
 from recdistill.tasks.objectives import Objective
@@ -89,6 +90,9 @@ class DistillationModule(StudentModule):
         # A precision such as bf16-true has cast all parameters; what distillers compare is float32.
         self.distillers.float()
         return super().configure_optimizers()
+
+    def groups(self) -> list[dict[str, Any]]:
+        return paced(self.parameters(), self.soft, self.fit_config)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_save_checkpoint(checkpoint)
@@ -222,6 +226,14 @@ class DistillationModule(StudentModule):
         temperatures = {n: d.temperature for n, d in self.soft.items() if hasattr(d, "temperature")}
         alpha = 1 - self.coefficients[self.objective.name]
         return f", alpha={alpha:g}" + "".join(f", {n}.temperature={t:g}" for n, t in temperatures.items())
+
+
+def paced(trained: Iterable[nn.Parameter], distillers: dict[str, Distiller], fit: Fit) -> list[dict[str, Any]]:
+    """What is trained, as the optimizer wants it: what distillers with a learning rate of their own learn is apart."""
+    apart = [(list(d.parameters()), d.lr) for d in distillers.values() if d.lr is not None]
+    known = {id(parameter) for own, _ in apart for parameter in own}
+    groups = groups_of((parameter for parameter in trained if id(parameter) not in known), fit)
+    return groups + [group for own, lr in apart for group in groups_of(own, fit, lr)]
 
 
 def usual_pause(objective: Objective, fit: Fit) -> int:

@@ -17,8 +17,8 @@ from recdistill.distillers.teacher import LiveTeacher, QuietView
 from recdistill.errors import DivergedError, InputError
 from recdistill.models.base import Model, vector_size
 from recdistill.models.fit import Fit
-from recdistill.modules.distillation import DistillationModule
-from recdistill.modules.supervised import groups_of, learning_rate
+from recdistill.modules.distillation import DistillationModule, paced
+from recdistill.modules.supervised import learning_rate
 from recdistill.tasks.base import Epoch
 from recdistill.tasks.batches import generator
 
@@ -154,13 +154,13 @@ class MutualModule(DistillationModule):
         own = [*self.model.parameters(), *self.distillers.parameters()]
         known = {id(parameter) for parameter in own}
         rest = [parameter for parameter in self.peer.parameters() if id(parameter) not in known]
-        taught = [{**group, "along": True} for group in groups_of(rest, self.peer.fit_config)]
-        return [{**group, "along": False} for group in groups_of(own, self.fit_config)] + taught
+        taught = [{**group, "along": True} for group in paced(rest, self.peer.soft, self.peer.fit_config)]
+        return [{**group, "along": False} for group in paced(own, self.soft, self.fit_config)] + taught
 
     def set_learning_rate(self, optimizer: LightningOptimizer, step: int, total: int) -> None:
         for group in optimizer.param_groups:
             fit = self.peer.fit_config if group["along"] else self.fit_config
-            group["lr"] = learning_rate(fit, step, total)
+            group["lr"] = group["lr_scale"] * learning_rate(fit, step, total)
 
     def clip(self, optimizer: LightningOptimizer) -> None:
         for side, along in ((self, False), (self.peer, True)):

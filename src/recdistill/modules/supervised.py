@@ -220,7 +220,7 @@ class SupervisedModule(pl.LightningModule):
 
     def set_learning_rate(self, optimizer: LightningOptimizer, step: int, total: int) -> None:
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(self.fit_config, step, total)
+            group["lr"] = group["lr_scale"] * learning_rate(self.fit_config, step, total)
 
     def diverged(self, values: dict[str, float], step: int, lr: float) -> DivergedError:
         """The error that names the term; it is raised before a bad gradient can reach the weights."""
@@ -300,10 +300,12 @@ def seed_device(device: torch.device, seed: int) -> None:
         torch.get_device_module(device).manual_seed(seed)
 
 
-def groups_of(parameters: Iterable[nn.Parameter], fit: Fit) -> list[dict[str, Any]]:
-    """Those that are trained, with and without decay, which pulls vectors towards 0; a bias has a scale of its own."""
+def groups_of(parameters: Iterable[nn.Parameter], fit: Fit, lr: float | None = None) -> list[dict[str, Any]]:
+    """Those that are trained, with and without decay, which pulls vectors towards 0; a bias has a scale of its own. The
+    learning rate is ``lr``, or ``fit``'s."""
     trained = [p for p in parameters if p.requires_grad]
-    common = {"lr": fit.lr, "decoupled_weight_decay": fit.decay == "decoupled"}
+    scale = 1.0 if lr is None else lr / fit.lr
+    common = {"lr": scale * fit.lr, "lr_scale": scale, "decoupled_weight_decay": fit.decay == "decoupled"}
     groups = [
         {"params": [p for p in trained if p.dim() > 1], "weight_decay": fit.weight_decay, **common},
         {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0, **common},
