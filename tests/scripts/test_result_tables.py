@@ -88,8 +88,13 @@ def test_kept_quality_is_the_mean_of_each_seed_s_share(script: Any) -> None:
     assert (one.narrower, one.smaller) == (10, 15)
 
 
-def test_the_recipe_ends_with_the_rows_that_are_read(tmp_path: Path) -> None:
-    cfg = config("experiment=recipe", "data=ml1m", f"data.path={tmp_path}")
-    assert {"teacher", "teacher int8", "teacher int4", "student alone", "student distilled", "quantize"} <= {
-        name for name, _ in planned(cfg)
-    }
+def test_the_recipes_end_with_the_rows_that_are_read(script: Any, tmp_path: Path) -> None:
+    kept: ModuleType = script("kept_quality")
+    for source in kept.SOURCES:
+        cfg = config(*kept.words(source, 30, tmp_path))
+        assert {"teacher", "teacher int8", "teacher int4", "student alone", "student distilled", "quantize"} <= {
+            name for name, _ in planned(cfg)
+        }
+        assert cfg["student"]["net"]["dim"] == 30
+        assert cfg["data"]["source"]["path"].startswith(str(tmp_path))
+        assert cfg["student"]["fit"]["weight_decay"] == (0.4 if source == "ml1m" else 0.03)
