@@ -94,6 +94,14 @@ class Ranked:
         values, items = self.scores().detach().masked_fill(self.seen[self.users], -torch.inf).topk(k)
         return items, values
 
+    def log_tail(self, k: int, temperature: float) -> Tensor:
+        items, scores = self.top_items(k)
+        return self.log_rest(items, scores > -torch.inf, temperature).detach()
+
+    def log_rest(self, items: Tensor, listed: Tensor, temperature: float) -> Tensor:
+        hidden = self.seen[self.users].scatter(1, items, listed) | self.seen[self.users]
+        return (self.scores() / temperature).masked_fill(hidden, -1e9).logsumexp(-1)
+
     def seen_pairs(self) -> tuple[Tensor, Tensor]:
         row, item = self.seen[self.users].nonzero(as_tuple=True)
         return row, item

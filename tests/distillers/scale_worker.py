@@ -23,7 +23,7 @@ from recdistill.data.interactions import Interactions, Schema
 from recdistill.distillers import ranked_lists
 from recdistill.distillers.features import Hint
 from recdistill.distillers.ranked_lists import RankedLists
-from recdistill.distillers.signals import StoredTeacher, chunks, write_signals
+from recdistill.distillers.signals import StoredTeacher, chunks, signals_file
 from recdistill.models.build import instantiate
 from recdistill.models.fit import Fit
 from recdistill.models.mf import MF
@@ -68,7 +68,11 @@ def signals(folder: Path) -> None:
     users, user_scores = lists(ITEMS, USERS, USER_LIST)
     factors = {"user_factors": torch.randn(USERS, TEACHER_DIM), "item_factors": torch.randn(ITEMS, TEACHER_DIM)}
     found = {"top_items": items, "top_scores": scores, "top_users": users, "top_user_scores": user_scores, **factors}
-    write_signals(folder, found, {"data": "", "n_items": ITEMS, "queries": USERS})
+    found["top_tail.2.0"] = torch.full((USERS,), 8.0)
+    shapes = {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in found.items()}
+    with signals_file(folder, shapes, {"data": "", "n_items": ITEMS, "queries": USERS}) as file:
+        for name, tensor in found.items():
+            file.put(name, 0, tensor)
 
 
 looked_up = 0  # queries of the last lookup

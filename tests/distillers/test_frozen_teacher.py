@@ -197,7 +197,7 @@ def test_a_killed_write_leaves_nothing(
     def fail(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("safetensors.torch.save_file", fail)
+    monkeypatch.setattr("recdistill.distillers.tensor_file.TensorFile.put", fail)
     with pytest.raises(KeyboardInterrupt):
         compute_signals(make_mf(schema, 1), train, EVERYTHING, tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -219,6 +219,23 @@ def test_log_normaliser_is_logsumexp_with_its_gradient() -> None:
         assert log_normaliser(q.float(), v.float()).dtype == torch.float32
 
 
+def test_log_normaliser_without_some_items() -> None:
+    torch.manual_seed(0)
+    q = torch.randn(4, 3, dtype=torch.float64, requires_grad=True)
+    v = torch.randn(7, 3, dtype=torch.float64, requires_grad=True)
+    row, item = torch.tensor([0, 0, 3, 0, *[2] * 7]), torch.tensor([6, 1, 2, 6, *range(7)])
+    kept = torch.ones(4, 7, dtype=torch.bool)
+    kept[row, item] = False
+    result = log_normaliser(q, v, (row, item))
+    for place in (0, 1, 3):
+        torch.testing.assert_close(result[place], (q @ v.T)[place][kept[place]].logsumexp(-1))
+    assert result[2] < -1e8, "nothing is left"
+    assert torch.autograd.gradcheck(lambda q, v: log_normaliser(q, v, (row, item)), (q, v))
+    result[2].backward()
+    assert not bool(q.grad.any())
+    assert not bool(v.grad.any())
+
+
 def test_pair_scores_are_entries_of_the_matrix() -> None:
     u, v = torch.randn(5, 3), torch.randn(8, 3)
     users, items = torch.tensor([4, 0, 4]), torch.tensor([1, 7, 0])

@@ -31,6 +31,7 @@ class Needs:
         layers: names of submodules whose outputs are wanted.
         members: lists and scores are wanted of each model that the teacher is an ensemble of, too.
         confidences: those that came with the teacher's lists are wanted.
+        tails: temperatures at which the mass behind the lists is wanted, see :meth:`ListView.log_tail`.
     """
 
     top_k: int = 0
@@ -40,17 +41,19 @@ class Needs:
     layers: tuple[str, ...] = ()
     members: bool = False
     confidences: bool = False
+    tails: tuple[float, ...] = ()
 
     def __or__(self, other: Needs) -> Needs:
         return Needs(
             max(self.top_k, other.top_k), self.scores or other.scores, self.embeddings or other.embeddings,
             max(self.top_users, other.top_users), tuple(sorted({*self.layers, *other.layers})),
             self.members or other.members, self.confidences or other.confidences,
+            tuple(sorted({*self.tails, *other.tails})),
         )  # fmt: skip
 
     def of_rows(self) -> Needs:
         """The same where queries are rows of a table: the scores of all classes are what a list is elsewhere."""
-        return replace(self, top_k=0, scores=self.scores or self.top_k > 0)
+        return replace(self, top_k=0, tails=(), scores=self.scores or self.top_k > 0)
 
 
 class View(Protocol):
@@ -123,6 +126,18 @@ class ListView(Protocol):
     def top_confidences(self, k: int) -> Tensor:
         """How sure whoever wrote the lists is of each place of :meth:`top_items`, ``[Q, k]`` from 0 to 1; 0 behind the
         end of a list. Of lists from a file alone, see :class:`~recdistill.models.given.GivenLists`."""
+        ...
+
+    def log_tail(self, k: int, temperature: float) -> Tensor:
+        """log Σ_i e^{z_i / temperature} over the items behind the first k, ``[Q]``: those that :meth:`top_items` would
+        name if k were larger, so that training items are in neither. -inf where there are none; behind the end of a
+        list from a file there are never any."""
+        ...
+
+    def log_rest(self, items: Tensor, listed: Tensor, temperature: float) -> Tensor:
+        """log Σ_i e^{z_i / temperature} over what is no training item and not among ``items`` ``[Q, K]`` at the places
+        that ``listed`` (bool ``[Q, K]``) names: ``[Q]``, about -1e9 where there are none. With gradients; known of the
+        student, not of stored signals."""
         ...
 
     def seen_pairs(self) -> tuple[Tensor, Tensor]:

@@ -11,9 +11,9 @@ from torch.nn import functional as F
 
 from recdistill.distillers.base import Distiller, ListView, Needs, Setting, on_list
 from recdistill.distillers.schedules import Temperature, Weight
+from recdistill.models import dot
 
-# Instead of -inf, whose differences are NaN: e^FLOOR is exactly 0 beside any score.
-FLOOR = -1e9
+FLOOR = dot.FLOOR
 SMALL = 2000  # items of a catalogue that is not worth sampling
 
 

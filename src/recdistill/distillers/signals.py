@@ -6,7 +6,10 @@ what they are of and carries the hash of the former (docs/signals.md).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ from torch import Tensor
 
 from recdistill.distillers.base import Needs
 from recdistill.distillers.teacher import FrozenTeacher, LiveTeacher, view_of_users
+from recdistill.distillers.tensor_file import TensorFile
 from recdistill.errors import InputError
 from recdistill.models.base import FactorModel, Model, SequenceModel, vector_size
 from recdistill.models.dot import dot_scores
@@ -69,7 +73,13 @@ class StoredTeacher(FrozenTeacher):
         self.members = max((number for number, _ in map(of_member, self.tensors)), default=-1) + 1 or 1
 
     def to(self, device: torch.device, train: Any = None) -> None:  # noqa: ARG002
-        self.tensors = {name: tensor.to(device) for name, tensor in self.tensors.items()}
+        """What would take more than half of the device's free memory stays mapped, but for vectors: of it a step's rows
+        are moved."""
+        fits = sum(tensor.nbytes for tensor in self.tensors.values()) <= free_memory(device) / 2
+        self.tensors = {
+            name: tensor.to(device) if fits or name.endswith(("_factors", "_vectors")) else tensor
+            for name, tensor in self.tensors.items()
+        }
 
     def view(self, users: Tensor) -> _StoredView:
         return _StoredView(self.tensors, users, self.n_items, self.queries)
@@ -77,6 +87,11 @@ class StoredTeacher(FrozenTeacher):
     def widths(self) -> dict[str, int]:
         prefix = "layer."
         return {n.removeprefix(prefix): t.shape[1] for n, t in self.tensors.items() if n.startswith(prefix)}
+
+
+def free_memory(device: torch.device) -> float:
+    """Bytes that are free on a CUDA device; of any other as many as one wants."""
+    return float(torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else math.inf
 
 
 class _StoredView:
@@ -88,9 +103,13 @@ class _StoredView:
     def of(self, users: Tensor) -> _StoredView:
         return _StoredView(self.tensors, users, self.n_items, self.queries)
 
+    def _own(self, table: Tensor) -> Tensor:
+        """The rows of the queries, where these are."""
+        return table[self.users.to(table.device)].to(self.users.device)
+
     def scores(self, items: Tensor | None = None) -> Tensor:
         if "scores" in self.tensors:
-            rows = self.tensors["scores"][self.users]
+            rows = self._own(self.tensors["scores"])
             if items is None:
                 return rows
             return rows[:, items] if items.dim() == 1 else rows.gather(1, items)
@@ -112,20 +131,25 @@ class _StoredView:
         return [_StoredView(parts[n], self.users, self.n_items, self.queries) for n in sorted(parts)] or [self]
 
     def layer(self, name: str) -> Tensor:
-        return self.tensors[f"layer.{name}"][self.users]
+        return self._own(self.tensors[f"layer.{name}"])
 
     def log_normaliser(self, temperature: float = 1.0) -> Tensor:
         return (self.scores() / temperature).logsumexp(-1)
 
     def top_items(self, k: int) -> tuple[Tensor, Tensor]:
-        items = self.tensors["top_items"][self.users, :k].long()
-        return items, self.tensors["top_scores"][self.users, :k]
+        items, scores = (self._own(self.tensors[name][:, :k]) for name in ("top_items", "top_scores"))
+        return items.long(), scores
 
     def top_confidences(self, k: int) -> Tensor:
-        return self.tensors["top_confidences"][self.users, :k].float()
+        return self._own(self.tensors["top_confidences"][:, :k]).float()
+
+    def log_tail(self, k: int, temperature: float) -> Tensor:
+        behind = self._own(self.tensors["top_scores"][:, k:]) / temperature  # of a list that others want longer
+        tail = self._own(self.tensors[tail_at(temperature)])
+        return torch.cat([behind, tail.unsqueeze(1)], 1).logsumexp(1)
 
     def user_vectors(self) -> Tensor:
-        return self._vectors("user")[self.users]
+        return self._own(self._vectors("user"))
 
     def item_vectors(self, items: Tensor) -> Tensor:
         return self._vectors("item")[items]
@@ -142,11 +166,12 @@ def compute_signals(
     """Writes what ``needs`` names, for all queries, from the training part alone.
 
     Top lists are int32 ids and float32 scores, so that stored and live answers agree; scores of all items are
-    kept as factors where they are dot products and as a matrix otherwise.
+    kept as factors where they are dot products and as a matrix otherwise. Answers go to the disk as they come, so that
+    no more than a chunk of them is in memory.
 
     Args:
         train: the training part, as ``ask`` wants it.
-        chunk: queries at a time.
+        chunk: queries at a time, at most; fewer of a large catalogue.
         data: fingerprint of the data set that ``train`` is of.
         ask: see :class:`LiveTeacher`.
         queries: how many there are; None for a query a user.
@@ -159,27 +184,49 @@ def compute_signals(
     check_needs(model, needs, n)
     asked, needs = needs, needs if model.schema.n_items else needs.of_rows()
     teacher, vectors = LiveTeacher(model, train, ask, needs.layers), name_of_vectors(model)
-    found: dict[str, list[Tensor]] = {}
-    for part in chunks(n, chunk):
-        for name, answer in answers(teacher.view(part), needs, vectors):
-            found.setdefault(name, []).append(answer)
-    first = teacher.view(torch.arange(0))
-    if needs.top_users:
-        for part in chunks(first.n_items, max(1, min(chunk, MAX_CHUNK // n))):
-            users, scores = first.flipped(part).top_items(needs.top_users)
-            found.setdefault("top_users", []).append(users.int())
-            found.setdefault("top_user_scores", []).append(scores)
-    tensors = {name: torch.cat(parts).contiguous() for name, parts in found.items()}
-    if f"user_{vectors}" in tensors:
-        tensors[f"item_{vectors}"] = first.item_vectors(torch.arange(first.n_items)).contiguous()
+
+    def some(part: Tensor) -> Iterator[tuple[str, Tensor]]:
+        return answers(teacher.view(part), needs, vectors)
+
+    first = teacher.view(torch.arange(1))
+    shapes = {name: (x.dtype, (n, *x.shape[1:])) for name, x in some(torch.arange(1))}
+    shapes |= shapes_of_items(first, needs, vectors if f"user_{vectors}" in shapes else "")
     info = {"data": data, "teacher": teacher_name, "needs": vars(asked), "n_items": model.schema.n_items, "queries": n}
-    write_signals(folder, tensors, info)
+    with signals_file(folder, shapes, info) as file:
+        for part in chunks(n, max(1, min(chunk, MAX_CHUNK // max(model.schema.n_items, 1)))):
+            for name, answer in some(part):
+                file.put(name, int(part[0]), answer)
+        if f"item_{vectors}" in shapes:
+            for part in chunks(first.n_items, chunk):
+                file.put(f"item_{vectors}", int(part[0]), first.item_vectors(part))
+        if needs.top_users:
+            for part in chunks(first.n_items, max(1, min(chunk, MAX_CHUNK // n))):
+                users, scores = first.flipped(part).top_items(needs.top_users)
+                file.put("top_users", int(part[0]), users.int())
+                file.put("top_user_scores", int(part[0]), scores)
+
+
+def shapes_of_items(view: Any, needs: Needs, vectors: str) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
+    """Types and shapes of what is stored with a row for each item.
+
+    Args:
+        view: the teacher's answers for any queries.
+        vectors: "factors" or "vectors" where those of the queries are stored, "" otherwise.
+    """
+    found: dict[str, tuple[torch.dtype, tuple[int, ...]]] = {}
+    if vectors:
+        like = view.item_vectors(torch.arange(1))
+        found[f"item_{vectors}"] = like.dtype, (view.n_items, like.shape[1])
+    if needs.top_users:
+        shape = (view.n_items, needs.top_users)
+        found |= {"top_users": (torch.int32, shape), "top_user_scores": (torch.float32, shape)}
+    return found
 
 
 def require_signals_of(folder: Path, data: str, teacher_name: str, needs: Needs) -> None:
     """Raises InputError where the signals in a folder are of other data or another teacher, or not what is needed."""
     info = read_json(folder / SIGNALS_INFO)
-    wanted = {"data": data, "teacher": teacher_name, "needs": {**vars(needs), "layers": list(needs.layers)}}
+    wanted = {"data": data, "teacher": teacher_name, "needs": json.loads(json.dumps(vars(needs)))}
     for name, value in wanted.items():
         if info.get(name) != value:
             raise InputError(
@@ -189,12 +236,14 @@ def require_signals_of(folder: Path, data: str, teacher_name: str, needs: Needs)
             )  # fmt: skip
 
 
-def write_signals(folder: Path, tensors: dict[str, Tensor], info: dict[str, Any]) -> None:
-    """Both files, the one that names the hash of the other last."""
-    from safetensors.torch import save_file
-
-    with atomic_path(folder / SIGNALS) as temporary:
-        save_file(tensors, temporary)
+@contextmanager
+def signals_file(
+    folder: Path, shapes: Mapping[str, tuple[torch.dtype, tuple[int, ...]]], info: dict[str, Any]
+) -> Iterator[TensorFile]:
+    """The file to put tensors into; when the block ends well both files are there, the one that names the hash of the
+    other last."""
+    with atomic_path(folder / SIGNALS) as temporary, TensorFile(temporary, shapes) as file:
+        yield file
     write_json(folder / SIGNALS_INFO, {"hash": file_digest(folder / SIGNALS), **info})
 
 
@@ -228,12 +277,19 @@ def answers(view: Any, needs: Needs, vectors: str) -> Iterator[tuple[str, Tensor
         yield "top_scores", scores
         if needs.confidences:
             yield "top_confidences", view.top_confidences(needs.top_k).half()
+        for temperature in needs.tails:
+            yield tail_at(temperature), view.log_tail(needs.top_k, temperature)
     for name in needs.layers:
         yield f"layer.{name}", view.layer(name)
     if needs.members and len(members := view.members()) > 1:
         own = Needs(top_k=needs.top_k, scores=needs.scores)
         for number, member in enumerate(members):
             yield from ((f"{MEMBER}{number}.{name}", answer) for name, answer in answers(member, own, ""))
+
+
+def tail_at(temperature: float) -> str:
+    """Name of the tensor that holds the mass behind the lists at a temperature."""
+    return f"top_tail.{float(temperature)!r}"
 
 
 def of_member(name: str) -> tuple[int, str]:

@@ -145,6 +145,9 @@ class QuietView:
     def top_confidences(self, k: int) -> Any:
         return self._quietly("top_confidences", k)
 
+    def log_tail(self, k: int, temperature: float) -> Any:
+        return self._quietly("log_tail", k, temperature)
+
     def seen_pairs(self) -> Any:
         return self._quietly("seen_pairs")
 

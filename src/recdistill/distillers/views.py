@@ -35,6 +35,7 @@ class ModelView:
         self._factors: tuple[Tensor, Tensor] | None = None
         self._all: Tensor | None = None
         self._log_normaliser: dict[float, Tensor] = {}
+        self._lists: dict[int, tuple[Tensor, Tensor]] = {}
 
     def of(self, users: Tensor) -> Self:
         """The view for other users, with what does not depend on users shared."""
@@ -109,6 +110,16 @@ class ModelView:
         return self._log_normaliser[temperature]
 
     def top_items(self, k: int) -> tuple[Tensor, Tensor]:
+        if k not in self._lists:
+            values, items = self._open().topk(min(k, self.n_items))
+            if (missing := k - self.n_items) > 0:  # a short list of everybody
+                items = torch.cat([items, items[:, -1:].expand(-1, missing)], -1)
+                values = nn.functional.pad(values, (0, missing), value=-torch.inf)
+            self._lists[k] = items, values
+        return self._lists[k]
+
+    def _open(self) -> Tensor:
+        """Scores ``[Q, n_items]`` without gradients, of one's own; -inf of what is on no list."""
         scores = self.scores().detach().clone()
         row, item = self.seen_pairs()
         scores[row, item] = -torch.inf
@@ -116,11 +127,22 @@ class ModelView:
             scores[scores <= self.floor(self.model)] = -torch.inf
         if self.model.known is not None:
             self.hide(scores, *self.model.known)
-        values, items = scores.topk(min(k, self.n_items))
-        if (missing := k - self.n_items) > 0:  # a short list of everybody
-            items = torch.cat([items, items[:, -1:].expand(-1, missing)], -1)
-            values = nn.functional.pad(values, (0, missing), value=-torch.inf)
-        return items, values
+        return scores
+
+    def log_tail(self, k: int, temperature: float) -> Tensor:
+        # What stands behind the end of a list is open to none, so that it is hidden with the list.
+        rest = self._open().scatter_(1, self.top_items(k)[0], -torch.inf)
+        return rest.div_(temperature).logsumexp(-1)
+
+    def log_rest(self, items: Tensor, listed: Tensor, temperature: float) -> Tensor:
+        place, at = listed.nonzero(as_tuple=True)
+        row, item = self.seen_pairs()
+        row, item = torch.cat([row, place]), torch.cat([item, items[place, at]])
+        if self._all is None and self.factorised:
+            user, vectors = self.factors()
+            return dot.log_normaliser(nn.functional.embedding(self.rows, user) / temperature, vectors, (row, item))
+        hidden = (self.scores() / temperature).index_put((row, item), self.scores().new_tensor(dot.FLOOR))
+        return hidden.logsumexp(-1)
 
     def top_confidences(self, k: int) -> Tensor:
         assert isinstance(self.model, GivenLists)
