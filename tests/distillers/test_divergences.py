@@ -196,12 +196,16 @@ def test_short_and_empty_lists(full_user: Interactions) -> None:
 
 
 class History:
-    """The answers of a sequence model for two events, the second of which is followed by nothing."""
+    """The answers of a sequence model for two events, the second of which is followed by nothing.
+
+    Args:
+        had: the item that is in both histories.
+    """
 
     n_items = 6
 
-    def __init__(self, scores: Tensor):
-        self.all = scores
+    def __init__(self, scores: Tensor, had: int):
+        self.all, self.had = scores, had
         self.users = torch.arange(len(scores))
 
     def scores(self, items: Tensor | None = None) -> Tensor:
@@ -211,26 +215,30 @@ class History:
 
     def top_items(self, k: int) -> tuple[Tensor, Tensor]:
         hidden = self.all.clone()
-        hidden[:, 0] = -torch.inf  # what they had
+        hidden[:, self.had] = -torch.inf
         top = hidden.topk(k)
         return top.indices, top.values
 
     def seen_pairs(self) -> tuple[Tensor, Tensor]:
-        return torch.arange(2), torch.zeros(2, dtype=torch.int64)
+        return torch.arange(2), torch.full((2,), self.had)
 
     def target(self) -> Tensor:
         return torch.tensor([2, -1])
 
 
-@pytest.mark.parametrize("others", [0, 3])
-def test_dkd_in_a_sequence(others: int) -> None:
-    student, teacher = History(randn(2, 6)), History(randn(2, 6, seed=1))
+@pytest.mark.parametrize("had", [0, 5])
+@pytest.mark.parametrize("others", [0, 3, 40])
+def test_dkd_in_a_sequence(others: int, had: int) -> None:
+    """Item 0 in training, and on the lists: where nothing comes next it is an item as any other."""
+    z = randn(2, 6, seed=1)
+    z[:, 0] += 3
+    student, teacher = History(randn(2, 6), had), History(z, had)
     distiller = DKD(alpha=1.5, beta=3.0, k=3, others=others)
     found = distiller(student, teacher, generator("cpu", 4))
     drawn = torch.randint(6, (others,), generator=generator("cpu", 4)).tolist()
     for row, target in enumerate([2, -1]):
         listed = teacher.top_items(3)[0][row].tolist()
-        rest = [*listed, *(item for item in drawn if item not in {*listed, 0})]
+        rest = [*listed, *(item for item in drawn if item not in {*listed, had})]
         rest = [item for item in rest if item != target]
         s, z = student.all[row], teacher.all[row]
         wanted = 3.0 * kl(softmax(z[rest].tolist(), 1), softmax(s[rest].tolist(), 1))

@@ -206,8 +206,8 @@ def target_first(both: Candidates, target: Tensor, teacher: Any) -> Candidates:
     """The candidates with the item int64 ``[Q]`` before them; -1 for none, whose place is then hidden."""
     assert both.items is not None
     assert both.hidden is not None
-    own = target.clamp(min=0).unsqueeze(-1)
+    none, own = (target < 0).unsqueeze(-1), target.clamp(min=0).unsqueeze(-1)
     again = [both.items == own] + ([] if both.others is None else [both.others == own])
-    hidden = torch.cat([(target < 0).unsqueeze(-1), both.hidden | torch.cat(again, -1)], -1)
+    hidden = torch.cat([none, both.hidden | (torch.cat(again, -1) & ~none)], -1)
     logits = torch.cat([teacher.scores(own), both.teacher], -1).masked_fill(hidden, FLOOR)
     return Candidates(logits, torch.cat([own, both.items], -1), both.others, hidden)
