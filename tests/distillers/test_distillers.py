@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 from distiller_parts import MAKERS, make_mf, prepared
-from list_parts import INF, softmax, views
+from list_parts import INF, ranking, softmax, views
 
 from recdistill.data.csr import Csr
 from recdistill.data.interactions import Interactions, Schema
@@ -69,27 +69,50 @@ def test_topk_kl_over_the_catalogue_is_the_loop(
     assert value.item() == pytest.approx(total / 3, rel=1e-5)
 
 
-def test_soft_labels_of_a_sample_stand_for_the_catalogue(student: FactorModel, teacher: FactorModel) -> None:
-    """The others have their share of both distributions: by a loop, and with many of them the loss over everything."""
-    users, nobody = torch.tensor([0, 3]), Interactions(torch.zeros(0).long(), torch.zeros(0).long(), 12, 17)
-    both, z = views(student, teacher, nobody, users), [m.scores(users).detach().double() for m in (student, teacher)]
-    others = torch.randint(17, (6,), generator=generator("cpu", 3)).tolist()
-    got = SoftLabel(temperature=2.0, negatives=6, k=4)(*both, generator("cpu", 3))
-    for row in range(2):
-        top = z[1][row].topk(4).indices.tolist()
-        beside = [item for item in others if item not in top]
-        masses = [
-            [math.exp(scores[row, item] / 2) for item in top]
-            + [(17 - 4) / 6 * math.exp(scores[row, item] / 2) for item in beside]
-            for scores in z
-        ]
+@pytest.mark.parametrize(("n_items", "negatives"), [(150, 50), (150, 400), (300, 200), (2001, 500)])
+def test_soft_labels_of_a_sample_stand_for_the_catalogue(n_items: int, negatives: int) -> None:
+    """On average, e^(z / T) of the random items sums up to that of all that are neither on the list nor in training."""
+    k, tau, users, draws = 40, 5.0, torch.arange(3), 500
+    user, item = (torch.rand(3, n_items, generator=generator("cpu", 5)) < 0.1).nonzero(as_tuple=True)
+    train, schema = Interactions(user, item, 3, n_items), Schema(3, n_items)
+    student, teacher = views(make_mf(schema, 1), make_mf(schema, 2), train, users)
+    distiller = SoftLabel(temperature=tau, negatives=negatives, k=k)
+    items, _ = teacher.top_items(k)
+    with torch.no_grad():
+        found = torch.stack([
+            torch.stack([(z[:, k:].double() / tau).exp().sum(-1) for z in logits])
+            for logits in (distiller.logits(student, teacher, generator("cpu", n)) for n in range(draws))
+        ])  # [draws, 2, 3]  # fmt: skip
+    for number, view in enumerate((student, teacher)):
+        mass = (view.scores().detach().double() / tau).exp()
+        for row in range(3):
+            had = {*item[user == row].tolist(), *items[row].tolist()}
+            expected = sum(mass[row, other].item() for other in range(n_items) if other not in had)
+            own = found[:, number, row]
+            error = own.std().item() / math.sqrt(draws)
+            assert error < 0.01 * expected, "too noisy to tell"
+            assert abs(own.mean().item() - expected) < 4 * error
+
+
+def test_soft_labels_of_a_sample_are_the_loop(student: FactorModel, teacher: FactorModel, train: Interactions) -> None:
+    """Each of the others with what it stands for; and so many of them that the loss is that over all but training."""
+    users = torch.tensor([0, 3])
+    both, z = views(student, teacher, train, users), [m.scores(users).detach().double() for m in (student, teacher)]
+    seen = [set(train.item[train.user == user].tolist()) for user in users.tolist()]
+
+    def loop(row: int, others: list[int], stands_for: float) -> float:
+        top = ranking(teacher.scores(torch.arange(12)), train, int(users[row]), 4)
+        items = [(item, 1.0) for item in top]
+        items += [(item, stands_for) for item in others if item not in {*top, *seen[row]}]
+        masses = [[count * math.exp(scores[row, item] / 2) for item, count in items] for scores in z]
         q, p = ([mass / sum(own) for mass in own] for own in masses)
-        expected = 4 * sum(a * math.log(a / b) for a, b in zip(p, q, strict=True))
-        assert got[row].item() == pytest.approx(expected, rel=1e-4)
-    full = SoftLabel(temperature=2.0, negatives=0)(*both, generator("cpu", 3))
-    draws = [SoftLabel(temperature=2.0, negatives=13, k=4)(*both, generator("cpu", n)) for n in range(300)]
-    # A fifth of the draws are of the list, and not counted.
-    torch.testing.assert_close(torch.stack(draws).mean(0), full, rtol=0.25, atol=0)
+        return 4 * sum(a * math.log(a / b) for a, b in zip(p, q, strict=True))
+
+    others = torch.randint(17, (6,), generator=generator("cpu", 3)).tolist()
+    few = SoftLabel(temperature=2.0, negatives=6, k=4)(*both, generator("cpu", 3))
+    assert few.tolist() == pytest.approx([loop(row, others, 17 / 6) for row in range(2)], rel=1e-4)
+    many = SoftLabel(temperature=2.0, negatives=400_000, k=4)(*both, generator("cpu", 3))
+    assert many.tolist() == pytest.approx([loop(row, list(range(17)), 1.0) for row in range(2)], rel=0.02)
 
 
 def test_unlisted_hides_what_is_listed_also_when_it_is_drawn_twice(student: FactorModel) -> None:

@@ -98,7 +98,7 @@ class SoftLabel(Distiller):
     Args:
         temperature: softens both distributions.
         negatives: 0 compares the whole catalogue; otherwise the teacher's first k items and so many random ones, shared
-            by the users of a step, which stand for all others; None is
+            by the users of a step, which stand for all others but the user's training items; None is
             :func:`~recdistill.distillers.lists.usual_others`.
         k: length of that list.
         weight: factor among the distillers.
@@ -133,8 +133,9 @@ class SoftLabel(Distiller):
         if not self.negatives or not ranks(student):
             return student.scores(), teacher.scores()
         compared = candidates(student, teacher, self.k, self.negatives, rng)
-        # e^(z / T) of each of the others counts for so many items.
-        stands_for = max(1.0, (student.n_items - self.k) / self.negatives)
+        # e^(z / T) of each of the others counts for so many items. They are drawn from the whole catalogue, and those
+        # that the list or training has are hidden: so the sum over what is left is right on average.
+        stands_for = student.n_items / self.negatives
         shift = compared.teacher.new_zeros(compared.teacher.shape[1])
         shift[self.k :] = self.temperature * math.log(stands_for)
         return compared.of(student) + shift, compared.teacher + shift
