@@ -90,6 +90,9 @@ class Ranked:
     def log_normaliser(self, temperature: float = 1.0) -> Tensor:
         return (self.scores() / temperature).logsumexp(-1)
 
+    def ranked_scores(self) -> Tensor:
+        return self.scores().detach()
+
     def top_items(self, k: int) -> tuple[Tensor, Tensor]:
         values, items = self.scores().detach().masked_fill(self.seen[self.users], -torch.inf).topk(k)
         return items, values

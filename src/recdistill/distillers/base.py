@@ -115,6 +115,12 @@ class ListView(Protocol):
         """log Σ_i e^{z_i / temperature} over the catalogue, ``[Q]``."""
         ...
 
+    def ranked_scores(self) -> Tensor:
+        """Scores ``[Q, n_items]`` without gradients, -inf where the model ranks nothing: items that a list from a file
+        lacks, and all of which a teacher of another domain knows nothing. Items of training have theirs. Of stored
+        signals not with the roles swapped."""
+        ...
+
     def top_items(self, k: int) -> tuple[Tensor, Tensor]:
         """The k best items that are not in training, best first: ids ``[Q, k]`` and scores ``[Q, k]``.
 

@@ -46,7 +46,8 @@ class UnKD(Distiller):
     teacher ranks higher.
 
     Items are in groups of equal total popularity. Both items of a pair are drawn by p(rank in the group) ∝
-    exp(-rank / T), training items left out; a pair of twice the same item does not count.
+    exp(-rank / T); training items are left out, and those that the teacher does not rank. A pair of one item, or of two
+    that the teacher scores alike, does not count.
 
     Source: Chen et al., Unbiased knowledge distillation for recommendation, WSDM 2023; draw and quotas as in its
     authors' code.
@@ -86,7 +87,7 @@ class UnKD(Distiller):
         quota = quotas(popularity, self.group, self.groups, self.pairs, self.quota_power)
         self.register_buffer("quota", torch.arange(self.groups).repeat_interleave(quota), persistent=False)
         # The teacher's lists: one of each group, behind each other.
-        self.lists = RankedLists(setting.queries, self.groups * self.pool)
+        self.lists = RankedLists(setting.queries, self.groups * self.pool, scored=True)
 
     def start_epoch(self, moment: Moment) -> None:
         if moment.epoch == 0 or moment.teacher_changes:
@@ -95,7 +96,7 @@ class UnKD(Distiller):
 
     def ranked(self, teacher: ListView, student: ListView) -> tuple[Tensor, Tensor]:
         """The teacher's lists of all groups, ids and scores ``[Q, groups * pool]``."""
-        scores = teacher.scores().clone()
+        scores = teacher.ranked_scores()
         row, item = student.seen_pairs()
         scores[row, item] = -torch.inf
         found_items, found_scores = [], []
@@ -112,10 +113,11 @@ class UnKD(Distiller):
         lengths = listed.view(len(items), self.groups, self.pool).sum(-1)[:, self.quota]  # [Q, n]
         uniform = torch.rand(2, *lengths.shape, generator=rng, device=items.device)
         ranks = truncated_geometric(uniform, lengths, self.position_temperature)
-        better, worse = (
-            student.scores(items.gather(1, self.quota * self.pool + place)) for place in (ranks.amin(0), ranks.amax(0))
-        )
-        return pair_loss(better, worse, ranks[0] != ranks[1])
+        # Of both the places on the lists, and what the teacher gives them: of a pair of one item that is the same.
+        pair = [self.quota * self.pool + place for place in (ranks.amin(0), ranks.amax(0))]
+        better, worse = (student.scores(items.gather(1, place)) for place in pair)
+        higher, lower = (self.lists.scores[student.users].gather(1, place) for place in pair)
+        return pair_loss(better, worse, higher > lower)
 
 
 def truncated_geometric(uniform: Tensor, lengths: Tensor, temperature: float) -> Tensor:

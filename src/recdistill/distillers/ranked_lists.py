@@ -18,7 +18,7 @@ class RankedLists(nn.Module):
     Args:
         queries: how many there are.
         length: of a list.
-        scored: whether another model's scores of these items are kept.
+        scored: whether scores of these items are kept, those that they are ranked by or another model's.
 
     Attributes:
         items: int32 ``[queries, length]``, best first, -1 behind the end of a list.
@@ -44,14 +44,14 @@ class RankedLists(nn.Module):
         :meth:`~recdistill.distillers.base.ListView.top_items`, out of ``n_items``.
 
         Args:
-            other: gives the view of the model whose scores are kept, for queries.
+            other: gives the view of the model whose scores are kept, for queries; None to keep those of ``rank``.
         """
         for part in chunks(len(self.items), max(1, min(1024, MAX_CHUNK // max(n_items, 1)))):
             queries = part.to(self.items.device)
             items, scores = rank(queries)
             self.items[queries] = items.int().masked_fill(~on_list(scores), -1)
-            if other is not None:
-                self.scores[queries] = other(queries).scores(items)
+            if hasattr(self, "scores"):
+                self.scores[queries] = scores if other is None else other(queries).scores(items)
 
     def of(self, queries: Tensor) -> tuple[Tensor, Tensor]:
         """The lists ``[Q, length]``, int64, and which of their places hold an item, bool."""

@@ -116,6 +116,16 @@ class _StoredView:
         with torch.autocast(self.users.device.type, enabled=False):
             return dot_scores(self.tensors["user_factors"], self.tensors["item_factors"], self.users, items)
 
+    def ranked_scores(self) -> Tensor:
+        scores = self.scores().clone()
+        if "floor" in self.tensors:
+            scores.masked_fill_(scores <= self._own(self.tensors["floor"]).unsqueeze(1), -torch.inf)
+        if "known_items" in self.tensors:
+            known_items = self.tensors["known_items"].to(self.users.device)
+            known = self._own(self.tensors["known_queries"]).unsqueeze(1) & known_items
+            scores.masked_fill_(~known, -torch.inf)
+        return scores
+
     def flipped(self, items: Tensor) -> _StoredView:
         swapped = {SWAPPED[name]: tensor for name, tensor in self.tensors.items() if name in SWAPPED}
         if "scores" in self.tensors:
@@ -191,8 +201,12 @@ def compute_signals(
     first = teacher.view(torch.arange(1))
     shapes = {name: (x.dtype, (n, *x.shape[1:])) for name, x in some(torch.arange(1))}
     shapes |= shapes_of_items(first, needs, vectors if f"user_{vectors}" in shapes else "")
+    beside = unranked(model, n) if needs.scores else {}
+    shapes |= {name: (x.dtype, tuple(x.shape)) for name, x in beside.items()}
     info = {"data": data, "teacher": teacher_name, "needs": vars(asked), "n_items": model.schema.n_items, "queries": n}
     with signals_file(folder, shapes, info) as file:
+        for name, tensor in beside.items():
+            file.put(name, 0, tensor)
         for part in chunks(n, max(1, min(chunk, MAX_CHUNK // max(model.schema.n_items, 1)))):
             for name, answer in some(part):
                 file.put(name, int(part[0]), answer)
@@ -290,6 +304,17 @@ def answers(view: Any, needs: Needs, vectors: str) -> Iterator[tuple[str, Tensor
 def tail_at(temperature: float) -> str:
     """Name of the tensor that holds the mass behind the lists at a temperature."""
     return f"top_tail.{float(temperature)!r}"
+
+
+def unranked(model: Model, queries: int) -> dict[str, Tensor]:
+    """What tells which of all scores say nothing, see
+    :meth:`~recdistill.distillers.base.ListView.ranked_scores`."""
+    if isinstance(model, GivenLists):
+        return {"floor": model.floor(torch.arange(queries))}
+    if model.known is None:
+        return {}
+    known_queries, known_items = model.known
+    return {"known_queries": known_queries, "known_items": known_items}
 
 
 def of_member(name: str) -> tuple[int, str]:

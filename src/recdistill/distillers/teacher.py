@@ -139,6 +139,9 @@ class QuietView:
     def log_normaliser(self, temperature: float = 1.0) -> Any:
         return self._quietly("log_normaliser", temperature)
 
+    def ranked_scores(self) -> Any:
+        return self._quietly("ranked_scores")
+
     def top_items(self, k: int) -> Any:
         return self._quietly("top_items", k)
 

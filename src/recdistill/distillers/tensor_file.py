@@ -15,6 +15,7 @@ from torch import Tensor
 # The widest first, so that each stands aligned.
 CODES = {
     torch.float64: "F64", torch.int64: "I64", torch.float32: "F32", torch.int32: "I32", torch.float16: "F16",
+    torch.bfloat16: "BF16", torch.bool: "BOOL",
 }  # fmt: skip
 ALIGNMENT = 8
 
@@ -65,4 +66,4 @@ class TensorFile:
         assert part.shape[1:] == shape[1:], (name, part.shape)
         assert row + len(part) <= shape[0], (name, row)
         self.file.seek(len(self.header) + self.starts[name] + row * dtype.itemsize * math.prod(shape[1:]))
-        self.file.write(part.detach().cpu().contiguous().numpy().data)
+        self.file.write(part.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)  # NumPy has no bfloat16

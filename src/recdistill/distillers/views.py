@@ -109,6 +109,14 @@ class ModelView:
             self._log_normaliser[temperature] = result
         return self._log_normaliser[temperature]
 
+    def ranked_scores(self) -> Tensor:
+        scores = self.scores().detach().clone()
+        if isinstance(self.model, GivenLists):
+            scores[scores <= self.floor(self.model)] = -torch.inf
+        if self.model.known is not None:
+            self.hide(scores, *self.model.known)
+        return scores
+
     def top_items(self, k: int) -> tuple[Tensor, Tensor]:
         if k not in self._lists:
             values, items = self._open().topk(min(k, self.n_items))
@@ -119,14 +127,10 @@ class ModelView:
         return self._lists[k]
 
     def _open(self) -> Tensor:
-        """Scores ``[Q, n_items]`` without gradients, of one's own; -inf of what is on no list."""
-        scores = self.scores().detach().clone()
+        """Scores ``[Q, n_items]`` of one's own without gradients, -inf of what is on no list."""
+        scores = self.ranked_scores()
         row, item = self.seen_pairs()
         scores[row, item] = -torch.inf
-        if isinstance(self.model, GivenLists):
-            scores[scores <= self.floor(self.model)] = -torch.inf
-        if self.model.known is not None:
-            self.hide(scores, *self.model.known)
         return scores
 
     def log_tail(self, k: int, temperature: float) -> Tensor:
