@@ -70,6 +70,16 @@ def test_dist_is_the_loop_over_rows_and_columns() -> None:
     assert distiller(Rows(s), Rows(z), torch.Generator()).item() == pytest.approx(0.7 * rows + 1.3 * columns)
 
 
+@pytest.mark.parametrize("beta", [0.0, 1.0, 7.0])
+def test_of_two_classes_it_is_columns_alone(beta: float) -> None:
+    """Two probabilities correlate with 1 or -1, a constant, which would be logged, and nothing learned from it."""
+    s, z = randn(9, 2), randn(9, 2, seed=1)
+    p, q = (x.softmax(-1).numpy() for x in (s, z))
+    columns = np.mean([1 - np.corrcoef(a, b)[0, 1] for a, b in zip(p.T, q.T, strict=True)])
+    found = DIST(beta=beta, gamma=1.3)(Rows(s), Rows(z), torch.Generator())
+    assert found.item() == pytest.approx(1.3 * columns)
+
+
 def test_z_scored_soft_labels() -> None:
     s, z = randn(6, 4), randn(6, 4, seed=1)
     by_row = [
@@ -140,8 +150,8 @@ def test_short_and_empty_lists(full_user: Interactions, others: int) -> None:
         assert found[user].item() == pytest.approx(soft_label_loss(*both, 2.0).item(), rel=1e-4, abs=1e-5)
     assert found[0].item() == 0
     value = DIST(k=5, others=others, gamma=0.0)(ModelView(student, users, full_user.csr), live, generator("cpu", 1))
-    rows = [1 - np.corrcoef(s[u, i].softmax(-1), z[u, i].softmax(-1))[0, 1] for u, i in free.items()]
-    assert value.item() == pytest.approx(sum(rows) / 3, abs=1e-5)  # the empty list has nothing to say
+    row = 1 - np.corrcoef(*(x[2, free[2]].softmax(-1) for x in (s, z)))[0, 1]
+    assert value.item() == pytest.approx(row / 3, abs=1e-5)  # an empty list and one of two have nothing to say
     value.backward()
     assert all(bool(p.grad.isfinite().all()) for p in student.parameters() if p.grad is not None)
 
@@ -164,5 +174,5 @@ def test_the_columns_of_lists_are_the_items_beside_them(schema: Schema, train: I
                 choice = [*listed[user], *open_[user]]
                 place = choice.index(item)
                 pairs.append([a[user, choice].softmax(-1)[place].item() for a in (s, z)])
-        values.append(1 - np.corrcoef(np.array(pairs).T)[0, 1] if len(pairs) > 1 else 0.0)
+        values.append(1 - np.corrcoef(np.array(pairs).T)[0, 1] if len(pairs) > 2 else 0.0)
     assert found.item() == pytest.approx(sum(values) / 4, rel=1e-4)

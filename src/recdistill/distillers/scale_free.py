@@ -44,8 +44,9 @@ def _centred(x: Tensor, kept: Tensor) -> Tensor:
 
 
 def dist_loss(student: Tensor, teacher: Tensor, kept: Tensor) -> Tensor:
-    """1 - Pearson correlation of each row of ``[n, m]`` over the places kept, ``[n]``; 0 where fewer than two are."""
-    return torch.where(kept.sum(-1) > 1, 1 - pearson(student, teacher, kept), 0.0)
+    """1 - Pearson correlation of each row of ``[n, m]`` over the places kept, ``[n]``; 0 where fewer than three are: of
+    two the correlation is 1 or -1, which has no gradient."""
+    return torch.where(kept.sum(-1) > 2, 1 - pearson(student, teacher, kept), 0.0)
 
 
 class LogitStandardised(Soft):
@@ -76,7 +77,7 @@ class DIST(Soft):
 
     A row is a query. A column is a class; on lists it is one of the random items beside them, which are the same for
     all queries of the step, since the places of lists hold other items in each. Without ``others`` rows alone are left.
-    In ``ctr`` it is columns alone: two probabilities correlate with 1 or -1. With several processes columns are of a
+    In ``ctr``, and of two classes, it is columns alone, see :func:`dist_loss`. With several processes columns are of a
     process's own queries.
 
     Source: Huang et al., Knowledge distillation from a stronger teacher, NeurIPS 2022.
