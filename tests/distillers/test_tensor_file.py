@@ -22,7 +22,8 @@ from recdistill.models.neumf import NeuMF
 TENSORS = {
     "half": torch.randn(5, 3).half(), "number": torch.randint(9, (5, 4), dtype=torch.int32),
     "score": torch.randn(7, 2), "flat": torch.randn(3), "wide": torch.randn(2, 3, dtype=torch.float64),
-    "none": torch.zeros(0, 4), "id": torch.arange(4), "rough": torch.randn(3, 3).bfloat16(), "known": torch.arange(5) > 2,
+    "none": torch.zeros(0, 4), "id": torch.arange(4), "known": torch.arange(5) > 2,
+    "rough": torch.randn(3, 3).bfloat16(),
 }  # fmt: skip
 
 
