@@ -210,7 +210,7 @@ def test_the_info_is_plain(schema: Schema, train: Interactions, tmp_path: Path) 
     info = json.loads((tmp_path / signals.SIGNALS_INFO).read_text())
     assert info["needs"] == {
         "top_k": 5, "scores": True, "embeddings": True, "top_users": 0, "layers": [], "members": False,
-        "confidences": False,
+        "confidences": False, "tails": [],
     }  # fmt: skip
     assert info["n_items"] == 17
 
