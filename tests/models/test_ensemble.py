@@ -20,6 +20,7 @@ from recdistill.export.bundle import load_model, save_model
 from recdistill.models import ensemble
 from recdistill.models.base import RankingModel, TableModel
 from recdistill.models.ensemble import RankingEnsemble, RatingEnsemble, SequenceEnsemble, TableEnsemble
+from recdistill.models.given import GivenLists
 from recdistill.models.lightgcn import LightGCN
 from recdistill.models.linear import EASE
 from recdistill.models.mf import MF
@@ -55,9 +56,10 @@ def combined(scores: list[Any], seen: set[int], combine: str) -> Any:
     if combine == "rank":
         total = np.zeros(n)
         for z in scores:
-            order = sorted(range(n), key=lambda i: (i in seen, -z[i] * (i not in seen), i))
-            for rank, item in enumerate(order, 1):
-                total[item] += 1 / (60 + rank)
+            left = [-math.inf if i in seen else z[i] for i in range(n)]
+            for i in range(n):
+                equals = [one == left[i] for one in left]
+                total[i] += 1 / (60 + sum(one > left[i] for one in left) + (1 + sum(equals)) / 2)
         return np.log(total)
     sharp = []
     for z in standard:
@@ -116,6 +118,51 @@ def test_alike_scores_and_full_histories(combine: str) -> None:
     found = ensemble.together([flat, own], seen, combine)
     assert bool(found.isfinite().all())
     assert bool(ensemble.together([own * 1e8, own * 1e-8], seen, combine).isfinite().all())
+
+
+@pytest.mark.parametrize("combine", ["zscore", "rank", "confidence"])
+def test_who_scores_all_alike_has_no_vote(combine: str) -> None:
+    """By row: the others decide as if it were not there, and its number matters as little as the items' order."""
+    torch.manual_seed(0)
+    one, other, seen = torch.randn(3, 9), torch.randn(3, 9), Csr.from_pairs(torch.tensor([1]), torch.tensor([4]), 3)
+    some = other.clone()
+    some[0], some[2] = 0.1, 0.0
+    found = ensemble.together([one, some], seen, combine)
+    alone, both = (ensemble.together(parts, seen, combine) for parts in ([one], [one, other]))
+    torch.testing.assert_close(found[0] - found[0].mean(), alone[0] - alone[0].mean(), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(found[1], both[1])
+    torch.testing.assert_close(found[2] - found[2].mean(), alone[2] - alone[2].mean(), rtol=1e-4, atol=1e-6)
+    nobody = ensemble.together([some[2:], some[2:]], seen.take(torch.tensor([2])), combine)
+    assert len(nobody.unique()) == 1
+
+
+@pytest.mark.parametrize("combine", ["zscore", "rank", "confidence"])
+def test_lists_that_lack_a_user_have_no_vote(combine: str, schema: Schema, train: Interactions) -> None:
+    """And what no list has comes in no order of ids."""
+    members: dict[str, Any] = {"given": GivenLists(schema, "x", k=3), "mf": MF(schema, dim=3, init_std=1.0)}
+    given = members["given"]
+    given.length[1:], given.items[:], given.score[:] = 3, torch.tensor([7, 2, 9]), torch.tensor([3.0, 2.0, 1.0])
+    nets: dict[str, Any] = {
+        "given": {"net": {"_target_": f"{NET}given.GivenLists", "path": "x"}}, "mf": MEMBERS["mf"]
+    }  # fmt: skip
+    model, alone = (RankingEnsemble(schema, {name: nets[name] for name in names}, combine)  # type: ignore[arg-type]
+                    for names in (("given", "mf"), ("mf",)))  # fmt: skip
+    for one in (model, alone):
+        one.make(None, {name: members[name] for name in one.members})
+        one.bind(train)
+    with torch.no_grad():
+        found, expected = (one.scores(torch.arange(12)) for one in (model, alone))
+    assert found[0].argsort().equal(expected[0].argsort())
+    assert not found[1].argsort().equal(expected[1].argsort())
+    assert model.informed is None, "the other member knows all"
+    only = RankingEnsemble(schema, {"given": nets["given"]}, combine)  # type: ignore[arg-type]
+    only.make(None, {"given": given})
+    only.bind(train)
+    assert only.informed is not None
+    assert only.informed.tolist() == [False] + [True] * 11
+    seen = train.csr.rows(torch.tensor([1]))[1].tolist()
+    rest = [item for item in range(schema.n_items) if item not in (7, 2, 9, *seen)]
+    assert len(only.scores(torch.tensor([1]))[0, rest].unique()) == 1
 
 
 @pytest.mark.parametrize("combine", ["zscore", "confidence"])

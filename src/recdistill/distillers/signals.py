@@ -69,6 +69,7 @@ class StoredTeacher(FrozenTeacher):
         self.n_items: int = info["n_items"]
         self.queries: int = info["queries"]
         self.tensors: dict[str, Tensor] = load_file(folder / SIGNALS)
+        self.informed = self.tensors.pop("informed", None)
         self.dim = next((t.shape[1] for name, t in self.tensors.items() if name in ("item_factors", "item_vectors")), 0)
         self.members = max((number for number, _ in map(of_member, self.tensors)), default=-1) + 1 or 1
 
@@ -202,6 +203,7 @@ def compute_signals(
     shapes = {name: (x.dtype, (n, *x.shape[1:])) for name, x in some(torch.arange(1))}
     shapes |= shapes_of_items(first, needs, vectors if f"user_{vectors}" in shapes else "")
     beside = unranked(model, n) if needs.scores else {}
+    beside |= {} if teacher.informed is None else {"informed": teacher.informed}
     shapes |= {name: (x.dtype, tuple(x.shape)) for name, x in beside.items()}
     info = {"data": data, "teacher": teacher_name, "needs": vars(asked), "n_items": model.schema.n_items, "queries": n}
     with signals_file(folder, shapes, info) as file:

@@ -31,12 +31,14 @@ class FrozenTeacher:
         dim: length of its vectors, 0 if it has none.
         members: how many models it is an ensemble of, 1 for any other.
         identity: a hash of what it answers from; a training is not gone on with under another one.
+        informed: bool ``[Q]``, the queries for which it has an answer; None for all. The others are not distilled.
         changes: whether it learns while it teaches, as some that build on this class do.
     """
 
     dim: int = 0
     members: int = 1
     identity: str = ""
+    informed: Tensor | None = None
     changes: bool = False
 
     def to(self, device: torch.device, train: Any) -> None:
@@ -70,7 +72,7 @@ class LiveTeacher(FrozenTeacher):
         self.model, self.own = model.eval().requires_grad_(False), own
         self.train, self.ask, self.layers = train, ask, layers
         self.dim, self.members = vector_size(model), len(members_of(model)) or 1
-        self.identity = weights_hash(model)
+        self.identity, self.informed = weights_hash(model), model.informed
 
     def to(self, device: torch.device, train: Any) -> None:
         self.model.to(device)

@@ -88,6 +88,12 @@ class Model(nn.Module):
         no list, and are on none."""
         return None
 
+    @property
+    def informed(self) -> Tensor | None:
+        """bool ``[n_users]``, the users for whom a ranking model has an answer; None for all. Of a teacher the others
+        learn nothing."""
+        return None if self.known is None else self.known[0]
+
     def item_table(self) -> Tensor | None:
         """The weights that are the items' vectors, ``[n_items, d]``, a view of them; None without such a table."""
         table = getattr(self, "item", None)

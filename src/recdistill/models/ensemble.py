@@ -58,11 +58,14 @@ class RankingEnsemble(Ensemble, RankingModel):
 
     - ``zscore``: the mean over members of (z − mean_i z) / sd_i z, over the catalogue, by user.
     - ``rank``: reciprocal rank fusion, log Σ_m 1 / (60 + rank_m), with ranks from 1 among the items that the user has
-      not; the logarithm keeps the order and makes the sums the odds that soft labels see.
+      not, of which equals share the mean of theirs; the logarithm keeps the order and makes the sums the odds that soft
+      labels see.
       Source: Cormack, Clarke and Büttcher, Reciprocal rank fusion outperforms Condorcet and individual rank learning
       methods, SIGIR 2009.
     - ``confidence``: as ``zscore``, weighted by user: w_m ∝ 1 − H(p_m) / log n, where p_m is the softmax of the
       z-scores on the member's list of n ≤ 100 items.
+
+    A member that scores all items of a user alike, such as lists from a file that lack the user, has no part in it.
 
     Args:
         schema: sizes of the data.
@@ -82,6 +85,11 @@ class RankingEnsemble(Ensemble, RankingModel):
     def bind(self, train: Interactions) -> None:
         super().bind(train)
         self.indptr, self.indices = (x.to(self.indptr.device) for x in (train.csr.indptr, train.csr.indices))
+
+    @property
+    def informed(self) -> Tensor | None:
+        found = [member.informed for member in self.parts()]
+        return None if any(own is None for own in found) else torch.stack(found).any(0)
 
     def scores(self, users: Tensor, items: Tensor | None = None) -> Tensor:
         if items is None:
@@ -108,7 +116,8 @@ def together(scores: list[Tensor], seen: Csr, combine: str) -> Tensor:
         seen: the items that each of the ``B`` users has.
     """
     if combine == "rank":
-        return torch.stack([1 / (RRF + ranks(z, seen)) for z in scores]).sum(0).log()
+        votes = torch.stack([orders(z) / (RRF + ranks(z, seen)) for z in scores]).sum(0)
+        return torch.where(votes > 0, votes, 1.0).log()
     if combine == "zscore":
         return mean_standard(scores)
     standard = [standardised(z) for z in scores]
@@ -117,8 +126,14 @@ def together(scores: list[Tensor], seen: Csr, combine: str) -> Tensor:
 
 
 def mean_standard(scores: list[Tensor]) -> Tensor:
-    """The mean of the standardised scores of several models."""
-    return torch.stack([standardised(z) for z in scores]).mean(0)
+    """The mean of the standardised scores of several models, of those that order a row."""
+    weight = shares(torch.stack([orders(z) for z in scores]))
+    return (weight * torch.stack([standardised(z) for z in scores])).sum(0)
+
+
+def orders(z: Tensor) -> Tensor:
+    """``[B, 1]``: 0 for rows of which all is alike, 1 for others."""
+    return (z.amax(-1, keepdim=True) > z.amin(-1, keepdim=True)).to(z.dtype)
 
 
 def standardised(z: Tensor) -> Tensor:
@@ -129,10 +144,11 @@ def standardised(z: Tensor) -> Tensor:
 
 
 def ranks(z: Tensor, seen: Csr) -> Tensor:
-    """Ranks from 1 by row, seen items last, of equals the first item first; float ``[B, n_items]``."""
-    order = unseen(z, seen).argsort(dim=-1, descending=True, stable=True)
-    place = torch.arange(1, z.shape[1] + 1, device=z.device, dtype=z.dtype).expand_as(z)
-    return torch.empty_like(z).scatter_(1, order, place)
+    """Ranks from 1 by row, seen items last, of equals the mean of theirs; float ``[B, n_items]``."""
+    z = unseen(z, seen)
+    ascending = z.sort(dim=-1).values
+    below, upto = (torch.searchsorted(ascending, z, right=right) for right in (False, True))
+    return (z.shape[1] - (below + upto - 1) / 2).to(z.dtype)
 
 
 def unseen(z: Tensor, seen: Csr) -> Tensor:

@@ -105,7 +105,8 @@ class GivenLists(RankingModel, ReadyMade):
     """Ranked lists by user, from a table with a row for each user and item.
 
     Items that a user's list lacks are below it, all alike: as far below its last item as that is below the first.
-    Distillers that ask for top items get those of the list alone.
+    Distillers that ask for top items get those of the list alone. A user without a list has the same score for every
+    item, of which nothing is learned.
 
     Args:
         schema: sizes of the data.
@@ -174,6 +175,11 @@ class GivenLists(RankingModel, ReadyMade):
         self.length = counts.int()
         log.info("'%s': lists of %d of %d users, %d items on average", self.path, int((counts > 0).sum()),
                  len(counts), int(counts[counts > 0].float().mean()))  # fmt: skip
+
+    @property
+    def informed(self) -> Tensor | None:
+        own = self.length > 0
+        return None if bool(own.all()) else own
 
     def listed(self, users: Tensor) -> Tensor:
         """bool ``[B, k]``: the places that hold an item."""

@@ -32,8 +32,8 @@ class DistillationModule(StudentModule):
         distillers: soft losses by name.
         alpha: share of the soft losses. At 0 the run is, bit for bit, the student alone.
         weighting: of the queries, for soft losses that have a value for each.
-        reach: how far a teacher of another domain reaches; queries that it knows nothing of are not distilled. None for
-            a teacher that knows all.
+        reach: how far a teacher of another domain reaches; None for one of the same. Queries that the teacher knows
+            nothing of are not distilled.
         kwargs: as for :class:`SupervisedModule`.
 
     Raises:
@@ -46,8 +46,7 @@ class DistillationModule(StudentModule):
     ):  # fmt: skip
         super().__init__(*args, **kwargs)
         self.teacher, self.alpha, self.weighting, self.reach = teacher, alpha, weighting, reach
-        # Of which queries the teacher knows something; None where of all.
-        self.informed = None if reach is None or bool(reach.queries.all()) else reach.queries
+        self.informed = informed_by(teacher, reach)
         if isinstance(weighting, Adaptive):
             assert reach is not None
             weighting.closeness = reach.closeness
@@ -226,6 +225,14 @@ class DistillationModule(StudentModule):
         temperatures = {n: d.temperature for n, d in self.soft.items() if hasattr(d, "temperature")}
         alpha = 1 - self.coefficients[self.objective.name]
         return f", alpha={alpha:g}" + "".join(f", {n}.temperature={t:g}" for n, t in temperatures.items())
+
+
+def informed_by(teacher: FrozenTeacher, reach: Reach | None) -> Tensor | None:
+    """bool ``[Q]``, of which queries the teacher knows something; None where of all."""
+    found = [] if reach is None else [reach.queries]
+    found += [] if teacher.informed is None else [teacher.informed]
+    known = torch.stack([part.cpu() for part in found]).all(0) if found else None
+    return None if known is None or bool(known.all()) else known
 
 
 def paced(trained: Iterable[nn.Parameter], distillers: dict[str, Distiller], fit: Fit) -> list[dict[str, Any]]:

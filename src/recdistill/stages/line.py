@@ -232,7 +232,7 @@ class Line:
         if live:
             return None
         depends_on = {
-            "format": 5, "task": self.cfg["task"], "teacher": self.teacher.name, "data": self.data_folder.name,
+            "format": 6, "task": self.cfg["task"], "teacher": self.teacher.name, "data": self.data_folder.name,
             "needs": vars(self.needs),
             **({"labels": self.withheld["labels"], "seed": self.cfg["seed"]} if "labels" in self.withheld else {}),
         }  # fmt: skip
