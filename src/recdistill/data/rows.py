@@ -43,7 +43,7 @@ class Rows:
         numbers = [_standardised(features, name) for name in sorted(features.numeric)]
         return cls(
             torch.stack(codes, 1) if codes else torch.zeros(n, 0, dtype=torch.int64),
-            torch.stack(numbers, 1) if numbers else torch.zeros(n, 0),
+            torch.stack(numbers, 1) if numbers else torch.zeros(n, 0, dtype=torch.float32),
             dict(features.multi),
             {name: vectors.nan_to_num(0.0) for name, vectors in features.vector.items()},
         )
@@ -59,7 +59,7 @@ class Rows:
 
     def cast(self, dtype: torch.dtype) -> Rows:
         """The same rows with numbers of another precision."""
-        if self.numeric.dtype == dtype:
+        if all(part.dtype == dtype for part in (self.numeric, *self.vector.values())):
             return self
         vectors = {name: vectors.to(dtype) for name, vectors in self.vector.items()}
         return replace(self, numeric=self.numeric.to(dtype), vector=vectors)
