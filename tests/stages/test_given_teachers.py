@@ -214,7 +214,8 @@ def test_families_teach_together(cli: Cli) -> None:
     [
         ("ctr", ("student=lr", "distiller=[ctr_ensemble,confidence_ensemble]", "data=synthetic_clicks",
                  "data.source.n_rows=600")),
-        ("sequence", ("student=gru4rec", "student.net.dim=4", "distiller=soft_label", "data.source.n_users=60")),
+        ("sequence", ("student=gru4rec", "student.net.dim=4", "distiller=[soft_label,gated_ensemble]",
+                      "data.source.n_users=60")),
     ],
 )  # fmt: skip
 def test_ensembles_of_other_tasks(task: str, words: tuple[str, ...], cli: Cli) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from task_kit import LOG, command
+from task_kit import LOG, command, words_of, write_digits
 
 from recdistill.data import store
 from recdistill.distillers.signals import StoredTeacher
@@ -129,3 +129,33 @@ def test_an_assistant_teaches_the_next_student(folder: Path) -> None:
         assert taken == (expected.partition(",")[0] if figure == "label" else expected)
     assert rows["second"]["student"]["parameters"] < rows["second"]["teacher"]["parameters"]
     assert command("verify", [str(folder / "outputs/second")]) == 0
+
+
+GATED = {
+    "sequence": ("teacher=ensemble_sequence", f"~teacher@{PARTS}nextitnet", f"{PARTS}sasrec.fit.epochs=1",
+                 f"{PARTS}gru4rec.fit.epochs=1"),
+    "rating": ("teacher=ensemble_rating", f"{PARTS}biased_mf.fit.epochs=1", f"{PARTS}neumf_rating.fit.epochs=1"),
+    "classification": ("teacher=ensemble_classification", f"~teacher@{PARTS}cnn", f"+teacher@{PARTS}other=mlp",
+                       f"{PARTS}mlp.fit.epochs=1", f"{PARTS}other.net.hidden=[8]", f"{PARTS}other.fit.epochs=1"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("task", ["ranking", *GATED])
+def test_a_gate_over_members_says_what_it_did(task: str, folder: Path) -> None:
+    """Of lists stored and live; the shares of the members begin alike and move."""
+    write_digits(folder / "digits")
+    if task == "ranking":
+        words = [*COMMON[:-3], "teacher=families", f"~teacher@{PARTS}sequence", f"{PARTS}graph.fit.epochs=1",
+                 f"{PARTS}mf.fit.epochs=2", "student=mf", "student.fit.batch_size=16"]  # fmt: skip
+    else:
+        words = words_of(task, *GATED[task])
+    words += ["distiller=gated_ensemble", "distiller.gated_ensemble.k=8", "distiller.gated_ensemble.lr=0.05"]
+    ways = ("stored", "live") if task in ("ranking", "sequence") else ("stored",)
+    for signals in ways:
+        assert command("distill", [*words, f"signals={signals}", f"run.name={signals}"]) == 0
+    students = [found(folder, name)["student distilled"] for name in ways]
+    assert students[-1]["metrics"] == pytest.approx(students[0]["metrics"], abs=1e-3)
+    history = json.loads((Path(students[0]["folder"]) / "history.json").read_text(encoding="utf-8"))
+    shares = [history[-1][f"train/gated_ensemble.share.{member}"] for member in range(2)]
+    assert sum(shares) == pytest.approx(1, abs=1e-3)
+    assert abs(shares[0] - 0.5) > 1e-3

@@ -183,6 +183,7 @@ class Setting:
         members: how many models the teacher is an ensemble of, 1 for any other.
         whole: whether the hard loss scores all items or classes at every step, so that a soft loss may too.
         known_items: bool ``[n_items]``, of which the teacher knows something; None for all.
+        outputs: classes of a classification task, 1 otherwise.
     """
 
     student_dim: int = 0
@@ -194,6 +195,7 @@ class Setting:
     members: int = 1
     whole: bool = True
     known_items: Tensor | None = None
+    outputs: int = 1
 
 
 @dataclass(frozen=True)

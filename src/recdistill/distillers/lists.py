@@ -88,7 +88,10 @@ class TopKKL(Distiller):
         self.negatives = usual_others(self.negatives, setting)
 
     def forward(self, student: ListView, teacher: ListView, rng: torch.Generator) -> Tensor:
-        items, top_t = teacher.top_items(self.k)
+        return self.of_list(student, *teacher.top_items(self.k), rng)
+
+    def of_list(self, student: ListView, items: Tensor, top_t: Tensor, rng: torch.Generator) -> Tensor:
+        """The loss ``[Q]`` of one list: items and scores ``[Q, K]`` as :meth:`ListView.top_items` gives them."""
         top_s = student.scores(items)
         if not self.negatives:
             return topk_kl_loss(top_s, student.log_normaliser(), top_t, self.temperature)

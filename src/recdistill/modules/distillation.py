@@ -83,6 +83,7 @@ class DistillationModule(StudentModule):
             vector_size(self.model), self.teacher.dim, widths, self.teacher.widths() if self.watched else {},
             self.data.train.taught, self.task.queries(part), self.teacher.members,
             self.objective.samples != "interactions", self.reach.items if self.reach else None,
+            self.model.schema.n_outputs,
         )  # fmt: skip
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
