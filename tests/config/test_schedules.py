@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from recdistill.cli.preflight import check_job
 from recdistill.config.compose import compose_config, hydra_session, resolve
 from recdistill.config.locate import find_sources
 from recdistill.distillers.schedules import Schedule
+from recdistill.errors import InputError
 from recdistill.models.build import instantiate
 
 SOURCES = find_sources([], [])
@@ -25,3 +27,28 @@ def test_a_schedule_takes_the_place_of_a_number(option: str, where: str) -> None
     assert low <= schedule(0.0) <= high
     assert low <= schedule(0.999) <= high
     assert "# Try: recdistill run +schedule@" in (SOURCES.conf / "schedule" / f"{option}.yaml").read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("words", "where", "text"),
+    [
+        (["+schedule@student.fit.lr=linear"], "student.fit.lr", "lr takes no schedule"),
+        (["weighting=gap", "+schedule@weighting.power=linear"], "weighting.power", "power takes no schedule"),
+        (["+schedule@teaching.back=linear", "teaching=mutual", "teaching.back.end=2"], "teaching.back", "from 1 to 2"),
+        (["+schedule@temperature=linear"], "distiller.soft_label.temperature", "from 0 to 1"),
+        (
+            ["+schedule@distiller.soft_label.weight=steps", "distiller.soft_label.weight.at=[]"],
+            "distiller.soft_label.weight", "need 1 moments in 'at', not 0",
+        ),
+        # What is wrong with the schedule itself is said once, of it.
+        (
+            ["+schedule@distiller.soft_label.weight=linear", "distiller.soft_label.weight.start=high"],
+            "distiller.soft_label.weight.start", "must be a number",
+        ),
+    ],
+)  # fmt: skip
+def test_where_none_fits_it_is_found_before_anything_runs(words: list[str], where: str, text: str) -> None:
+    with hydra_session(SOURCES), pytest.raises(InputError) as error:
+        check_job(compose_config(words), SOURCES)
+    assert error.value.where == where
+    assert text in error.value.what

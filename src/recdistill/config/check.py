@@ -11,9 +11,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from recdistill.config.importing import import_target
+from recdistill.config.schedules import Planned, schedule_problem
 from recdistill.config.schema import Config
 from recdistill.config.suggest import listing, nearest
-from recdistill.config.types import annotations_of, explain, value_problem
+from recdistill.config.types import Finding, annotations_of, explain, value_problem
 from recdistill.errors import InputError
 
 # Arguments that the framework gives when it builds the object.
@@ -125,7 +126,7 @@ def _check_node(key: str, node: dict[str, Any], plugins: tuple[str, ...], suppli
     return [
         *_unknown(key, node["_target_"], given, parameters),
         *_absent(key, node, given, parameters, supplied),
-        *_wrong_values(key, given, found),
+        *_wrong_values(key, given, found, plugins),
     ]
 
 
@@ -168,14 +169,35 @@ def _absent(
         yield Problem(f"{key}.{name}", f"{node['_target_']} needs {name!r}", f"{key}.{name}=VALUE")
 
 
-def _wrong_values(key: str, given: dict[str, Any], found: Any) -> Iterator[Problem]:
+def _wrong_values(key: str, given: dict[str, Any], found: Any, plugins: tuple[str, ...]) -> Iterator[Problem]:
     annotations, parameters = annotations_of(found), _parameters(found) or {}
     for name, value in given.items():
-        if name in annotations and not _holds_node(value):
-            default = parameters[name].default if name in parameters else None
+        if name not in annotations:
+            continue
+        default = parameters[name].default if name in parameters else None
+        if not _holds_node(value):
             problem = value_problem(f"{key}.{name}", value, annotations[name], default)
-            if problem:
-                yield Problem(*problem)
+        else:
+            problem = _wrong_schedule(f"{key}.{name}", value, annotations, plugins)
+        if problem:
+            yield Problem(*problem)
+
+
+def _wrong_schedule(key: str, value: Any, annotations: dict[str, Any], plugins: tuple[str, ...]) -> Finding | None:
+    """What is wrong with the place of a node, where it is a schedule. What is wrong with the node itself is found with
+    it, but for what its constructor says."""
+    if not (isinstance(value, dict) and "_target_" in value):
+        return None
+    try:
+        kind = import_target(value["_target_"], key, plugins)
+        if not hasattr(kind, "extremes") or _check_node(key, value, plugins, SUPPLIED):
+            return None
+        schedule: Planned = kind(**{name: given for name, given in value.items() if name not in RESERVED})
+    except InputError:
+        return None
+    except ValueError as error:
+        return key, str(error), None
+    return schedule_problem(key, schedule, annotations)
 
 
 def _holds_node(value: Any) -> bool:

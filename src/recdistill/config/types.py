@@ -125,8 +125,7 @@ def _fix_range(key: str, adapter: TypeAdapter[Any], default: Any = None) -> str 
     if key.endswith("]"):
         parts = [part["items"] for part in parts if isinstance(part.get("items"), dict)]
     for part in parts:
-        bounds = " and ".join(f"{sign} {part[name]:g}" for name, sign in _BOUNDS if name in part)
-        if bounds:
+        if bounds := _bounds(part):
             whole = part.get("type") == "integer"
             said = f"{'a whole number' if whole else 'a number'} {bounds}"
             if key.endswith("]"):
@@ -134,6 +133,16 @@ def _fix_range(key: str, adapter: TypeAdapter[Any], default: Any = None) -> str 
             number = isinstance(default, int | float) and not isinstance(default, bool)
             return f"{key}={default if number else _example(part, whole):g}: {said}"
     return None
+
+
+def _bounds(part: dict[str, Any]) -> str:
+    return " and ".join(f"{sign} {part[name]:g}" for name, sign in _BOUNDS if name in part)
+
+
+def range_of(annotation: Any) -> str:
+    """The bounds of a number: ``>= 0 and <= 1``; empty for a type without any."""
+    adapter = _adapter(annotation)
+    return next(filter(None, map(_bounds, _parts(adapter) if adapter else [])), "")
 
 
 def _example(part: dict[str, Any], whole: bool) -> float:

@@ -12,10 +12,8 @@ from torch.nn import functional as F
 from recdistill.data.interactions import Interactions
 from recdistill.distillers.base import Distiller, ListView, Needs, Setting
 from recdistill.distillers.features import hint_loss, mapper_of
-from recdistill.distillers.schedules import Weight
+from recdistill.distillers.schedules import Weight, most
 from recdistill.errors import InputError
-
-Share = Annotated[float, Ge(0)]
 
 
 class ALDI(Distiller):
@@ -47,24 +45,22 @@ class ALDI(Distiller):
     trusted: Tensor
 
     def __init__(
-        self, rating: Share = 0.1, ranking: Share = 0.9, identification: Share = 0.05, embedding: Share = 0.0,
-        confidence: Share = 4.0, pairs: Annotated[int, Ge(1)] = 8, weight: Weight = 1.0,
+        self, rating: Weight = 0.1, ranking: Weight = 0.9, identification: Weight = 0.05, embedding: Weight = 0.0,
+        confidence: Annotated[float, Ge(0)] = 4.0, pairs: Annotated[int, Ge(1)] = 8, weight: Weight = 1.0,
     ):  # fmt: skip
         super().__init__(weight)
-        self.shares = {
-            "rating": rating, "ranking": ranking, "identification": identification, "embedding": embedding,
-        }  # fmt: skip
+        shares = {"rating": rating, "ranking": ranking, "identification": identification, "embedding": embedding}
+        vars(self).update(shares)
+        # Those that have a weight at any time are there at all times, so that what they learn always has gradients.
+        self.terms = [name for name, share in shares.items() if most(share)]
+        self.of_vectors = "identification" in self.terms or "embedding" in self.terms
         self.confidence, self.pairs = confidence, pairs
-        if not any(self.shares.values()):
+        if not self.terms:
             raise InputError("ALDI without a term teaches nothing", where="distiller.aldi",
                              fix="distiller.aldi.ranking=0.9")  # fmt: skip
 
     def needs(self) -> Needs:
         return Needs(scores=True, embeddings=self.of_vectors)
-
-    @property
-    def of_vectors(self) -> bool:
-        return self.shares["identification"] > 0 or self.shares["embedding"] > 0
 
     def prepare(self, setting: Setting) -> None:
         if self.of_vectors and not setting.student_dim:
@@ -73,9 +69,14 @@ class ALDI(Distiller):
                 fix="student=mf or two_tower, or distiller.aldi.identification=0 distiller.aldi.embedding=0",
             )  # fmt: skip
         self.register_buffer("trusted", trust(setting.train, self.confidence), persistent=False)
-        if self.shares["embedding"]:
+        if "embedding" in self.terms:
             same = setting.student_dim == setting.teacher_dim
             self.item_map = mapper_of("none" if same else "linear", setting.student_dim, setting.teacher_dim)
+
+    def advance(self, progress: float) -> dict[str, float]:
+        """See :class:`Distiller`; by the names of the terms themselves the log has their values."""
+        now = super().advance(progress)
+        return {f"weight.{name}" if name in self.terms else name: value for name, value in now.items()}
 
     def forward(self, student: ListView, teacher: ListView, rng: torch.Generator) -> Tensor:
         items, has = self.draw(student, rng)
@@ -88,7 +89,7 @@ class ALDI(Distiller):
         terms = {"rating": 2 * (t - s).abs().mean(), "ranking": aligned(gap_s, gap_t, trusted)}
         if self.of_vectors:
             terms |= self.of_items(student, teacher, own.flatten(), other.flatten(), trusted.flatten())
-        self.parts = {name: (terms[name].detach(), share) for name, share in self.shares.items() if share}
+        self.parts = {name: (terms[name].detach(), getattr(self, name)) for name in self.terms}
         return torch.stack([share * terms[name] for name, (_, share) in self.parts.items()]).sum()
 
     def draw(self, student: ListView, rng: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -109,11 +110,11 @@ class ALDI(Distiller):
         """The terms of vectors of items, of int64 ``[n]`` that queries have and ``[n]`` random ones."""
         own_s, own_t = student.item_vectors(own), teacher.item_vectors(own)
         parts = {}
-        if self.shares["identification"]:
+        if "identification" in self.terms:
             parts["identification"] = aligned(
                 told_apart(own_s, student.item_vectors(other)), told_apart(own_t, teacher.item_vectors(other)), trusted
             )
-        if self.shares["embedding"]:
+        if "embedding" in self.terms:
             parts["embedding"] = hint_loss(self.item_map(own_s), own_t)
         return parts
 

@@ -224,8 +224,8 @@ class Distiller(nn.Module):
     """A soft loss between teacher and student. Projections it learns are its parameters; they are trained
     with the student and thrown away afterwards.
 
-    A number that it is given, such as its weight or a temperature, may be a :class:`Schedule`: the attribute then
-    holds the value of the moment.
+    A number that it looks at in each step, such as its weight or a temperature, may be a :class:`Schedule` where the
+    type of the argument says so: the attribute of that name then holds the value of the moment.
 
     Args:
         weight: factor of this term among the distillers of a run.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 import torch
-from annotated_types import Ge, Gt
+from annotated_types import Ge
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -67,7 +67,7 @@ class Bidirectional(Distiller):
         self,
         k: Annotated[int, Ge(1)] = 40,
         pool: Annotated[int, Ge(1)] = 100,
-        discrepancy_temperature: Annotated[float, Gt(0)] = 10.0,
+        discrepancy_temperature: Temperature = 10.0,
         temperature: Temperature = 2.0,
         emphasis: Literal["tanh", "exp"] | None = None,
         every: Annotated[int, Ge(1)] = 5,
@@ -75,7 +75,8 @@ class Bidirectional(Distiller):
     ):
         super().__init__(weight)
         require_pool(pool, k)
-        self.k, self.pool, self.discrepancy_temperature = k, pool, discrepancy_temperature
+        self.k, self.pool = k, pool
+        self.discrepancy_temperature: float = discrepancy_temperature  # type: ignore[assignment]
         self.temperature = temperature  # type: ignore[assignment]
         self.emphasis, self.usual, self.every = emphasis, "tanh", every
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 import torch
-from annotated_types import Ge, Gt
+from annotated_types import Ge
 from torch import Tensor
 
 from recdistill.distillers.base import Distiller, ListView, Moment, Needs, Setting, on_list
@@ -79,11 +79,11 @@ class DCD(Distiller):
         self,
         k: Annotated[int, Ge(1)] = 40,
         pool: Annotated[int, Ge(1)] = 100,
-        discrepancy_temperature: Annotated[float, Gt(0)] = 10.0,
+        discrepancy_temperature: Temperature = 10.0,
         users: Annotated[int, Ge(1)] = 20,
         user_pool: Annotated[int, Ge(1)] = 50,
         items: Annotated[int, Ge(2)] = 256,
-        item_weight: Annotated[float, Ge(0)] = 0.5,
+        item_weight: Weight = 0.5,
         every: Annotated[int, Ge(1)] = 3,
         candidates: Literal["catalogue", "list"] = "catalogue",
         weight: Weight = 1.0,
@@ -91,8 +91,10 @@ class DCD(Distiller):
         super().__init__(weight)
         require_pool(pool, k)
         require_pool(user_pool, users, "user_pool", "users")
-        self.k, self.pool, self.discrepancy_temperature = k, pool, discrepancy_temperature
-        self.users, self.user_pool, self.items, self.item_weight = users, user_pool, items, item_weight
+        self.k, self.pool = k, pool
+        self.discrepancy_temperature: float = discrepancy_temperature  # type: ignore[assignment]
+        self.users, self.user_pool, self.items = users, user_pool, items
+        self.item_weight: float = item_weight  # type: ignore[assignment]
         self.every, self.candidates = every, candidates
 
     def needs(self) -> Needs:
@@ -179,15 +181,17 @@ class RCEKD(Distiller):
         self,
         k: Annotated[int, Ge(1)] = 50,
         pool: Annotated[int, Ge(1)] = 200,
-        position_temperature: Annotated[float, Gt(0)] = 10.0,
-        beta: Annotated[float, Ge(0)] = 3.0,
+        position_temperature: Temperature = 10.0,
+        beta: Weight = 3.0,
         temperature: Temperature = 1.0,
         every: Annotated[int, Ge(1)] = 1,
         weight: Weight = 1.0,
     ):
         super().__init__(weight)
         require_pool(pool, k)
-        self.k, self.pool, self.position_temperature, self.beta = k, pool, position_temperature, beta
+        self.k, self.pool = k, pool
+        self.position_temperature: float = position_temperature  # type: ignore[assignment]
+        self.beta: float = beta  # type: ignore[assignment]
         self.temperature = temperature  # type: ignore[assignment]
         self.every = every
 

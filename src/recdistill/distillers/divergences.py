@@ -6,16 +6,15 @@ import math
 from typing import Annotated, Any
 
 import torch
-from annotated_types import Ge, Interval
+from annotated_types import Ge
 from torch import Tensor
 from torch.nn import functional as F
 
 from recdistill.distillers.base import LISTS, Distiller, Needs
 from recdistill.distillers.candidates import Candidates, candidates, kl
 from recdistill.distillers.lists import FLOOR
-from recdistill.distillers.schedules import Temperature, Weight
+from recdistill.distillers.schedules import Blend, Temperature, Weight
 
-Share = Annotated[float, Interval(gt=0, lt=1)]
 ListLength = Annotated[int, Ge(2)]
 Others = Annotated[int, Ge(0)]
 
@@ -132,11 +131,12 @@ class SkewKL(Soft):
     """
 
     def __init__(
-        self, skew: Share = 0.1, reverse: bool = False, k: ListLength = 100, others: Others = 0,
+        self, skew: Blend = 0.1, reverse: bool = False, k: ListLength = 100, others: Others = 0,
         temperature: Temperature = 1.0, weight: Weight = 1.0,
     ):  # fmt: skip
         super().__init__(k, others, temperature, weight)
-        self.skew, self.reverse = skew, reverse
+        self.skew: float = skew  # type: ignore[assignment]
+        self.reverse = reverse
 
     def loss(self, student: Tensor, both: Candidates) -> Tensor:
         return skew_kl_loss(student, both.teacher, self.temperature, self.skew, self.reverse)
@@ -154,11 +154,11 @@ class JSD(Soft):
     """
 
     def __init__(
-        self, share: Share = 0.5, k: ListLength = 100, others: Others = 0,
+        self, share: Blend = 0.5, k: ListLength = 100, others: Others = 0,
         temperature: Temperature = 1.0, weight: Weight = 1.0,
     ):  # fmt: skip
         super().__init__(k, others, temperature, weight)
-        self.share = share
+        self.share: float = share  # type: ignore[assignment]
 
     def loss(self, student: Tensor, both: Candidates) -> Tensor:
         return jsd_loss(student, both.teacher, self.temperature, self.share)

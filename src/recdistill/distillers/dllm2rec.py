@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 import torch
-from annotated_types import Ge, Gt
+from annotated_types import Ge
 from torch import Tensor
 from torch.nn import functional as F
 
 from recdistill.distillers.base import Distiller, ListView, Needs, Setting, on_list
 from recdistill.distillers.lists import FLOOR, unlisted, usual_others
 from recdistill.distillers.positions import position_weights, rd_loss
-from recdistill.distillers.schedules import Temperature, Weight
+from recdistill.distillers.schedules import Temperature, Weight, most
 
 
 def importance(place: Tensor, confidence: Tensor, agreed: Tensor, listed: Tensor, shares: tuple[float, ...]) -> Tensor:
@@ -91,25 +91,33 @@ class DLLM2Rec(Distiller):
     def __init__(
         self,
         k: Annotated[int, Ge(1)] = 10,
-        position: Annotated[float, Ge(0)] = 0.3,
-        confidence: Annotated[float, Ge(0)] = 0.5,
-        agreement: Annotated[float, Ge(0)] = 0.1,
+        position: Weight = 0.3,
+        confidence: Weight = 0.5,
+        agreement: Weight = 0.1,
         confidences: Literal["scores", "given"] = "scores",
-        position_temperature: Annotated[float, Gt(0)] = 1.0,
+        position_temperature: Temperature = 1.0,
         temperature: Temperature = 1.0,
         loss: Literal["bce", "softmax"] = "softmax",
         negatives: Annotated[int, Ge(0)] | None = None,
         weight: Weight = 1.0,
     ):
         super().__init__(weight)
-        if not position + confidence + agreement:
+        if not any(map(most, (position, confidence, agreement))):
             raise ValueError("position, confidence and agreement are all 0, so that no place of a list has a weight")
         if loss == "bce" and negatives == 0:
             raise ValueError("loss=bce needs negatives, at least 1")
-        self.k, self.shares = k, (position, confidence, agreement)
-        self.confidences, self.position_temperature = confidences, position_temperature
+        self.k, self.confidences = k, confidences
+        self.position: float = position  # type: ignore[assignment]
+        self.confidence: float = confidence  # type: ignore[assignment]
+        self.agreement: float = agreement  # type: ignore[assignment]
+        self.position_temperature: float = position_temperature  # type: ignore[assignment]
         self.temperature = temperature  # type: ignore[assignment]
         self.loss, self.negatives = loss, negatives
+
+    @property
+    def shares(self) -> tuple[float, float, float]:
+        """γ_p, γ_c and γ_o of the moment."""
+        return self.position, self.confidence, self.agreement
 
     def needs(self) -> Needs:
         return Needs(top_k=self.k, confidences=self.confidences == "given")
@@ -142,7 +150,7 @@ class DLLM2Rec(Distiller):
         else:
             sure = (top_t / self.temperature).masked_fill(~listed, FLOOR).softmax(-1)
         agreed = torch.zeros_like(listed)
-        if self.shares[2]:
+        if self.agreement:
             own, own_scores = student.top_items(items.shape[1])
             agreed = agreement(items, listed, own, on_list(own_scores))
         place = position_weights(items.shape[1], self.position_temperature, items.device).to(top_t.dtype)

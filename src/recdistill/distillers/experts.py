@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from recdistill.distillers.base import ListView, Setting
 from recdistill.distillers.features import Side, VectorDistiller, hint_loss
-from recdistill.distillers.schedules import Rate, Share, Temperature, Weight
+from recdistill.distillers.schedules import Mix, Rate, Temperature, Weight
 
 
 def gumbel_softmax(logits: Tensor, temperature: float, rng: torch.Generator) -> Tensor:
@@ -125,7 +125,7 @@ class DE(VectorDistiller):
 
     def __init__(
         self, experts: Annotated[int, Ge(1)] = 30, temperature: Temperature = 1.0,
-        rows: Annotated[int, Ge(1)] = 64, popular: Share = 0.5, weight: Weight = 1.0, lr: Rate = None,
+        rows: Annotated[int, Ge(1)] = 64, popular: Mix = 0.5, weight: Weight = 1.0, lr: Rate = None,
     ):  # fmt: skip
         super().__init__(rows, popular, weight, lr)
         self.experts = experts
@@ -158,7 +158,7 @@ class PHR(VectorDistiller):
         InputError: the student has no vectors.
     """
 
-    def __init__(self, rows: Annotated[int, Ge(1)] = 64, popular: Share = 0.5, weight: Weight = 1.0, lr: Rate = None):
+    def __init__(self, rows: Annotated[int, Ge(1)] = 64, popular: Mix = 0.5, weight: Weight = 1.0, lr: Rate = None):
         super().__init__(rows, popular, weight, lr)
 
     def prepare(self, setting: Setting) -> None:
@@ -199,13 +199,14 @@ class TeacherAssistants(VectorDistiller):
 
     def __init__(
         self, mapping: Literal["de", "phr"] = "phr", assistants: Annotated[int, Ge(1)] = 8,
-        assistant_weight: Annotated[float, Ge(0)] = 1.0, rank: Annotated[int, Ge(1)] | None = 4,
+        assistant_weight: Weight = 1.0, rank: Annotated[int, Ge(1)] | None = 4,
         experts: Annotated[int, Ge(1)] = 30, temperature: Temperature = 1.0,
-        rows: Annotated[int, Ge(1)] = 32, popular: Share = 0.5, weight: Weight = 1.0, lr: Rate = None,
+        rows: Annotated[int, Ge(1)] = 32, popular: Mix = 0.5, weight: Weight = 1.0, lr: Rate = None,
     ):  # fmt: skip
         super().__init__(rows, popular, weight, lr)
         self.mapping, self.assistants, self.experts = mapping, assistants, experts
-        self.assistant_weight, self.rank = assistant_weight, rank
+        self.rank = rank
+        self.assistant_weight: float = assistant_weight  # type: ignore[assignment]
         self.temperature = temperature  # type: ignore[assignment]
 
     def prepare(self, setting: Setting) -> None:

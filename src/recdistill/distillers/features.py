@@ -9,7 +9,7 @@ from annotated_types import Ge
 from torch import Tensor, nn
 
 from recdistill.distillers.base import Distiller, ListView, Needs, Setting
-from recdistill.distillers.schedules import Rate, Share, Weight
+from recdistill.distillers.schedules import Mix, Rate, Weight
 from recdistill.errors import InputError
 
 Mapper = Literal["linear", "mlp", "none"]
@@ -54,9 +54,10 @@ class VectorDistiller(Distiller):
     events: Tensor  # the item of each event of the training part
     known: Tensor | None  # numbers of the items that the teacher knows something of, None for all
 
-    def __init__(self, rows: Annotated[int, Ge(1)] = 512, popular: Share = 0.5, weight: Weight = 1.0, lr: Rate = None):
+    def __init__(self, rows: Annotated[int, Ge(1)] = 512, popular: Mix = 0.5, weight: Weight = 1.0, lr: Rate = None):
         super().__init__(weight)
-        self.rows, self.popular, self.lr = rows, popular, lr
+        self.rows, self.lr = rows, lr
+        self.popular: float = popular  # type: ignore[assignment]
 
     def needs(self) -> Needs:
         return Needs(embeddings=True)

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from recdistill.data.csr import Csr
 from recdistill.distillers.base import Setting
 from recdistill.distillers.features import VectorDistiller, hint_loss
-from recdistill.distillers.schedules import Rate, Share, Weight
+from recdistill.distillers.schedules import Mix, Rate, Weight
 
 
 def filter_rows(own: Tensor, others: Tensor, factor: Tensor, alpha: float) -> Tensor:
@@ -59,11 +59,12 @@ class GraphFiltered(VectorDistiller):
     tasks = ("ranking",)
 
     def __init__(
-        self, alpha: Share = 0.5, neighbours: Annotated[int, Ge(1)] = 10, cosine: bool = False,
-        rows: Annotated[int, Ge(1)] = 256, popular: Share = 0.5, weight: Weight = 1.0, lr: Rate = None,
+        self, alpha: Mix = 0.5, neighbours: Annotated[int, Ge(1)] = 10, cosine: bool = False,
+        rows: Annotated[int, Ge(1)] = 256, popular: Mix = 0.5, weight: Weight = 1.0, lr: Rate = None,
     ):  # fmt: skip
         super().__init__(rows, popular, weight, lr)
-        self.alpha, self.neighbours, self.cosine = alpha, neighbours, cosine
+        self.neighbours, self.cosine = neighbours, cosine
+        self.alpha: float = alpha  # type: ignore[assignment]
 
     def prepare(self, setting: Setting) -> None:
         super().prepare(setting)

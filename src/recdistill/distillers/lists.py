@@ -124,13 +124,13 @@ class RRD(Distiller):
         k: Annotated[int, Ge(1)] = 40,
         uninteresting: Annotated[int, Ge(1)] = 500,
         pool: Annotated[int, Ge(1)] = 100,
-        position_temperature: Annotated[float, Ge(0)] = 10.0,
+        position_temperature: Weight = 10.0,
         weight: Weight = 1.0,
     ):
         super().__init__(weight)
         require_pool(pool, k)
         self.k, self.uninteresting, self.pool = k, uninteresting, pool
-        self.position_temperature = position_temperature
+        self.position_temperature: float = position_temperature  # type: ignore[assignment]
 
     def needs(self) -> Needs:
         return Needs(top_k=self.pool if self.position_temperature else self.k)
@@ -165,18 +165,19 @@ class IRRRD(RRD):
         k: Annotated[int, Ge(1)] = 40,
         uninteresting: Annotated[int, Ge(1)] = 500,
         pool: Annotated[int, Ge(1)] = 100,
-        position_temperature: Annotated[float, Ge(0)] = 10.0,
+        position_temperature: Weight = 10.0,
         users: Annotated[int, Ge(1)] = 20,
         uninteresting_users: Annotated[int, Ge(1)] = 200,
         user_pool: Annotated[int, Ge(1)] = 50,
         items: Annotated[int, Ge(2)] = 256,
-        item_weight: Annotated[float, Ge(0)] = 0.5,
+        item_weight: Weight = 0.5,
         weight: Weight = 1.0,
     ):
         super().__init__(k, uninteresting, pool, position_temperature, weight)
         require_pool(user_pool, users, "user_pool", "users")
         self.users, self.uninteresting_users, self.user_pool = users, uninteresting_users, user_pool
-        self.items, self.item_weight = items, item_weight
+        self.items = items
+        self.item_weight: float = item_weight  # type: ignore[assignment]
 
     def needs(self) -> Needs:
         drawn = bool(self.position_temperature)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Annotated
 
 import torch
-from annotated_types import Ge, Gt
+from annotated_types import Ge
 from torch import Tensor
 from torch.nn import functional as F
 
 from recdistill.distillers.base import Distiller, ListView, Moment, Needs, Setting
 from recdistill.distillers.ranked_lists import RankedLists, catalogue_size
-from recdistill.distillers.schedules import Weight
+from recdistill.distillers.schedules import Temperature, Weight
 
 
 def popularity_groups(popularity: Tensor, groups: int) -> Tensor:
@@ -70,13 +70,14 @@ class UnKD(Distiller):
         groups: Annotated[int, Ge(1)] = 4,
         pairs: Annotated[int, Ge(1)] = 30,
         pool: Annotated[int, Ge(2)] = 100,
-        position_temperature: Annotated[float, Gt(0)] = 20.0,
+        position_temperature: Temperature = 20.0,
         quota_power: Annotated[float, Ge(0)] = 1.0,
         weight: Weight = 1.0,
     ):
         super().__init__(weight)
         self.groups, self.pairs, self.pool = groups, pairs, pool
-        self.position_temperature, self.quota_power = position_temperature, quota_power
+        self.position_temperature: float = position_temperature  # type: ignore[assignment]
+        self.quota_power = quota_power
 
     def needs(self) -> Needs:
         return Needs(scores=True)

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from recdistill.distillers.base import Distiller, ListView, Moment, Needs, Setting, on_list
 from recdistill.distillers.lists import FLOOR, draw, draw_ranks, require_pool, unlisted
 from recdistill.distillers.ranked_lists import RankedLists, catalogue_size
-from recdistill.distillers.schedules import Share, Temperature, Weight
+from recdistill.distillers.schedules import Schedule, Share, Temperature, Weight
 
 
 def rd_loss(top: Tensor, weights: Tensor) -> Tensor:
@@ -67,15 +67,17 @@ class RD(Distiller):
     def __init__(
         self,
         k: Annotated[int, Ge(1)] = 10,
-        position_temperature: Annotated[float, Gt(0)] = 1.0,
-        mu: Annotated[float, Gt(0)] = 0.1,
+        position_temperature: Temperature = 1.0,
+        mu: Annotated[float, Gt(0)] | Schedule = 0.1,
         samples: Annotated[int, Ge(1)] = 100,
         hybrid_after: Share = 0.2,
         normalised: bool = True,
         weight: Weight = 1.0,
     ):
         super().__init__(weight)
-        self.k, self.position_temperature, self.mu, self.samples = k, position_temperature, mu, samples
+        self.k, self.samples = k, samples
+        self.position_temperature: float = position_temperature  # type: ignore[assignment]
+        self.mu: float = mu  # type: ignore[assignment]
         self.hybrid_after, self.normalised = hybrid_after, normalised
         self.hybrid = False
 
@@ -136,18 +138,20 @@ class CD(Distiller):
         self,
         k: Annotated[int, Ge(1)] = 50,
         pool: Annotated[int, Ge(1)] = 200,
-        position_temperature: Annotated[float, Gt(0)] = 20.0,
+        position_temperature: Temperature = 20.0,
         temperature: Temperature = 2.0,
-        shift: float = 0.0,
+        shift: float | Schedule = 0.0,
         guide: Literal["teacher", "student"] = "teacher",
         every: Annotated[int, Ge(1)] = 5,
         weight: Weight = 1.0,
     ):
         super().__init__(weight)
         require_pool(pool, k)
-        self.k, self.pool, self.position_temperature = k, pool, position_temperature
+        self.k, self.pool = k, pool
+        self.position_temperature: float = position_temperature  # type: ignore[assignment]
         self.temperature = temperature  # type: ignore[assignment]
-        self.shift, self.guide, self.every = shift, guide, every
+        self.shift: float = shift  # type: ignore[assignment]
+        self.guide, self.every = guide, every
 
     def needs(self) -> Needs:
         return Needs(top_k=self.pool) if self.guide == "teacher" else Needs(scores=True)

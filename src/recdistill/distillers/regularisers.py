@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import torch
-from annotated_types import Ge, Interval
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -13,7 +12,7 @@ from recdistill.distillers.base import LISTS, Distiller, Needs
 from recdistill.distillers.candidates import candidates, entropy
 from recdistill.distillers.divergences import ListLength
 from recdistill.distillers.response import number_loss, soft_label_loss
-from recdistill.distillers.schedules import Temperature, Weight
+from recdistill.distillers.schedules import Dropped, Mix, Temperature, Weight, most
 
 
 def entropy_loss(logits: Tensor, kept: Tensor, towards: Literal["flat", "sharp"]) -> Tensor:
@@ -88,16 +87,19 @@ class Consistency(Distiller):
 
     def __init__(
         self,
-        share: Annotated[float, Interval(ge=0, lt=1)] = 0.1,
-        noise: Annotated[float, Ge(0)] = 0.1,
-        teacher: Annotated[float, Interval(ge=0, le=1)] = 0.5,
+        share: Dropped = 0.1,
+        noise: Weight = 0.1,
+        teacher: Mix = 0.5,
         k: ListLength = 100,
         temperature: Temperature = 1.0,
         weight: Weight = 1.0,
     ):
         super().__init__(weight)
-        self.share, self.noise, self.teacher, self.k = share, noise, teacher, k
-        self.teaches = teacher > 0
+        self.k = k
+        self.share: float = share  # type: ignore[assignment]
+        self.noise: float = noise  # type: ignore[assignment]
+        self.teacher: float = teacher  # type: ignore[assignment]
+        self.teaches = most(teacher) > 0
         self.temperature = temperature  # type: ignore[assignment]
 
     def needs(self) -> Needs:

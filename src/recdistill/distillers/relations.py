@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from recdistill.distillers.base import TABLES, Needs, Setting
 from recdistill.distillers.features import Side, VectorDistiller
-from recdistill.distillers.schedules import Share, Weight
+from recdistill.distillers.schedules import Mix, Weight
 from recdistill.distillers.topology import EPS
 
 
@@ -77,7 +77,7 @@ class Relational(VectorDistiller):
 
     def __init__(
         self, layers: Mapping[str, str] | None = None,
-        rows: Annotated[int, Ge(1)] = 256, popular: Share = 0.5, weight: Weight = 1.0,
+        rows: Annotated[int, Ge(1)] = 256, popular: Mix = 0.5, weight: Weight = 1.0,
     ):  # fmt: skip
         super().__init__(rows, popular, weight)
         self.pairs = dict(layers or {})
@@ -120,12 +120,14 @@ class RKD(Relational):
     """
 
     def __init__(
-        self, distance: Annotated[float, Ge(0)] = 1.0, angle: Annotated[float, Ge(0)] = 2.0,
+        self, distance: Weight = 1.0, angle: Weight = 2.0,
         triples: Annotated[int, Ge(0)] = 32, layers: Mapping[str, str] | None = None,
-        rows: Annotated[int, Ge(1)] = 256, popular: Share = 0.5, weight: Weight = 1.0,
+        rows: Annotated[int, Ge(1)] = 256, popular: Mix = 0.5, weight: Weight = 1.0,
     ):  # fmt: skip
         super().__init__(layers, rows, popular, weight)
-        self.distance, self.angle, self.triples = distance, angle, triples
+        self.distance: float = distance  # type: ignore[assignment]
+        self.angle: float = angle  # type: ignore[assignment]
+        self.triples = triples
 
     def loss(self, student: Tensor, teacher: Tensor) -> Tensor:
         distances = distance_loss(student, teacher)

@@ -6,14 +6,14 @@ import math
 from typing import Annotated, Any
 
 import torch
-from annotated_types import Ge, Interval
+from annotated_types import Ge
 from torch import Tensor
 from torch.nn import functional as F
 
 from recdistill.distillers.base import LISTS, TABLES, Distiller, Needs, Setting, View, on_list
 from recdistill.distillers.candidates import candidates, ranks
 from recdistill.distillers.lists import usual_others
-from recdistill.distillers.schedules import Temperature, Weight
+from recdistill.distillers.schedules import Mix, Temperature, Weight
 from recdistill.errors import InputError
 
 
@@ -153,11 +153,11 @@ class CEKL(SoftLabel):
     """
 
     def __init__(
-        self, mix: Annotated[float, Interval(ge=0, le=1)] = 0.7, temperature: Temperature = 2.0,
+        self, mix: Mix = 0.7, temperature: Temperature = 2.0,
         negatives: Annotated[int, Ge(0)] | None = None, k: Annotated[int, Ge(1)] = 100, weight: Weight = 1.0,
     ):  # fmt: skip
         super().__init__(temperature, negatives, k, weight)
-        self.mix = mix
+        self.mix: float = mix  # type: ignore[assignment]
 
     def forward(self, student: View, teacher: View, rng: torch.Generator) -> Tensor:
         if student.regression:  # the entropy of the label is a constant

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 import torch
-from annotated_types import Ge, Interval
+from annotated_types import Ge
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -13,7 +13,7 @@ from recdistill.data.features import Features, sizes_of
 from recdistill.distillers.base import ListView, Needs, Setting
 from recdistill.distillers.features import VectorDistiller, mapper_of
 from recdistill.distillers.lists import FLOOR
-from recdistill.distillers.schedules import Share, Temperature, Weight
+from recdistill.distillers.schedules import Dropped, Mix, Temperature, Weight
 from recdistill.models.fusion import centred, chosen
 
 
@@ -70,13 +70,14 @@ class RLMRec(VectorDistiller):
         mode: Literal["contrastive", "generative"] = "contrastive",
         vectors: str | None = None,
         rows: Annotated[int, Ge(2)] = 512,
-        popular: Share = 0.5,
-        masked: Annotated[float, Interval(ge=0, lt=1)] = 0.1,
+        popular: Mix = 0.5,
+        masked: Dropped = 0.1,
         temperature: Temperature = 0.2,
         weight: Weight = 1.0,
     ):
         super().__init__(rows, popular, weight)
-        self.mode, self.named, self.masked = mode, vectors, masked
+        self.mode, self.named = mode, vectors
+        self.masked: float = masked  # type: ignore[assignment]
         self.temperature = temperature  # type: ignore[assignment]
         self.teaches = vectors is None
 

@@ -101,9 +101,18 @@ class Steps(Schedule):
         return min(self.values), max(self.values)
 
 
+# Numbers that are looked at anew in each step; a schedule must stay where the number must.
 Weight = Annotated[float, Ge(0)] | Schedule
 Temperature = Annotated[float, Gt(0)] | Schedule
+Mix = Share | Schedule  # of two parts; at 0 or 1 one of them is left out
+Blend = Annotated[float, Interval(gt=0, lt=1)] | Schedule  # of two parts, none of which is left out
+Dropped = Annotated[float, Interval(ge=0, lt=1)] | Schedule  # share of what is there
 Rate = Annotated[float, Gt(0)] | None
+
+
+def most(value: float | Schedule) -> float:
+    """The greatest value that a number will have."""
+    return value.extremes()[1] if isinstance(value, Schedule) else value
 
 
 def at(value: float | Schedule, progress: float) -> float:

@@ -85,12 +85,13 @@ class RankDistil(Distiller):
         k: Annotated[int, Ge(1)] = 50,
         variant: Literal["B", "M", "P"] = "P",
         negatives: Annotated[int, Ge(1)] = 500,
-        margin: Annotated[float, Ge(0)] = 1.0,
+        margin: Weight = 1.0,
         temperature: Temperature = 1.0,
         weight: Weight = 1.0,
     ):
         super().__init__(weight)
-        self.k, self.variant, self.negatives, self.margin = k, variant, negatives, margin
+        self.k, self.variant, self.negatives = k, variant, negatives
+        self.margin: float = margin  # type: ignore[assignment]
         self.temperature = temperature  # type: ignore[assignment]
 
     def needs(self) -> Needs:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 import torch
-from annotated_types import Ge, Interval
+from annotated_types import Ge
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from recdistill.distillers.base import ListView, Setting
 from recdistill.distillers.experts import ExpertMixture
 from recdistill.distillers.features import Side, VectorDistiller, hint_loss
-from recdistill.distillers.schedules import Rate, Share, Temperature, Weight
+from recdistill.distillers.schedules import Blend, Mix, Rate, Temperature, Weight
 
 EPS = 1e-6  # a shorter vector has no direction
 
@@ -111,12 +111,13 @@ class HTD(VectorDistiller):
     temperature: float
 
     def __init__(
-        self, groups: Annotated[int, Ge(1)] = 30, gamma: Annotated[float, Interval(gt=0, lt=1)] = 0.5,
+        self, groups: Annotated[int, Ge(1)] = 30, gamma: Blend = 0.5,
         level: Literal["entity", "group"] = "entity", authors_code: bool = False, temperature: Temperature = 0.1,
-        rows: Annotated[int, Ge(1)] = 64, popular: Share = 0.5, weight: Weight = 1.0, lr: Rate = None,
+        rows: Annotated[int, Ge(1)] = 64, popular: Mix = 0.5, weight: Weight = 1.0, lr: Rate = None,
     ):  # fmt: skip
         super().__init__(rows, popular, weight, lr)
-        self.groups, self.gamma, self.level, self.authors_code = groups, gamma, level, authors_code
+        self.groups, self.level, self.authors_code = groups, level, authors_code
+        self.gamma: float = gamma  # type: ignore[assignment]
         self.temperature = temperature  # type: ignore[assignment]
 
     def prepare(self, setting: Setting) -> None:

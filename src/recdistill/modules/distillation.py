@@ -10,8 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from recdistill.config.schedules import schedule_problem
+from recdistill.config.types import annotations_of
 from recdistill.distillers.base import Distiller, Moment, Setting
-from recdistill.distillers.schedules import Schedule, at
+from recdistill.distillers.schedules import Mix, Schedule, at
 from recdistill.distillers.teacher import FrozenTeacher, QuietView, quiet
 from recdistill.distillers.weighting import Adaptive, Weighting, effective_share
 from recdistill.errors import InputError
@@ -37,7 +39,8 @@ class DistillationModule(StudentModule):
         kwargs: as for :class:`SupervisedModule`.
 
     Raises:
-        InputError: a schedule leaves the range of its number, or no loss has values that could be weighted.
+        InputError: a schedule leaves the range of its number, or stands where none may, or no loss has values that
+            could be weighted.
     """
 
     def __init__(
@@ -270,16 +273,15 @@ def require_sound(alpha: float | Schedule, distillers: dict[str, Distiller], wei
             f"{' and '.join(distillers)} can't be weighted by query: the loss is one value for a step",
             where="weighting", fix="weighting=none, or another distiller",
         )  # fmt: skip
-    given = {"alpha": alpha}
+    require_schedule("alpha", alpha, {"alpha": Mix})
     for name, distiller in distillers.items():
-        given |= {f"distiller.{name}.{key}": value for key, value in vars(distiller).items()}
-    for where, value in given.items():
-        if not isinstance(value, Schedule):
-            continue
-        low, high = value.extremes()
-        soft = where.endswith("temperature")
-        if low < 0 or (soft and low <= 0) or (where == "alpha" and high > 1):
-            raise InputError(
-                f"a schedule goes from {low:g} to {high:g}", where=where,
-                fix=f"keep its values {'above 0' if soft else 'from 0 to 1' if where == 'alpha' else 'at 0 or above'}",
-            )  # fmt: skip
+        arguments = annotations_of(type(distiller))
+        for key in vars(distiller).keys() & arguments.keys():
+            require_schedule(f"distiller.{name}.{key}", vars(distiller)[key], arguments)
+
+
+def require_schedule(key: str, value: Any, annotations: dict[str, Any]) -> None:
+    """Raises InputError for a schedule where none may stand, or whose values the number must not have."""
+    if isinstance(value, Schedule) and (problem := schedule_problem(key, value, annotations)):
+        where, message, fix = problem
+        raise InputError(message, where=where, fix=fix)

@@ -12,7 +12,7 @@ import torch
 from pytorch_lightning.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 
-from recdistill.distillers.schedules import Schedule, Share
+from recdistill.distillers.schedules import Mix
 from recdistill.distillers.teacher import LiveTeacher, QuietView
 from recdistill.errors import DivergedError, InputError
 from recdistill.models.base import Model, vector_size
@@ -38,7 +38,7 @@ class Mutual:
         shared: submodules, by their names, that both models have in common.
     """
 
-    back: Share | Schedule = 0.5
+    back: Mix = 0.5
     shared: list[str] = field(default_factory=list)
 
 

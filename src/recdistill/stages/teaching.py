@@ -78,10 +78,6 @@ def require_teaching(cfg: dict[str, Any]) -> None:
             "teacher and student that are trained together see the same columns", where="data.privileged",
             fix="teaching=frozen",
         )  # fmt: skip
-    low, high = how.back.extremes() if isinstance(how.back, Schedule) else (how.back, how.back)
-    if low < 0 or high > 1:
-        raise InputError(f"a schedule goes from {low:g} to {high:g}", where="teaching.back",
-                         fix="keep its values from 0 to 1")  # fmt: skip
     fit_along(instantiate(cfg["student"]["fit"]), instantiate(cfg["teacher"]["fit"]))
 
 
