@@ -2,7 +2,8 @@
 
 The data are random, and so are the signals: all pairs scored and sorted would take minutes, and neither the memory nor
 the time of a step depends on who stands on a list. What looks at the student's or the teacher's lists of all users at
-the start of an epoch does so for the first chunks of them alone, into buffers for all.
+the start of an epoch does so for all of them where that is asked for, and else for the first chunks, into buffers for
+all.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from recdistill.modules.supervised import weighted_sum
 from recdistill.tasks.objectives import BPR
 from recdistill.tasks.ranking import Ranking
 
-USERS, ITEMS, EACH = 200_000, 50_000, 20
+USERS, ITEMS, EACH, STEPS = 200_000, 50_000, 20, 20
 LIST, USER_LIST, DIM, TEACHER_DIM = 200, 50, 8, 16
 LIMIT = 12 * 2**30  # of addresses: a matrix of all pairs is refused before it takes the machine down
 
@@ -75,28 +76,43 @@ def signals(folder: Path) -> None:
             file.put(name, 0, tensor)
 
 
-looked_up = 0  # queries of the last lookup
+class Looks:
+    """The look-ups of one method.
+
+    Args:
+        whole: whether they are for all queries, or for the first chunk, whose lists are then those of all others, too.
+
+    Attributes:
+        queries: how many lists were asked for.
+        lists: how many there are.
+    """
+
+    refresh = RankedLists.refresh
+
+    def __init__(self, whole: bool):
+        self.whole, self.queries, self.lists = whole, 0, 0
+        looks = self
+        ranked_lists.chunks = self.chunks  # type: ignore[attr-defined]
+        RankedLists.refresh = lambda *given: looks.look(*given)  # type: ignore[method-assign,assignment]
+
+    def chunks(self, n: int, size: int) -> Iterator[Tensor]:
+        self.lists += n
+        some = n if self.whole else min(n, size)
+        for part in chunks(some, size):
+            self.queries += len(part)
+            yield part
+
+    def look(self, lists: RankedLists, *given: Any) -> None:
+        before = self.queries
+        type(self).refresh(lists, *given)
+        like = torch.arange(len(lists.items)) % (self.queries - before)
+        if not self.whole:
+            for buffer in lists.buffers():
+                buffer.copy_(buffer[like])
 
 
-def few_chunks(n: int, size: int) -> Iterator[Tensor]:
-    global looked_up
-    looked_up = min(n, size)
-    yield from chunks(looked_up, size)
-
-
-def refresh(lists: RankedLists, *given: Any) -> None:
-    """That of the first chunks, whose lists are then those of all others, too."""
-    first(lists, *given)
-    like = torch.arange(len(lists.items)) % looked_up
-    for buffer in lists.buffers():
-        buffer.copy_(buffer[like])
-
-
-first = RankedLists.refresh
-
-
-def train(node: dict[str, Any], data: Data, teacher: StoredTeacher, plan: Any, steps: int) -> list[float]:
-    """The soft losses of some steps."""
+def train(node: dict[str, Any], data: Data, teacher: StoredTeacher, plan: Any) -> list[float]:
+    """The soft losses of the steps."""
     torch.manual_seed(3)
     distillers = {"it": instantiate(node)}
     if not distillers["it"].teaches:
@@ -109,7 +125,7 @@ def train(node: dict[str, Any], data: Data, teacher: StoredTeacher, plan: Any, s
     module.train_part = data.train
     optimizer, found = module.configure_optimizers(), []
     module.start_epoch(0)
-    for step in range(steps):
+    for step in range(STEPS):
         module.advance(0.5 + step / 100)
         optimizer.zero_grad()
         terms = module.loss_terms(plan.batch(step))
@@ -119,12 +135,15 @@ def train(node: dict[str, Any], data: Data, teacher: StoredTeacher, plan: Any, s
     return found
 
 
-def work(nodes: dict[str, Any], steps: dict[str, int], folder: str, answer: Connection) -> None:
-    """Sends the losses, and what the process held at most after each method."""
+def work(nodes: dict[str, Any], whole: set[str], folder: str, answer: Connection) -> None:
+    """Sends the losses, what the process held at most after each method, seconds, and lists looked up out of all.
+
+    Args:
+        whole: the methods that look up the lists of all queries.
+    """
     torch.set_num_threads(1)
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_AS, (LIMIT, LIMIT))
-    ranked_lists.chunks, RankedLists.refresh = few_chunks, refresh  # type: ignore[attr-defined,method-assign,assignment]
     found: dict[str, Any] = {}
     try:
         started = time.process_time()
@@ -132,11 +151,12 @@ def work(nodes: dict[str, Any], steps: dict[str, int], folder: str, answer: Conn
         signals(Path(folder))
         teacher = StoredTeacher(Path(folder))
         plan = Ranking().epoch(data.train, BPR(negatives=1), seed=1, epoch=0, batch_size=4096, queries=128)
-        found["data"] = ([], peak(), time.process_time() - started)
+        found["data"] = ([], peak(), time.process_time() - started, 0, 0)
         for name, node in nodes.items():
             started = time.process_time()
-            losses = train(node, data, teacher, plan, steps.get(name, 20))
-            found[name] = (losses, peak(), time.process_time() - started)
+            looks = Looks(name in whole)
+            losses = train(node, data, teacher, plan)
+            found[name] = (losses, peak(), time.process_time() - started, looks.queries, looks.lists)
     except BaseException as error:
         found["error"] = f"after {list(found)}: {error!r}"
     answer.send(found)
