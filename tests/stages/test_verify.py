@@ -21,6 +21,8 @@ from stage_kit import FULL_CHARTS, words_of
 from recdistill.cli import main
 from recdistill.reporting import svg
 from recdistill.runs.atomic import file_digest
+from recdistill.runs.store import Store
+from recdistill.stages import verify
 
 WORDS = ("compression=[quantize]", "seed=3")
 
@@ -59,6 +61,18 @@ def home(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(sys, "argv", ["recdistill"])
     monkeypatch.setenv("COLUMNS", "100")
     return tmp_path / "home"
+
+
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What models of the same bytes reach on the same data, for all tests that change neither."""
+    return tmp_path_factory.mktemp("evaluated")
+
+
+@pytest.fixture
+def once(evaluated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Models are evaluated by the first test that asks; by its key, as in a cache."""
+    monkeypatch.setattr(verify, "Store", lambda _: Store(evaluated))
 
 
 def edit(file: Path, change: Callable[[Any], None]) -> None:
@@ -140,6 +154,7 @@ def leaves(value: Any, key: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, .
 FREE = {"latency", "train_seconds", "trials"}  # measured once; trials is a whole number or no summary
 
 
+@pytest.mark.usefixtures("once")
 def test_e24_every_edited_number_is_found(capsys: pytest.CaptureFixture[str]) -> None:
     """All figures of a row and of the data at once, each by a millionth: each is named."""
     file = Path("outputs/one/summary.json")
@@ -164,6 +179,7 @@ def test_e24_every_edited_number_is_found(capsys: pytest.CaptureFixture[str]) ->
     assert f"not verified: {count} things do not agree" in both.err
 
 
+@pytest.mark.usefixtures("once")
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -232,6 +248,7 @@ def test_e24_swapped_names_are_found(capsys: pytest.CaptureFixture[str]) -> None
     assert "one: teacher int8: bits" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("once")
 @pytest.mark.parametrize("file", ["summary.csv", "table.md", "table.tex", "report.html"])
 def test_e24_an_edited_table_is_found(file: str, capsys: pytest.CaptureFixture[str]) -> None:
     path = Path("outputs/one") / file
@@ -246,6 +263,7 @@ def test_e24_an_edited_table_is_found(file: str, capsys: pytest.CaptureFixture[s
     assert f"one: {file}" in said.err
 
 
+@pytest.mark.usefixtures("once")
 def test_e24_charts_may_differ_and_nothing_else_of_the_page(capsys: pytest.CaptureFixture[str]) -> None:
     """They depend on what is installed; a chart can't hide a table."""
     page = Path("outputs/one/report.html")
@@ -271,6 +289,7 @@ def tuned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
+@pytest.mark.usefixtures("once")
 def test_e24_baselines_are_those_of_the_config(
     tuned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -321,6 +340,7 @@ def test_e24_baselines_are_those_of_the_config(
     assert "ease: model" in refused()
 
 
+@pytest.mark.usefixtures("once")
 def test_e24_an_edited_config_is_found(capsys: pytest.CaptureFixture[str]) -> None:
     file = Path("outputs/one/config.yaml")
     text = file.read_text()
@@ -357,6 +377,7 @@ def test_e24_other_weights_with_all_hashes_put_right_are_found(capsys: pytest.Ca
     assert "student distilled: metrics." in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("once")
 def test_e24_an_edited_value_of_a_user_is_found(capsys: pytest.CaptureFixture[str]) -> None:
     file = Path("outputs/file/models/teacher/per_user.parquet")
     frame = pl.read_parquet(file)
@@ -468,6 +489,7 @@ def test_a_hostile_model_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert not Path("canary").exists()
 
 
+@pytest.mark.usefixtures("once")
 def test_other_versions_are_said_and_do_not_fail(capsys: pytest.CaptureFixture[str]) -> None:
     edit(Path("outputs/one/summary.json"), lambda s: s["versions"].update(torch="1.0", numpy="1.0"))
     assert main(["report", "report.run=outputs/one"]) == 0
