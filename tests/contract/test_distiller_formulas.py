@@ -26,6 +26,7 @@ FORMS: dict[str, list[dict[str, Any]]] = {
     "cd": [{"guide": "student"}, {"shift": 0.7}], "clid": [{"form": "pointwise"}], "dcd": [{"candidates": "list"}],
     "dist": [{"others": 9}], "dllm2rec": [{"loss": "bce"}, {"negatives": 7}], "entropy": [{"towards": "sharp"}],
     "gated_ensemble": [{"negatives": 7}], "graph_filtered": [{"cosine": True}],
+    "hetcomp": [{"until": 0.0}, {"families": 3}],
     "hint": [{"mapper": "mlp"}, {"side": "user"}], "hint_layers": [{"mapper": "mlp"}],
     "htd": [{"level": "group"}], "rank_distil": [{"variant": "B"}, {"variant": "M"}],
     "rd": [{"normalised": False}], "rlmrec": [{"mode": "generative"}], "rrd": [{"position_temperature": 0.0}],
@@ -112,6 +113,7 @@ def test_a_student_that_is_the_teacher_has_nothing_to_learn(option: str, task: s
     if SHIPPED not in files("distiller")[option].parents:
         pytest.skip("what its formula says is not known here")
     teacher = tensors(task, 11)
+    teacher["others"] = teacher["all" if "all" in teacher else "user"].expand_as(teacher["others"])
     changes = changes | SETTLED.get(option, {})
 
     def left(student: dict[str, Tensor]) -> float:
@@ -158,19 +160,26 @@ def test_the_loss_is_a_mean(option: str, task: str, changes: dict[str, Any]) -> 
     assert 4 * error < 0.5 * abs(one), "too noisy to tell a sum from a mean"
 
 
-# T² · a divergence of p_t and p_s tends to a factor times the squared gap of the centred logits, divided by 2 C.
-FACTORS = {"soft_label": 1.0, "reverse_kl": 1.0, "skew_kl": 0.9**2, "jsd": 0.25, "consistency": 1.0}
+# The form in which all members teach at once.
+ENSEMBLES: dict[str, dict[str, Any]] = {"ctr_ensemble": {}, "confidence_ensemble": {}, "hetcomp": {"families": 3}}
 
 
-@pytest.mark.parametrize("option", FACTORS)
-def test_the_value_at_a_high_temperature(option: str) -> None:
-    student, teacher = tensors("classification", 1), tensors("classification", 11)
-    changes = {"share": 0.0, "noise": 0.0, "teacher": 1.0} if option == "consistency" else {}
-    distiller = prepared(few(option, **changes), "classification", student, teacher)
-    vars(distiller)["temperature"] = 1e4
-    s, t = (given["all"] - given["all"].mean(-1, keepdim=True) for given in (student, teacher))
-    expected = FACTORS[option] * (s - t).square().sum(-1).mean().item() / 8
-    assert loss_of(distiller, "classification", student, teacher).item() == pytest.approx(expected, rel=1e-2)
+@pytest.mark.parametrize("option", ENSEMBLES)
+def test_each_member_of_an_ensemble_is_heard(option: str) -> None:
+    distiller = few(option, **ENSEMBLES[option])
+    task = distiller.tasks[0]
+    student, teacher = tensors(task, 1), tensors(task, 11)
+    prepared(distiller, task, student, teacher)
+    values = {loss_of(distiller, task, student, teacher).item()}
+    for member in range(len(teacher["others"])):
+        changed = teacher["others"].clone()
+        changed[member] = tensors(task, 31)["others"][member]
+        values.add(loss_of(distiller, task, student, teacher | {"others": changed}).item())
+    assert len(values) == 1 + len(teacher["others"])
+
+
+def test_ensembles_are_those_that_ask_for_members() -> None:
+    assert {*ENSEMBLES} == {option for option in files("distiller") if option != "none" and few(option).needs().members}
 
 
 def test_each_shipped_class_has_tests_of_its_own() -> None:

@@ -20,6 +20,7 @@ from recdistill.models.build import instantiate
 from recdistill.tasks.batches import generator
 
 QUERIES, CATALOGUE, DIM, WIDTH = 12, 30, 4, 5
+MEMBERS = 3  # of a teacher that is an ensemble, which it is itself the first of
 CLASSES = {"ctr": 2, "rating": 1, "classification": 4}
 LAYERS = ("trunk", "attention")
 FEW = {
@@ -37,6 +38,7 @@ class Answers:
     all: Tensor
     layers: dict[str, Tensor]
     label: Tensor
+    others: Tensor  # of the other members, [M - 1, N, C]
     regression: bool = False
 
     def of(self, users: Tensor) -> Any:
@@ -52,7 +54,7 @@ class Answers:
         return self.label[self.users]
 
     def members(self) -> list[Any]:
-        return [self]
+        return [self, *(replace(self, all=own) for own in self.others)]
 
     def augmented(self, share: float, noise: float, rng: torch.Generator) -> Any:
         drawn = torch.randn(self.all.shape, generator=rng, dtype=torch.float64)
@@ -69,6 +71,7 @@ class Ranked:
     seen: Tensor
     layers: dict[str, Tensor]
     label: Tensor
+    others: Tensor  # vectors of the users by the other members, [M - 1, N, d]
     regression = False
 
     @property
@@ -79,7 +82,8 @@ class Ranked:
         return replace(self, users=users)
 
     def flipped(self, items: Tensor) -> Any:
-        return replace(self, users=items, user=self.item, item=self.user, seen=self.seen.T)
+        swapped = replace(self, users=items, user=self.item, item=self.user, seen=self.seen.T)
+        return replace(swapped, others=self.others[:0])
 
     def scores(self, items: Tensor | None = None) -> Tensor:
         z = self.user[self.users] @ self.item.T
@@ -122,7 +126,7 @@ class Ranked:
         return self.label[self.users]
 
     def members(self) -> list[Any]:
-        return [self]
+        return [self, *(replace(self, user=own) for own in self.others)]
 
     def augmented(self, share: float, noise: float, rng: torch.Generator) -> Any:
         drawn = torch.randn(self.user.shape, generator=rng, dtype=torch.float64)
@@ -134,11 +138,13 @@ def randn(*shape: int, seed: int) -> Tensor:
 
 
 def tensors(task: str, seed: int, dim: int = DIM, queries: int = QUERIES, items: int = CATALOGUE) -> dict[str, Tensor]:
-    """All that a model of the task answers with; drawn anew for each seed."""
+    """All that a model of the task answers with, and the other members where it is an ensemble; drawn anew for each
+    seed."""
     layers = {"trunk": randn(queries, WIDTH, seed=seed + 1), "attention": randn(queries, 6, seed=seed + 2).softmax(-1)}
-    if task in TABLES:
-        return {"all": 1.5 * randn(queries, CLASSES[task] - (task == "ctr"), seed=seed)} | layers
-    return {"user": randn(queries, dim, seed=seed), "item": randn(items, dim, seed=seed + 3)} | layers
+    own, others = ("all", 1.5) if task in TABLES else ("user", 1.0), (MEMBERS - 1, queries)
+    width = CLASSES[task] - (task == "ctr") if task in TABLES else dim
+    given = {own[0]: own[1] * randn(queries, width, seed=seed), "others": own[1] * randn(*others, width, seed=seed + 4)}
+    return given | ({} if task in TABLES else {"item": randn(items, dim, seed=seed + 3)}) | layers
 
 
 @cache
@@ -166,11 +172,13 @@ def view(task: str, given: dict[str, Tensor], users: Tensor = ALL) -> Any:
     if task not in TABLES:
         seen = seen_of(len(given["user"]), len(given["item"]))
         free = (~seen).long().argmax(-1)  # the next item of each history, and nothing behind the last
-        return Ranked(users, given["user"], given["item"], seen, layers, torch.cat([free[:-1], torch.tensor([-1])]))
-    z = given["all"]
-    z = torch.cat([torch.zeros_like(z), z], -1) if task == "ctr" else z
+        label = torch.cat([free[:-1], torch.tensor([-1])])
+        return Ranked(users, given["user"], given["item"], seen, layers, label, given["others"])
+    z, others = given["all"], given["others"]
+    if task == "ctr":
+        z, others = (torch.cat([torch.zeros_like(x), x], -1) for x in (z, others))
     label = torch.arange(len(z)) % CLASSES[task] if task != "rating" else randn(len(z), seed=99)
-    return Answers(users, z, layers, label, task == "rating")
+    return Answers(users, z, layers, label, others, task == "rating")
 
 
 def few(option: str, **changes: Any) -> Distiller:
@@ -190,7 +198,7 @@ def prepared(
     dims = [given["user"].shape[1] if "user" in given else 0 for given in (student, teacher)]
     torch.manual_seed(5)
     queries, items = len(student["trunk"]), len(student.get("item", ALL))
-    distiller.prepare(Setting(*dims, *widths, train=train_of(queries, items), queries=queries))
+    distiller.prepare(Setting(*dims, *widths, train=train_of(queries, items), queries=queries, members=MEMBERS))
     distiller.double()
     with torch.no_grad():
         ask: list[Callable[[Tensor], Any]] = [lambda q, g=given: view(task, g, q) for given in (student, teacher)]

@@ -220,7 +220,8 @@ class RCEKD(Distiller):
         z_s = student.scores(torch.cat([items_s, items_a, items_t], -1))
         easy = listed_ce(z_s[:, : self.k], z_t[:, : self.k], listed_s, self.temperature)
         hard = listed_ce(z_s[:, self.k :], z_t[:, self.k :], torch.cat([listed_a, alone], -1), self.temperature)
-        g = torch.exp(-self.beta * drawn.sum(-1) / listed_t.sum(-1).clamp(min=1))
+        share = drawn.sum(-1).to(top_t.dtype) / listed_t.sum(-1).clamp(min=1)
+        g = torch.exp(-self.beta * share)
         return ((1 - g) * easy + g * hard) * listed_t.any(-1)
 
     def closure(self, items_s: Tensor, listed_s: Tensor, items_t: Tensor, listed_t: Tensor) -> Tensor:
