@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -142,24 +143,55 @@ def test_the_gate_learns_whom_to_follow() -> None:
         assert shares[m, 0].item() == pytest.approx(math.exp(log_softmax([x.item() for x in raw])[m]), rel=1e-4)
 
 
+@dataclass(frozen=True)
+class Says:
+    """A view of logits ``[N, C]``, and those of the members of an ensemble."""
+
+    logits: Tensor
+    others: list[Says] = field(default_factory=list)
+
+    def scores(self) -> Tensor:
+        return self.logits
+
+    def members(self) -> list[Says]:
+        return self.others or [self]
+
+
+@pytest.mark.parametrize("temperature", [0.5, 3.0])
+@pytest.mark.parametrize("teachers", [2, 4])
+def test_the_gated_loss_is_the_loop(teachers: int, temperature: float) -> None:
+    """Σ_m α_m T² KL(σ(z_m / T) ‖ σ(z_s / T)), with a gate that has learned: without the temperature, not all alike."""
+    torch.manual_seed(3)
+    distiller = CtrEnsemble(temperature)
+    distiller.prepare(Setting(members=teachers))
+    distiller.double()
+    for parameter in distiller.parameters():
+        torch.nn.init.normal_(parameter)
+    z_s, z_t = 2 * torch.randn(N, 2, dtype=torch.float64), 2 * torch.randn(teachers, N, 2, dtype=torch.float64)
+    found = distiller(Says(z_s), Says(z_t.mean(0), [Says(z) for z in z_t]), torch.Generator())
+    weight, bias, most = distiller.gate.weight.tolist(), distiller.gate.bias.tolist(), []
+    for q in range(N):
+        logit = [(z[q, 1] - z[q, 0]).item() for z in z_t]
+        gate = [b + sum(w * x for w, x in zip(row, logit, strict=True)) for row, b in zip(weight, bias, strict=True)]
+        alpha, expected = [math.exp(x) for x in log_softmax(gate)], 0.0
+        most.append(max(alpha))
+        for m in range(teachers):
+            log_p, log_q = (log_softmax((z[q] / temperature).tolist()) for z in (z_t[m], z_s))
+            divergence = sum(math.exp(a) * (a - b) for a, b in zip(log_p, log_q, strict=True))
+            expected += alpha[m] * temperature**2 * divergence
+        assert found[q].item() == pytest.approx(expected, rel=1e-9)
+    assert max(most) > 1.5 / teachers, "a gate that takes all alike"
+
+
 def test_the_gate_does_not_prefer_whoever_is_sure() -> None:
     """Against the divergence by hand; of a teacher that says what the student says and one that is nearly sure of no,
     which has the lower cross-entropy, the gate takes the former."""
 
-    class Says:
-        def __init__(self, *members: Tensor):
-            self.own = members
-
-        def scores(self) -> Tensor:
-            return self.own[0]
-
-        def members(self) -> list[Says]:
-            return [Says(one) for one in self.own]
-
     def logits(p: float) -> Tensor:
         return torch.tensor([[math.log(1 - p), math.log(p)]]).expand(N, -1)
 
-    distiller, student, teachers = CtrEnsemble(), Says(logits(0.3)), Says(logits(0.3), logits(0.01))
+    distiller, student = CtrEnsemble(), Says(logits(0.3))
+    teachers = Says(logits(0.3), [Says(logits(p)) for p in (0.3, 0.01)])
     distiller.prepare(Setting(members=2))
     found = distiller(student, teachers, torch.Generator())
     divergence = 0.01 * math.log(0.01 / 0.3) + 0.99 * math.log(0.99 / 0.7)
