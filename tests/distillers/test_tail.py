@@ -28,6 +28,7 @@ from recdistill.models.base import FactorModel, RankingModel
 from recdistill.models.given import GivenLists
 from recdistill.models.neumf import NeuMF
 from recdistill.tasks.batches import generator
+from recdistill.tasks.objectives import SequenceSoftmax
 from recdistill.tasks.sequence import Sequence
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tasks"))
@@ -122,6 +123,26 @@ def test_the_places_of_histories(tmp_path: Path) -> None:
     for view in (live, StoredTeacher(tmp_path).view(query)):
         loss = distiller(task.view(student, train, query), view, generator("cpu", 1))
         assert loss.tolist() == pytest.approx(expected, rel=1e-4)
+
+
+def test_all_places_of_a_step_in_one_pass(tmp_path: Path) -> None:
+    """As many queries as there are places and more: each learns from the stored list of its own event."""
+    train = sequences([2, 5, 4, 3], n_items=30)
+    task, distiller = Sequence(max_length=5), TailKL(K, T)
+    student, model = (model_of(train, dtype=torch.float32) for _ in range(2))
+    with torch.no_grad():
+        student.item.weight.mul_(3)
+    compute_signals(model, train, distiller.needs(), tmp_path, ask=task.view, queries=task.queries(train))
+    plan = task.epoch(train, SequenceSoftmax(), seed=1, epoch=0, batch_size=9, queries=10**9)
+    batch, student.calls = plan.batch(0), 0
+    assert plan.steps == 1
+    assert len(batch.query) == 1 + 4 + 3 + 2, "the last event of a user has no next one"
+    own = StoredTeacher(tmp_path).view(batch.query)
+    loss = distiller(task.batch_view(student, batch, train), own, generator("cpu", 1))
+    assert student.calls == 1
+    expected = distiller(task.view(student, train, batch.query), own, generator("cpu", 1))
+    torch.testing.assert_close(loss, expected)  # no history is longer than a window
+    assert bool((loss > 0).all())
 
 
 def test_users_who_have_seen_nearly_everything(full_user: Interactions) -> None:

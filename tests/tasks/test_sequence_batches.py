@@ -90,6 +90,18 @@ def test_queries_are_places_of_the_histories(train: Sequences, world: int) -> No
     assert plan(train, queries=0).batch(0).query_weight == 0
 
 
+@pytest.mark.parametrize("world", [1, 2])
+def test_more_queries_than_places_are_all_places(train: Sequences, world: int) -> None:
+    """Each once, by whichever process has it."""
+    epoch = plan(train, queries=10**9)
+    for step in range(epoch.steps):
+        shares = [epoch.batch(step, rank, world) for rank in range(world)]
+        for batch in shares:
+            places = (batch.history.flatten() != train.n_items).nonzero().flatten()
+            assert batch.place.sort().values.tolist() == places.tolist()
+        assert sum(batch.query_weight for batch in shares) == pytest.approx(world)
+
+
 def test_all_places_are_asked_for_as_often(train: Sequences) -> None:
     per_event: Counter[int] = Counter()
     for number in range(400):

@@ -24,7 +24,8 @@ class Fit:
         validate_every: epochs between validations.
         patience: validations without improvement before training stops, 0 for never.
         clip: largest norm of the gradient, 0 for no clipping.
-        queries: users distilled at once where the hard loss is over interactions.
+        queries: users distilled at once where the hard loss is over interactions; places of the step's histories where
+            it is over these, all where they are no more.
         every: steps from one that distils to the next, whose soft losses then count for all of them; None for 1, but
             where the hard loss is over interactions as many as keep the soft losses cheap: 48 · queries / batch_size.
         accumulate: parts that a step is computed in, one after another, to save memory; 1 is all at once.
