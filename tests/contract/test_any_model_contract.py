@@ -140,7 +140,7 @@ def test_roles_train_for_their_task(group: str, option: str, task: str) -> None:
     check_header(group, option)
     assert problems(group, option) == []
     section = node(group, option)
-    if issubclass(target("model", option), ClosedFormModel):
+    if issubclass(target(group, option), ClosedFormModel):
         assert section["objective"] is None
         return
     objective, fit = instantiate(section["objective"]), instantiate(section["fit"])

@@ -25,6 +25,7 @@ from recdistill.export.bundle import load_model
 from recdistill.models.build import instantiate
 from recdistill.runs.store import Store
 from recdistill.stages import tune, withheld
+from recdistill.stages.assistant import assisted_config, keys_of_assistant
 from recdistill.stages.budget import passes
 from recdistill.stages.compress import compress, quantized
 from recdistill.stages.evaluate import require_same_data
@@ -46,13 +47,17 @@ class Line:
         cfg: the resolved config.
         folder: of the run, for loggers.
         max_steps: optimizer steps of each training, 0 for all; for trying a config out.
+        prefix: of the titles of its teacher and student, for people.
     """
 
-    def __init__(self, cfg: dict[str, Any], folder: Path, max_steps: int = 0):
-        self.cfg, self.folder, self.max_steps = cfg, folder, max_steps
+    def __init__(self, cfg: dict[str, Any], folder: Path, max_steps: int = 0, prefix: str = ""):
+        self.cfg, self.folder, self.max_steps, self.prefix = cfg, folder, max_steps, prefix
         self.store = Store(Path(cfg["cache"]))
         self.task: Task = instantiate(cfg["task"])
         require_line(cfg, self.task, self.needs)
+        below = assisted_config(cfg)
+        with keys_of_assistant():  # the line whose student is the teacher; None where the teacher is nobody's student
+            self.assisted = Line(below, folder, max_steps, f"{prefix}assistant: ") if below else None
 
     # Data.
 
@@ -164,8 +169,12 @@ class Line:
     def teacher(self) -> Path:
         if self.cfg.get("transfer"):
             return crossed(self, self.source)
+        if self.assisted:
+            self.assisted.data_folder, self.assisted.data = self.data_folder, self.data  # read once
+            with keys_of_assistant():
+                return self.assisted.student
         node = self.cfg["teacher"]
-        return self._fit("teacher", "teacher", {"role": "teacher", "node": node}, {"node": node})
+        return self._fit("teacher", f"{self.prefix}teacher", {"role": "teacher", "node": node}, {"node": node})
 
     def baseline(self, name: str) -> Path:
         """A baseline's model; where it has a grid (:mod:`recdistill.stages.tune`), the best on the validation part, or
@@ -245,7 +254,7 @@ class Line:
                 ask=self.task.view, queries=self.task.queries(train), teacher_name=self.teacher.name,
             )  # fmt: skip
 
-        folder = self.store.obtain("signals", depends_on, make, "signals")
+        folder = self.store.obtain("signals", depends_on, make, f"{self.prefix}signals")
         require_signals_of(folder, self.data.fingerprint, self.teacher.name, self.needs)
         return folder
 
@@ -254,9 +263,9 @@ class Line:
         """The distilled student, or the student alone where there is no distiller."""
         if not self.distillers or not self.cfg["alpha"]:
             return self.alone
-        node = self.cfg["student"]
-        own = {"node": node, **self.withheld}
-        return self._fit("student", "student", {"role": "student", **own, **self.soft_spec}, own | self.soft_key)
+        own = {"node": self.cfg["student"], **self.withheld}
+        spec = {"role": "student", **own, **self.soft_spec}
+        return self._fit("student", f"{self.prefix}student", spec, own | self.soft_key)
 
     @property
     def soft_spec(self) -> dict[str, Any]:

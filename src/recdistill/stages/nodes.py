@@ -54,6 +54,11 @@ def is_made(node: dict[str, Any], where: str) -> bool:
     return issubclass(target_of(node["net"], f"{where}.net"), Bundle | ReadyMade)
 
 
+def is_assistant(node: dict[str, Any]) -> bool:
+    """Whether a model is a student that teaches, see :mod:`recdistill.stages.assistant`."""
+    return "taught_by" in node
+
+
 @dataclass(frozen=True)
 class Member:
     """A model that another one is made of.
@@ -89,6 +94,11 @@ def members_of(whole: Member) -> list[Member]:
         if not isinstance(member.node, dict) or "net" not in member.node:
             raise InputError(f"the member {member.name!r} names no model", where=member.key,
                              fix=f"+teacher@{member.key}=mf")  # fmt: skip
+        if is_assistant(member.node):
+            raise InputError(
+                f"the member {member.name!r} is an assistant, which is a teacher by itself", where=member.key,
+                fix=f"teacher@{member.key}=bundle, of a run that has distilled it",
+            )  # fmt: skip
     return found
 
 

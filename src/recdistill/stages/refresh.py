@@ -35,7 +35,7 @@ from recdistill.runs.atomic import read_json, write_json
 from recdistill.stages.carry import Rows, carried
 from recdistill.stages.export import EXPORT, export
 from recdistill.stages.line import Line
-from recdistill.stages.nodes import class_of, is_made
+from recdistill.stages.nodes import class_of, is_assistant, is_made
 from recdistill.stages.remake import remade_config
 
 log = logging.getLogger(__name__)
@@ -174,8 +174,9 @@ def config_of(
     fit = {"epochs": settings["epochs"]} if settings["epochs"] else {}
     changes = {role: {**cfg[role], "fit": {**cfg[role]["fit"], **fit}} for role in ("teacher", "student")
                if cfg[role].get("fit")}  # fmt: skip
-    if cfg.get("transfer") or cfg.get("teaching"):
-        raise InputError("a teacher that learns along, or of another domain, is not refreshed yet", where="refresh")
+    if cfg.get("transfer") or cfg.get("teaching") or is_assistant(cfg["teacher"]):
+        raise InputError("a teacher that learns along, of another domain, or that is an assistant is not refreshed yet",
+                         where="refresh")  # fmt: skip
     share = min(max(settings["newest"] * n_new / total, 1 / total), 0.5)
     split = {"_target_": NEWEST, "valid": share, "test": share}
     data = {**cfg["data"], "source": source, "split": split}

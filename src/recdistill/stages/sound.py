@@ -12,6 +12,7 @@ from recdistill.models.base import SequenceModel, VectorModel
 from recdistill.models.build import instantiate
 from recdistill.modules.distillation import require_sound
 from recdistill.stages import tune, withheld
+from recdistill.stages.assistant import require_assistant
 from recdistill.stages.budget import require_budget
 from recdistill.stages.launch import processes
 from recdistill.stages.nodes import Member, class_of, target_of, with_members
@@ -45,6 +46,7 @@ def require_line(cfg: dict[str, Any], task: Task, needs: Needs) -> None:
     withheld.require_sound(cfg, task)
     require_transfer(cfg, task)
     require_teaching(cfg)
+    require_assistant(cfg)
     soft: dict[str, Distiller] = {name: instantiate(node) for name, node in dict(cfg.get("distiller") or {}).items()}
     for name, distiller in soft.items():
         task.require_distiller(distiller, f"distiller.{name}")

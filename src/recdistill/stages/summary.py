@@ -30,6 +30,7 @@ from recdistill.export.bundle import model_info
 from recdistill.runs.atomic import digest
 from recdistill.runs.commits import commits
 from recdistill.runs.store import stamp
+from recdistill.stages.assistant import notes_on_assistant
 from recdistill.stages.cold import cold_note, cold_part
 from recdistill.stages.evaluate import costs, evaluate
 from recdistill.stages.line import Line
@@ -248,7 +249,7 @@ def label(folder: Path, role: str, cfg: dict[str, Any]) -> str:
 def notes(cfg: dict[str, Any], data: Data, n_cold: int, run: Path) -> list[str]:
     """What a reader of the table must know of the test part and of the tuning, by the models in the folder of a run;
     what was found is the headline's to say."""
-    said = notes_on(cfg, data) + how_taught(cfg)
+    said = notes_on(cfg, data) + how_taught(cfg) + notes_on_assistant(cfg)
     if source := source_name(cfg):
         said += notes_on_transfer(source, run / "models")
     if cfg.get("distiller") and not cfg["alpha"]:

@@ -23,7 +23,7 @@ from recdistill.models.fit import Fit
 from recdistill.modules.distillation import DistillationModule
 from recdistill.modules.mean_teacher import AveragedTeacher, MeanTeacher, MeanTeacherModule
 from recdistill.modules.mutual import Mutual, MutualModule, Peer, fit_along, share_layers
-from recdistill.stages.nodes import class_of, given_files, is_made
+from recdistill.stages.nodes import class_of, given_files, is_assistant, is_made
 from recdistill.stages.withheld import label_share, withheld
 from recdistill.tasks.base import Task
 from recdistill.tasks.objectives import Objective
@@ -67,6 +67,9 @@ def require_teaching(cfg: dict[str, Any]) -> None:
                          why="data.label_fraction=0", fix="teaching=frozen")  # fmt: skip
     if isinstance(how, MeanTeacher):
         return
+    if is_assistant(cfg["teacher"]):
+        raise InputError("an assistant has learned when it teaches, and is not trained along", where="teaching",
+                         fix="teaching=frozen, or another teacher")  # fmt: skip
     model = class_of(cfg["teacher"], "teacher")
     if is_made(cfg["teacher"], "teacher") or issubclass(model, ClosedFormModel):
         raise InputError(

@@ -11,6 +11,7 @@ from recdistill.export.bundle import model_info
 from recdistill.models.build import build, instantiate
 from recdistill.models.given import ReadyMade
 from recdistill.models.layers import source
+from recdistill.stages.assistant import keys_of_assistant
 from recdistill.stages.line import Line
 from recdistill.stages.nodes import bundle_of, target_of
 
@@ -22,6 +23,9 @@ def require_layers(line: Line) -> None:
     Raises:
         InputError: a layer is not there.
     """
+    if line.assisted:
+        with keys_of_assistant():
+            require_layers(line.assisted)
     losses: list[Distiller] = [instantiate(node) for node in line.distillers.values()] if line.losses else []
     wanted = {
         "student": {name for loss in losses for name in loss.layers},
