@@ -36,8 +36,8 @@ def target_of(group: str, option: str, options: Options) -> str:
     own = re.search(rf"^(?:(?:net|{name}):[^\n]*\n(?:[ #][^\n]*\n|\n)*?  )?_target_: (\S+)", text, re.MULTILINE)
     if own:
         return own[1]
-    for line in re.finditer(rf"^  - (?:/([\w/]+)@(?:net|{name}): (\w+)|/([\w/]+)/(\w+)@{name}|(\w+))\s*(?:#.*)?$", text,
-                            re.MULTILINE):  # fmt: skip
+    default = rf"^  - (?:/([\w/]+)@(?:net|_here_|{name}): (\w+)|/([\w/]+)/(\w+)@{name}|(\w+))\s*(?:#.*)?$"
+    for line in re.finditer(default, text, re.MULTILINE):
         other = (line[1] or line[3] or group, line[2] or line[4] or line[5])
         if other not in ((group, "_self_"), (group, option)):
             return target_of(*other, options)
