@@ -22,7 +22,8 @@ from contract_kit import (
 )
 
 from recdistill.distillers.base import Distiller, Needs
-from recdistill.distillers.signals import StoredTeacher, check_needs, compute_signals
+from recdistill.distillers.signals import check_needs, compute_signals
+from recdistill.distillers.stored import StoredTeacher
 from recdistill.distillers.teacher import LiveTeacher
 from recdistill.models.build import instantiate
 from recdistill.models.mf import MF

@@ -22,10 +22,11 @@ from recdistill.models.build import instantiate
 
 OPTIONS = [option for option in files("distiller") if option != "none"]
 START, END = 0.3, 0.6  # inside the bounds of any weight, share or temperature
-# Read once, before or between the steps, or the moment of a change: no schedule could do anything there.
+# Read once, before or between the steps, or the moment of a change: no schedule could do anything there. What is stored
+# for a temperature is of no other.
 ONCE = {
     "aldi.confidence", "aux_sentiment.low", "aux_sentiment.high", "hetcomp.pace", "hetcomp.until", "rd.hybrid_after",
-    "unkd.quota_power",
+    "tail_kl.temperature", "unkd.quota_power",
 }  # fmt: skip
 
 

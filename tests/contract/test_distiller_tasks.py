@@ -12,7 +12,8 @@ import torch
 from contract_kit import files
 from module_kit import MODELS, beside, make, module_of, steps
 
-from recdistill.distillers.signals import StoredTeacher, compute_signals
+from recdistill.distillers.signals import compute_signals
+from recdistill.distillers.stored import StoredTeacher
 from recdistill.distillers.teacher import LiveTeacher
 from recdistill.errors import InputError
 

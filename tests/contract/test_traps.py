@@ -21,7 +21,8 @@ from recdistill.data.prepare import prepare
 from recdistill.data.sources.base import RawLog, Source
 from recdistill.data.splits import LeaveOneOut, RandomSplit, Split
 from recdistill.distillers.base import Needs
-from recdistill.distillers.signals import SIGNALS, StoredTeacher, compute_signals
+from recdistill.distillers.signals import compute_signals
+from recdistill.distillers.stored import SIGNALS, StoredTeacher
 from recdistill.models.mf import MF
 from recdistill.tasks.batches import generator
 from recdistill.tasks.ranking import Ranking

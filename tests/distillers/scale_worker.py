@@ -24,7 +24,8 @@ from recdistill.data.interactions import Interactions, Schema
 from recdistill.distillers import ranked_lists
 from recdistill.distillers.features import Hint
 from recdistill.distillers.ranked_lists import RankedLists
-from recdistill.distillers.signals import StoredTeacher, chunks, signals_file
+from recdistill.distillers.signals import chunks, signals_file
+from recdistill.distillers.stored import StoredTeacher
 from recdistill.models.build import instantiate
 from recdistill.models.fit import Fit
 from recdistill.models.mf import MF

@@ -19,7 +19,8 @@ from torch import Tensor
 from recdistill.data.interactions import Dataset, Interactions, Schema
 from recdistill.distillers.base import Needs, Setting
 from recdistill.distillers.dllm2rec import DLLM2Rec, agreement, importance
-from recdistill.distillers.signals import StoredTeacher, check_needs, compute_signals
+from recdistill.distillers.signals import check_needs, compute_signals
+from recdistill.distillers.stored import StoredTeacher
 from recdistill.distillers.views import ModelView
 from recdistill.errors import InputError
 from recdistill.models.base import FactorModel

@@ -11,9 +11,10 @@ from distiller_parts import MAKERS, make_mf, prepared
 from torch import Tensor, nn
 
 from recdistill.data.interactions import Dataset, Interactions, Schema
-from recdistill.distillers import signals
+from recdistill.distillers import signals, stored
 from recdistill.distillers.base import Needs, Setting, View, on_list
-from recdistill.distillers.signals import SIGNALS, StoredTeacher, check_needs, compute_signals
+from recdistill.distillers.signals import check_needs, compute_signals
+from recdistill.distillers.stored import SIGNALS, StoredTeacher
 from recdistill.distillers.teacher import LiveTeacher
 from recdistill.distillers.views import ModelView
 from recdistill.errors import InputError
@@ -207,7 +208,7 @@ def test_a_killed_write_leaves_nothing(
 
 def test_the_info_is_plain(schema: Schema, train: Interactions, tmp_path: Path) -> None:
     compute_signals(make_mf(schema, 1), train, EVERYTHING, tmp_path)
-    info = json.loads((tmp_path / signals.SIGNALS_INFO).read_text())
+    info = json.loads((tmp_path / stored.SIGNALS_INFO).read_text())
     assert info["needs"] == {
         "top_k": 5, "scores": True, "embeddings": True, "top_users": 0, "layers": [], "members": False,
         "confidences": False, "tails": [],

@@ -19,7 +19,8 @@ from recdistill.data.rows import Rows
 from recdistill.distillers.base import Setting
 from recdistill.distillers.ensembles import GatedEnsemble
 from recdistill.distillers.lists import TopKKL
-from recdistill.distillers.signals import StoredTeacher, compute_signals
+from recdistill.distillers.signals import compute_signals
+from recdistill.distillers.stored import StoredTeacher
 from recdistill.distillers.teacher import LiveTeacher, view_of_users
 from recdistill.distillers.views import ModelView
 from recdistill.models.base import TableModel

@@ -23,7 +23,8 @@ from recdistill.distillers.ensembles import (
     member_scores,
     soft_cross_entropies,
 )
-from recdistill.distillers.signals import StoredTeacher, check_needs, compute_signals
+from recdistill.distillers.signals import check_needs, compute_signals
+from recdistill.distillers.stored import StoredTeacher
 from recdistill.distillers.teacher import LiveTeacher
 from recdistill.errors import InputError
 from recdistill.models.ensemble import RankingEnsemble, TableEnsemble

@@ -18,12 +18,11 @@ from recdistill.data.interactions import Dataset, Interactions, Schema
 from recdistill.distillers.base import Needs
 from recdistill.distillers.lists import FLOOR
 from recdistill.distillers.response import soft_label_loss
-from recdistill.distillers.schedules import Linear
-from recdistill.distillers.signals import StoredTeacher, compute_signals
+from recdistill.distillers.signals import compute_signals
+from recdistill.distillers.stored import StoredTeacher
 from recdistill.distillers.tail import TailKL, tail_kl_loss
 from recdistill.distillers.teacher import LiveTeacher
 from recdistill.distillers.views import ModelView
-from recdistill.errors import InputError
 from recdistill.models.base import FactorModel, RankingModel
 from recdistill.models.given import GivenLists
 from recdistill.models.neumf import NeuMF
@@ -221,8 +220,5 @@ def test_gradients() -> None:
     assert loss(*given)[1].item() == 0
 
 
-def test_a_schedule_of_the_temperature_is_refused() -> None:
-    with pytest.raises(InputError, match="schedule") as caught:
-        TailKL(temperature=Linear(4.0, 1.0))
-    assert "stored" in str(caught.value)
-    assert TailKL(K, 2).needs() | TailKL(9, 1.0).needs() == Needs(top_k=9, tails=(1.0, 2.0))
+def test_tails_are_wanted_at_each_temperature() -> None:
+    assert TailKL(K, 2.0).needs() | TailKL(9, 1.0).needs() == Needs(top_k=9, tails=(1.0, 2.0))

@@ -13,9 +13,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from recdistill.data.interactions import Interactions, Schema
-from recdistill.distillers import signals
+from recdistill.distillers import signals, stored
 from recdistill.distillers.base import Needs
-from recdistill.distillers.signals import SIGNALS, StoredTeacher, compute_signals
+from recdistill.distillers.signals import compute_signals
+from recdistill.distillers.stored import SIGNALS, StoredTeacher
 from recdistill.distillers.tensor_file import TensorFile
 from recdistill.models.neumf import NeuMF
 
@@ -119,7 +120,7 @@ def test_a_device_without_room_gets_the_vectors_alone(
     schema: Schema, train: Interactions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: float, moved: bool
 ) -> None:
     compute_signals(make_mf(schema, 1), train, EVERYTHING, tmp_path)
-    monkeypatch.setattr(signals, "free_memory", lambda _: free)
+    monkeypatch.setattr(stored, "free_memory", lambda _: free)
     teacher = StoredTeacher(tmp_path)
     teacher.to(torch.device("meta"))  # a device whose tensors hold nothing
     on_device = {name for name, tensor in teacher.tensors.items() if tensor.is_meta}
@@ -132,7 +133,7 @@ def test_rows_come_to_the_device(
     schema: Schema, train: Interactions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: float
 ) -> None:
     compute_signals(NeuMF(schema, dim=4, init_std=1.0), train, EVERYTHING, tmp_path)
-    monkeypatch.setattr(signals, "free_memory", lambda _: free)
+    monkeypatch.setattr(stored, "free_memory", lambda _: free)
     found: list[list[Any]] = []
     for device in (torch.device("cpu"), torch.device("cuda")):
         teacher = StoredTeacher(tmp_path)

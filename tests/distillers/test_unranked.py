@@ -14,7 +14,8 @@ from torch import Tensor
 from recdistill.data.interactions import Interactions, Schema
 from recdistill.distillers.base import Moment, Setting
 from recdistill.distillers.popularity_groups import UnKD, truncated_geometric
-from recdistill.distillers.signals import StoredTeacher, compute_signals
+from recdistill.distillers.signals import compute_signals
+from recdistill.distillers.stored import StoredTeacher
 from recdistill.distillers.teacher import FrozenTeacher, LiveTeacher
 from recdistill.distillers.views import ModelView
 from recdistill.models.base import RankingModel

@@ -12,12 +12,13 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from recdistill.data.interactions import Interactions, Schema
-from recdistill.distillers import signals
+from recdistill.distillers import signals, stored
 from recdistill.distillers.base import Distiller, Needs, Setting
 from recdistill.distillers.experts import DE, PHR, TeacherAssistants
 from recdistill.distillers.features import Hint
 from recdistill.distillers.filtered import GraphFiltered
-from recdistill.distillers.signals import StoredTeacher, check_needs, compute_signals
+from recdistill.distillers.signals import check_needs, compute_signals
+from recdistill.distillers.stored import StoredTeacher
 from recdistill.distillers.teacher import LiveTeacher
 from recdistill.distillers.topology import FTD, HTD
 from recdistill.distillers.views import ModelView
@@ -115,14 +116,14 @@ def test_scores_come_from_the_network_beside_the_vectors(schema: Schema, train: 
 
 def test_vectors_alone_are_never_taken_for_scores(schema: Schema, train: Interactions, tmp_path: Path) -> None:
     compute_signals(make_neumf(schema, 1), train, Needs(embeddings=True), tmp_path)
-    assert set(load_file(tmp_path / signals.SIGNALS)) == {"user_vectors", "item_vectors"}
+    assert set(load_file(tmp_path / stored.SIGNALS)) == {"user_vectors", "item_vectors"}
     with pytest.raises(KeyError, match="factors"):
         StoredTeacher(tmp_path).view(USERS).scores()
 
 
 def test_scores_alone_are_stored_without_vectors(schema: Schema, train: Interactions, tmp_path: Path) -> None:
     compute_signals(make_neumf(schema, 1), train, Needs(scores=True), tmp_path)
-    assert set(load_file(tmp_path / signals.SIGNALS)) == {"scores"}
+    assert set(load_file(tmp_path / stored.SIGNALS)) == {"scores"}
     assert StoredTeacher(tmp_path).dim == 0
 
 

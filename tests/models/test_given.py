@@ -14,7 +14,8 @@ import torch
 
 from recdistill.data.interactions import Dataset, Interactions, Schema
 from recdistill.distillers.base import Needs, on_list
-from recdistill.distillers.signals import StoredTeacher, compute_signals
+from recdistill.distillers.signals import compute_signals
+from recdistill.distillers.stored import StoredTeacher
 from recdistill.distillers.views import ModelView
 from recdistill.errors import InputError
 from recdistill.export.bundle import load_model, save_model

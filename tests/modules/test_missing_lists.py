@@ -15,7 +15,8 @@ from recdistill.distillers.base import Distiller
 from recdistill.distillers.divergences import ReverseKL
 from recdistill.distillers.lists import TopKKL
 from recdistill.distillers.response import LogitMSE, SoftLabel
-from recdistill.distillers.signals import StoredTeacher, compute_signals
+from recdistill.distillers.signals import compute_signals
+from recdistill.distillers.stored import StoredTeacher
 from recdistill.distillers.teacher import FrozenTeacher, LiveTeacher
 from recdistill.models.fit import Fit
 from recdistill.models.given import GivenLists

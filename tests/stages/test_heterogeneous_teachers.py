@@ -12,7 +12,7 @@ import torch
 from task_kit import LOG, command, words_of, write_digits
 
 from recdistill.data import store
-from recdistill.distillers.signals import StoredTeacher
+from recdistill.distillers.stored import StoredTeacher
 from recdistill.export.bundle import load_model, model_info
 from recdistill.models.fold_in import RIDGE, UNOBSERVED
 from recdistill.models.folded import Folded

@@ -21,7 +21,7 @@ from task_kit import LINES, METRIC, UNIT, command, words_of, write_digits
 from command_kit import forked_training
 from recdistill.compression.base import tables
 from recdistill.data.interactions import Dataset
-from recdistill.distillers.signals import StoredTeacher
+from recdistill.distillers.stored import StoredTeacher
 from recdistill.distillers.teacher import LiveTeacher
 from recdistill.export.bundle import load_model
 from recdistill.models.base import Model

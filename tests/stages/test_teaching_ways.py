@@ -16,7 +16,7 @@ from task_kit import command, words_of, write_digits
 from command_kit import Command
 from recdistill.config.compose import compose_config, hydra_session, resolve
 from recdistill.config.locate import find_sources
-from recdistill.distillers.signals import SIGNALS
+from recdistill.distillers.stored import SIGNALS
 from recdistill.errors import InputError
 from recdistill.stages.line import Line
 

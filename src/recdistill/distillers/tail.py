@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import Annotated
 
 import torch
-from annotated_types import Ge
+from annotated_types import Ge, Gt
 from torch import Tensor
 from torch.nn import functional as F
 
 from recdistill.distillers.base import Distiller, ListView, Needs, on_list
 from recdistill.distillers.lists import FLOOR
-from recdistill.distillers.schedules import Schedule, Temperature, Weight
-from recdistill.errors import InputError
+from recdistill.distillers.schedules import Weight
 
 
 def tail_kl_loss(top_s: Tensor, rest_s: Tensor, top_t: Tensor, tail_t: Tensor, temperature: float) -> Tensor:
@@ -46,24 +45,17 @@ class TailKL(Distiller):
 
     Args:
         k: length of the teacher's list.
-        temperature: of both distributions; the same for the whole training, since tails are stored.
+        temperature: of both distributions; it takes no schedule, since tails are stored for one.
         weight: factor among the distillers.
-
-    Raises:
-        InputError: the temperature has a schedule.
     """
 
     per_query = True
 
-    def __init__(self, k: Annotated[int, Ge(1)] = 100, temperature: Temperature = 2.0, weight: Weight = 1.0):
+    def __init__(
+        self, k: Annotated[int, Ge(1)] = 100, temperature: Annotated[float, Gt(0)] = 2.0, weight: Weight = 1.0
+    ):
         super().__init__(weight)
-        if isinstance(temperature, Schedule):
-            raise InputError(
-                "the temperature of tail_kl has a schedule", where="distiller.tail_kl.temperature",
-                why="the mass behind a list is stored for one temperature",
-                fix="distiller.tail_kl.temperature=2, or a loss that takes a schedule: distiller=soft_label",
-            )  # fmt: skip
-        self.k, self.temperature = k, float(temperature)
+        self.k, self.temperature = k, temperature
 
     def needs(self) -> Needs:
         return Needs(top_k=self.k, tails=(self.temperature,))

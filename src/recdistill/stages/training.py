@@ -18,7 +18,7 @@ import torch
 from recdistill.compression.base import Compressed, constrain, read_latent, release
 from recdistill.data.interactions import Data, Dataset, Interactions
 from recdistill.distillers.base import Distiller
-from recdistill.distillers.signals import StoredTeacher
+from recdistill.distillers.stored import StoredTeacher
 from recdistill.distillers.teacher import FrozenTeacher, LiveTeacher
 from recdistill.errors import InputError
 from recdistill.export.bundle import INFO, WEIGHTS, load_model, model_info, save_model
