@@ -117,11 +117,37 @@ def test_weights_of_queries_move_the_loss_between_them() -> None:
     assert module.noted["weighting.sd"] > 0
 
 
+def test_ratings_are_weighted_by_their_gaps_and_by_closeness() -> None:
+    """The loss of a step by a loop over its rows, whose factors have mean 1."""
+    from recdistill.distillers.weighting import Adaptive, Gap
+    from recdistill.models.bridges import Reach
+
+    rows = len(module_of("rating", {"soft_label": make("soft_label")}).train_part)
+    close = torch.rand(rows, generator=torch.Generator().manual_seed(3))
+    reach = Reach(torch.ones(rows, dtype=torch.bool), None, close)
+    for weighting in (Gap(power=2.0), Adaptive()):
+        module = module_of("rating", {"soft_label": make("soft_label")}, weighting=weighting, reach=reach)
+        plan = module.task.epoch(module.train_part, module.objective, seed=1, epoch=0, batch_size=64, queries=16)
+        batch = plan.batch(0)
+        module.model.eval()  # without dropout, so that both sides see the same numbers
+        views = module.teacher.view(batch.query), module.answer(batch.query)
+        gaps = [(t - s) ** 2 / 2 for t, s in zip(*(view.scores().double().flatten().tolist() for view in views),
+                                                 strict=True)]  # fmt: skip
+        factors = [gap**2 for gap in gaps] if isinstance(weighting, Gap) else close[batch.query].double().tolist()
+        expected = sum(f * gap for f, gap in zip(factors, gaps, strict=True)) / sum(factors)
+        assert module.loss_terms(batch)["soft_label"].item() == pytest.approx(expected, rel=1e-4)
+        assert module.noted["weighting.sd"] > 0
+
+
 def test_what_cannot_be_weighted_is_refused() -> None:
-    from recdistill.distillers.weighting import Confidence
+    from recdistill.distillers.weighting import Confidence, Entropy
 
     with pytest.raises(InputError, match="can't be weighted"):
         module_of("ranking", {"hint": make("hint")}, weighting=Confidence())
+    for kind in (Confidence, Entropy):
+        with pytest.raises(InputError, match="which a rating has not") as caught:
+            module_of("rating", {"soft_label": make("soft_label")}, weighting=kind())
+        assert "weighting=gap" in str(caught.value.fix)
 
 
 @pytest.mark.parametrize(("where", "start"), [("temperature", 0.0), ("weight", -1.0)])

@@ -45,6 +45,16 @@ def test_a_weight_is_closeness_times_confidence(seed: int, power: float) -> None
         assert float(found[row]) == pytest.approx(wanted, abs=1e-4)
 
 
+@pytest.mark.parametrize("power", [0.0, 1.0, 2.0])
+def test_of_a_rating_closeness_is_all_of_the_weight(power: float) -> None:
+    users = torch.tensor([3, 0, 2])
+    teacher, student = (Rows(torch.randn(3, 1), users) for _ in range(2))
+    student.regression = True
+    weighting = Adaptive(power=power)
+    weighting.closeness = torch.tensor([0.5, 0.25, 0.0, 1.0])
+    assert weighting(student, teacher).tolist() == [1.0, 0.5, 0.0]
+
+
 def test_the_effective_sample_size() -> None:
     assert float(effective_share(torch.ones(7))) == pytest.approx(1)
     assert float(effective_share(torch.tensor([0.0, 5.0, 0.0, 0.0]))) == pytest.approx(0.25)

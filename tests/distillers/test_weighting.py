@@ -16,6 +16,8 @@ INF = math.inf
 class Rows:
     """Answers for rows of a table."""
 
+    regression = False
+
     def __init__(self, logits: Tensor):
         self.logits = logits
 
@@ -25,6 +27,8 @@ class Rows:
 
 class Lists:
     """A teacher's lists, and a student's scores of all items."""
+
+    regression = False
 
     def __init__(self, items: Tensor, top: Tensor, all_items: Tensor):
         self.items, self.top, self.all, self.n_items = items, top, all_items, all_items.shape[1]
@@ -49,6 +53,15 @@ def test_the_three_of_rows_are_their_formulas() -> None:
     ):  # fmt: skip
         found = kind(power=2.0)(student, teacher)
         assert found.tolist() == pytest.approx([max(x, 0.0) ** 2 for x in expected], abs=1e-6), kind.__name__
+
+
+def test_the_gap_of_a_number_is_half_of_its_square() -> None:
+    z_t, z_s = [3.0, 1.5, 4.25, -2.0], [2.5, 1.5, 1.0, 2.0]
+    teacher, student = (Rows(torch.tensor(z).unsqueeze(-1)) for z in (z_t, z_s))
+    student.regression = True  # which a stored teacher does not know of itself
+    for power in (0.5, 1.0, 2.0):
+        expected = [((t - s) ** 2 / 2) ** power for t, s in zip(z_t, z_s, strict=True)]
+        assert Gap(temperature=3.0, power=power)(student, teacher).tolist() == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("kind", [Confidence, Entropy])

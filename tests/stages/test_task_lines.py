@@ -242,3 +242,12 @@ def test_recommending_by_histories_writes_the_users_own_ids(there: Path, tmp_pat
     new = {user: 40 - sum(pair[0] == user for pair in had) for user in data.users}  # one user has all 40 items
     expected = [(user, rank) for user in data.users for rank in range(1, min(3, new[user]) + 1)]
     assert lists.select("user", "rank").rows() == expected
+
+
+def test_ratings_are_weighted_by_the_gap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The log says how much the weights differ: not at all where there are none."""
+    monkeypatch.chdir(tmp_path)
+    assert command("distill", words_of("rating", "weighting=gap", "run.name=gap")) == 0
+    found = json.loads(Path("outputs/gap/metrics.json").read_text())["models"]["student distilled"]
+    rows = history(Path(found["folder"]))
+    assert rows[0]["train/weighting.sd"] > 0

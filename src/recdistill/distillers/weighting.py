@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import torch
 from annotated_types import Ge, Gt
 from torch import Tensor
 from torch.nn import functional as F
 
-from recdistill.distillers.base import Needs
+from recdistill.distillers.base import LISTS, TABLES, Needs
 from recdistill.distillers.candidates import candidates, entropy
+from recdistill.distillers.response import number_loss
 
 
 class Weighting:
@@ -19,12 +20,18 @@ class Weighting:
     A list of one item says nothing of an order: its factor is 0, and so is that of an empty one. The module brings the
     factors of a step to mean 1, so that they move attention between queries and not between the terms of the
     loss. What is looked at are the probabilities of the classes or, in a ranking, of the items on the teacher's list.
+    A rating is one number, which has no probabilities: only what looks at both models' numbers can weigh it.
 
     Args:
         k: length of that list.
         temperature: softens both distributions.
         power: of the raw factors, before they are brought to mean 1.
+
+    Attributes:
+        tasks: names of the tasks that it serves.
     """
+
+    tasks: ClassVar[tuple[str, ...]] = (*LISTS, *TABLES)
 
     def __init__(
         self,
@@ -42,8 +49,14 @@ class Weighting:
         """Factors ``[Q]``, at least 0, from log-probabilities ``[Q, C]`` of ``count`` ``[Q]`` classes or items each."""
         raise NotImplementedError
 
+    def raw_of_numbers(self, teacher: Tensor, student: Tensor) -> Tensor:
+        """Factors ``[Q]``, at least 0, from numbers ``[Q, 1]``; where ``tasks`` has ratings."""
+        raise NotImplementedError
+
     def __call__(self, student: Any, teacher: Any) -> Tensor:
         """Float32 ``[Q]``, not yet brought to mean 1, which is that over the step of all processes."""
+        if student.regression:
+            return self.raw_of_numbers(teacher.scores().float(), student.scores().detach().float()) ** self.power
         both = candidates(student, teacher, self.k)
         # With gradients, and detached: the view keeps what it computes for the losses of the step.
         logits = both.teacher, both.of(student).detach()
@@ -61,6 +74,8 @@ class Confidence(Weighting):
         k, temperature, power: see :class:`Weighting`.
     """
 
+    tasks: ClassVar[tuple[str, ...]] = (*LISTS, "ctr", "classification")
+
     def raw(self, teacher: Tensor, student: Tensor, count: Tensor) -> Tensor:  # noqa: ARG002
         return ((teacher.amax(-1).exp() - 1 / count) / (1 - 1 / count)).clamp(min=0)
 
@@ -72,6 +87,8 @@ class Entropy(Weighting):
         k, temperature, power: see :class:`Weighting`.
     """
 
+    tasks: ClassVar[tuple[str, ...]] = (*LISTS, "ctr", "classification")
+
     def raw(self, teacher: Tensor, student: Tensor, count: Tensor) -> Tensor:  # noqa: ARG002
         return (1 - entropy(teacher) / count.log()).clamp(min=0)
 
@@ -82,8 +99,8 @@ class Adaptive(Entropy):
         w_q = closeness_q · (1 − H(p_q) / log C),
 
     brought to mean 1 over the step like all weights. What closeness is, a bridge says
-    (:mod:`recdistill.models.bridges`); where the teacher knows nothing it is 0. The effective sample size of a step,
-    (Σ w)² / Σ w², is logged.
+    (:mod:`recdistill.models.bridges`); where the teacher knows nothing it is 0. A rating has no entropy, and is
+    weighted by closeness alone. The effective sample size of a step, (Σ w)² / Σ w², is logged.
 
     Source: Bickel, Brückner and Scheffer, ICML 2007, for weights by how like the source a sample is; Kish, Survey
     sampling, 1965, for the effective size.
@@ -92,11 +109,15 @@ class Adaptive(Entropy):
         k, temperature, power: see :class:`Weighting`.
     """
 
+    tasks = (*LISTS, *TABLES)
     closeness: Tensor  # float32, of all queries
 
     def __call__(self, student: Any, teacher: Any) -> Tensor:
         self.closeness = self.closeness.to(student.users.device)
         return self.closeness[student.users] * super().__call__(student, teacher)
+
+    def raw_of_numbers(self, teacher: Tensor, student: Tensor) -> Tensor:  # noqa: ARG002
+        return torch.ones_like(teacher[:, 0])
 
 
 def effective_share(weights: Tensor) -> Tensor:
@@ -105,7 +126,7 @@ def effective_share(weights: Tensor) -> Tensor:
 
 
 class Gap(Weighting):
-    """How far the student still is from the teacher: KL(p_t ‖ p_s).
+    """How far the student still is from the teacher: KL(p_t ‖ p_s), and half of (z_t - z_s)² of ratings.
 
     Args:
         k, temperature, power: see :class:`Weighting`.
@@ -113,3 +134,6 @@ class Gap(Weighting):
 
     def raw(self, teacher: Tensor, student: Tensor, count: Tensor) -> Tensor:  # noqa: ARG002
         return (teacher.exp() * (teacher - student)).sum(-1).clamp(min=0)
+
+    def raw_of_numbers(self, teacher: Tensor, student: Tensor) -> Tensor:
+        return number_loss(student, teacher)

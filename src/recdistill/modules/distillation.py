@@ -53,7 +53,7 @@ class DistillationModule(StudentModule):
         if isinstance(weighting, Adaptive):
             assert reach is not None
             weighting.closeness = reach.closeness
-        require_sound(alpha, distillers, weighting)
+        require_sound(alpha, distillers, weighting, self.task.name)
         # At alpha 0 nothing of them is trained, and DDP refuses parameters without gradients.
         self.soft = distillers if alpha != 0 else {}
         self.distillers = nn.ModuleDict(self.soft)  # for their parameters
@@ -260,9 +260,11 @@ def mean(loss: Tensor, weights: Tensor | None) -> Tensor:
     return loss.mean() if weights is None else (loss * weights).mean()
 
 
-def require_sound(alpha: float | Schedule, distillers: dict[str, Distiller], weighting: Weighting | None) -> None:
-    """Raises InputError for a schedule with values that the number must not have, for weights of queries where no loss
-    has values that could be weighted, and where no distiller teaches."""
+def require_sound(
+    alpha: float | Schedule, distillers: dict[str, Distiller], weighting: Weighting | None, task: str
+) -> None:
+    """Raises InputError for a schedule with values that the number must not have, for weights of queries that the task
+    can't have or where no loss has values that could be weighted, and where no distiller teaches."""
     if distillers and not any(distiller.teaches for distiller in distillers.values()):
         raise InputError(
             f"{' and '.join(distillers)} teaches nothing by itself", where="distiller",
@@ -272,6 +274,12 @@ def require_sound(alpha: float | Schedule, distillers: dict[str, Distiller], wei
         raise InputError(
             f"{' and '.join(distillers)} can't be weighted by query: the loss is one value for a step",
             where="weighting", fix="weighting=none, or another distiller",
+        )  # fmt: skip
+    if weighting is not None and task not in weighting.tasks:
+        raise InputError(
+            f"{type(weighting).__name__} weighs by the teacher's probabilities, which a {task} has not",
+            where="weighting", why="its answer is one number, and says nothing of how sure it is",
+            fix="weighting=gap, for how far the student is from it; or weighting=none",
         )  # fmt: skip
     require_schedule("alpha", alpha, {"alpha": Mix})
     for name, distiller in distillers.items():

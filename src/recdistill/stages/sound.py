@@ -52,7 +52,7 @@ def require_line(cfg: dict[str, Any], task: Task, needs: Needs) -> None:
         task.require_distiller(distiller, f"distiller.{name}")
     warn_of_temperature(cfg)
     weighting = weighting_of(cfg)
-    require_sound(number(cfg["alpha"]), soft, instantiate(weighting) if weighting else None)
+    require_sound(number(cfg["alpha"]), soft, instantiate(weighting) if weighting else None, task.name)
     for name, node in dict(cfg.get("baselines") or {}).items():
         tune.combinations(node, f"baselines.{name}")
         task_for(node, name, cfg, task)
