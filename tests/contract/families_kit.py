@@ -10,7 +10,6 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from answers_kit import task_of
 from contract_kit import ITEMS, USERS, board, node
 from module_kit import make, module_of
 from torch import nn
@@ -18,12 +17,13 @@ from torch import nn
 from recdistill.data.interactions import Dataset, Interactions
 from recdistill.distillers.base import Distiller
 from recdistill.distillers.discrepancy import DCD
+from recdistill.distillers.hetcomp import HetComp
 from recdistill.distillers.lists import RRD
 from recdistill.distillers.response import SoftLabel
 from recdistill.distillers.schedules import Cosine, Linear
 from recdistill.distillers.teacher import LiveTeacher
 from recdistill.distillers.weighting import Confidence
-from recdistill.models.ensemble import TableEnsemble
+from recdistill.models.ensemble import RankingEnsemble, TableEnsemble
 from recdistill.models.fit import Fit
 from recdistill.modules.distillation import DistillationModule
 from recdistill.stages.training import FitSpec, make_trainer, quiet_lightning, run_trainer
@@ -57,15 +57,22 @@ FAMILIES = {
         "ranking", lambda: {"dcd": DCD(k=6, pool=6, users=4, user_pool=4, item_weight=0.0)}
     ),
     "feature": Family("ranking", option("hint")),
+    # Angles between the users of a step: those of one process with those of another are not looked at.
     "topology": Family("ranking", option("htd"), equal=False),
     "ctr": Family("ctr", option("debiased")),
     "sequence": Family("sequence", option("hint_attention")),
     "layer": Family("classification", option("hint_layers")),
     "rating": Family("rating", option("teacher_bounded")),
     "ensemble": Family("ctr", option("ctr_ensemble")),
+    "lists of several": Family("ranking", lambda: {"hetcomp": HetComp(k=6, every=1, until=1.0, uninteresting=8)}),
     "schedule": Family("ranking", lambda: {"soft_label": SoftLabel(Cosine(4.0, 1.0), weight=Linear(0.5, 2.0))},
                        {"alpha": Linear(0.9, 0.2)}),
 }  # fmt: skip
+# Of teachers that are several models: the class, and options whose nets are its members.
+MEMBERS: dict[str, tuple[Any, tuple[str, ...]]] = {
+    "ensemble": (TableEnsemble, ("dcnv2", "deepfm")),
+    "lists of several": (RankingEnsemble, ("mf", "lightgcn")),
+}
 
 
 @cache
@@ -91,10 +98,12 @@ def build(name: str, seed: int = 0, **more: Any) -> DistillationModule:
         module.data = ranking_data()
     assert isinstance(module.teacher, LiveTeacher)
     model = module.teacher.model
-    if name == "ensemble":
-        nets = {member: {"net": node("teacher", member)["net"]} for member in ("dcnv2", "deepfm")}
+    if name in MEMBERS:
+        kind, members = MEMBERS[name]
+        nets = {member: {"net": node("teacher", member)["net"]} for member in members}
         torch.manual_seed(1)
-        model = TableEnsemble(task_of("ctr").schema(module.data), nets)
+        model = kind(model.schema, nets)
+        model.bind(module.data.train)
     model.extra = nn.ModuleDict({"dropout": nn.Dropout(0.5), "norm": nn.BatchNorm1d(3)})
     if seed:
         torch.manual_seed(seed)
@@ -103,7 +112,7 @@ def build(name: str, seed: int = 0, **more: Any) -> DistillationModule:
                 parameter.add_(0.1 * torch.randn_like(parameter))
     own = module.task
     module.teacher = LiveTeacher(model.train(), module.train_part, own.view, module.teacher.layers)
-    if name == "ensemble":  # the gate is as wide as there are members
+    if name in MEMBERS:  # what they prepare is as wide as there are members
         module.prepare_distillers()
     return module
 
