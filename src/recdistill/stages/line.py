@@ -59,8 +59,6 @@ class Line:
         with keys_of_assistant():  # the line whose student is the teacher; None where the teacher is nobody's student
             self.assisted = Line(below, folder, max_steps, f"{prefix}assistant: ") if below else None
 
-    # Data.
-
     @cached_property
     def data_folder(self) -> Path:
         node = self.cfg["data"]
@@ -116,8 +114,6 @@ class Line:
     @property
     def withheld(self) -> dict[str, Any]:
         return withheld.withheld(self.cfg)
-
-    # Models.
 
     def _fit(self, stage: str, title: str, spec: dict[str, Any], depends_on: dict[str, Any]) -> Path:
         where = spec.get("key", spec["role"])
