@@ -161,7 +161,9 @@ def test_the_loss_is_a_mean(option: str, task: str, changes: dict[str, Any]) -> 
 
 
 # The form in which all members teach at once.
-ENSEMBLES: dict[str, dict[str, Any]] = {"ctr_ensemble": {}, "confidence_ensemble": {}, "hetcomp": {"families": 3}}
+ENSEMBLES: dict[str, dict[str, Any]] = {
+    "ctr_ensemble": {}, "confidence_ensemble": {}, "gated_ensemble": {}, "hetcomp": {"families": 3},
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("option", ENSEMBLES)

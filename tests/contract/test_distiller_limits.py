@@ -105,6 +105,13 @@ def gated(student: Given, teacher: Given) -> Value:
     ])  # fmt: skip
 
 
+def alike(student: Given, teacher: Given) -> Value:
+    """As gated, of classes."""
+    return mean(
+        [(0.0, gap(s, t)) for rows in members(teacher) for s, t in zip(student["all"].tolist(), rows, strict=True)]
+    )
+
+
 def confident(student: Given, teacher: Given) -> Value:
     """The weights have no temperature."""
     found = []
@@ -158,6 +165,19 @@ def even_label_of_lower(mine: list[int], theirs: list[int], s: Row, t: Row) -> V
     return 0.0, even_label(mine, lower, s, t)[1] * 4 / max(len(lower), 1)
 
 
+def with_tail(student: Given, teacher: Given) -> Value:
+    """Of the n new items the list has one outcome each and the other r one in all: with Δ = c(z_t) - c(z_s),
+    (Σ_list Δ² + (Σ_other Δ)² / r) / 2n."""
+    seen, found = seen_of(QUERIES, CATALOGUE).tolist(), []
+    both = [(given["user"] @ given["item"].T).tolist() for given in (student, teacher)]
+    for user, (s, t) in enumerate(zip(*both, strict=True)):
+        free = sorted((item for item in range(CATALOGUE) if not seen[user][item]), key=lambda item: -t[item])
+        delta = [x - y for x, y in zip(*(centred([z[item] for item in free]) for z in (t, s)), strict=True)]
+        listed, other = delta[:4], delta[4:]
+        found.append((0.0, (dot(listed, listed) + sum(other) ** 2 / len(other)) / (2 * len(free))))
+    return mean(found)
+
+
 @dataclass(frozen=True)
 class Limit:
     value: Callable[[Given, Given], Value]
@@ -179,6 +199,8 @@ LIMITS = {
     "bce_soft": Limit(by_row(clicks), "ctr"),
     "ctr_ensemble": Limit(gated, "ctr"),
     "confidence_ensemble": Limit(confident),
+    "gated_ensemble": Limit(alike),
+    "tail_kl": Limit(with_tail, "ranking", {"k": 4}),
     "rce_kd": Limit(by_user(closed), "ranking", {"k": 4, "pool": 4}),
     "topk_kl": Limit(by_user(even_list), "ranking", {"k": 4, "negatives": 0}),
     "dllm2rec": Limit(by_user(even_list), "ranking", {"position": 0.0, "agreement": 0.0, "loss": "softmax",

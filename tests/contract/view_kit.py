@@ -198,7 +198,10 @@ def prepared(
     dims = [given["user"].shape[1] if "user" in given else 0 for given in (student, teacher)]
     torch.manual_seed(5)
     queries, items = len(student["trunk"]), len(student.get("item", ALL))
-    distiller.prepare(Setting(*dims, *widths, train=train_of(queries, items), queries=queries, members=MEMBERS))
+    classes = CLASSES[task] if task == "classification" else 1
+    distiller.prepare(
+        Setting(*dims, *widths, train=train_of(queries, items), queries=queries, members=MEMBERS, outputs=classes)
+    )
     distiller.double()
     with torch.no_grad():
         ask: list[Callable[[Tensor], Any]] = [lambda q, g=given: view(task, g, q) for given in (student, teacher)]
