@@ -73,7 +73,7 @@ def test_the_distiller_is_the_loop(
         loop(z_s[row], z_t[row], set(train.item[train.user == user].tolist()), K, T)
         for row, user in enumerate(USERS.tolist())
     ]
-    assert TailKL(k=K, temperature=T)(*views, generator("cpu", 1)).tolist() == pytest.approx(expected, rel=1e-4)
+    assert TailKL(K, 0, T)(*views, generator("cpu", 1)).tolist() == pytest.approx(expected, rel=1e-4)
 
 
 def test_all_items_are_the_soft_labels_of_the_catalogue(student: FactorModel, teacher: FactorModel) -> None:
@@ -81,13 +81,13 @@ def test_all_items_are_the_soft_labels_of_the_catalogue(student: FactorModel, te
     nothing = torch.empty(0, dtype=torch.int64)
     train = Interactions(nothing, nothing, 12, 17)
     whole = soft_label_loss(student.scores(USERS), teacher.scores(USERS), 2.0)
-    found = torch.stack([value_of(TailKL(k, 2.0), student, teacher, train, USERS) for k in (1, 5, 16, 17, 40)])
+    found = torch.stack([value_of(TailKL(k, 0, 2.0), student, teacher, train, USERS) for k in (1, 5, 16, 17, 40)])
     torch.testing.assert_close(found[2:], whole.expand(3, -1), rtol=1e-4, atol=1e-6)
     assert bool((found.diff(dim=0)[:2] > 0).all())
 
 
 def test_a_student_that_is_the_teacher_learns_nothing(teacher: FactorModel, train: Interactions) -> None:
-    loss = TailKL(K, T)(*(ModelView(teacher, USERS, train.csr) for _ in range(2)), generator("cpu", 1))
+    loss = TailKL(K, 0, T)(*(ModelView(teacher, USERS, train.csr) for _ in range(2)), generator("cpu", 1))
     assert loss.tolist() == pytest.approx([0.0] * 3, abs=1e-6)
     loss.sum().backward()
     assert max(float(p.grad.abs().max()) for p in teacher.parameters() if p.grad is not None) < 1e-5
@@ -98,7 +98,7 @@ def test_a_student_that_is_the_teacher_learns_nothing(teacher: FactorModel, trai
 def test_stored_is_live(schema: Schema, train: Interactions, tmp_path: Path, kind: str, longest: int) -> None:
     """Also where another distiller has asked for a longer list, so that the tail begins on it."""
     model, student = made(kind, schema, 2), make_mf(schema, 1)
-    distiller = TailKL(K, T)
+    distiller = TailKL(K, 0, T)
     compute_signals(model, train, distiller.needs() | Needs(top_k=longest, tails=(3.0,)), tmp_path, chunk=5)
     live, stored = LiveTeacher(model, train).view(USERS), StoredTeacher(tmp_path).view(USERS)
     for temperature in (T, 3.0):
@@ -110,7 +110,7 @@ def test_stored_is_live(schema: Schema, train: Interactions, tmp_path: Path, kin
 def test_the_places_of_histories(tmp_path: Path) -> None:
     """Live, stored and the loop; the items of a place are those that its user had by then."""
     train = sequences([2, 9, 1, 5, 23], n_items=30)
-    task, distiller, query = Sequence(max_length=5), TailKL(K, T), torch.tensor([0, 4, 30, 12])
+    task, distiller, query = Sequence(max_length=5), TailKL(K, 0, T), torch.tensor([0, 4, 30, 12])
     student, model = model_of(train, dtype=torch.float32), model_of(train, dtype=torch.float32)
     with torch.no_grad():
         student.item.weight.copy_(torch.randn(student.item.weight.shape, generator=torch.Generator().manual_seed(5)))
@@ -127,7 +127,7 @@ def test_the_places_of_histories(tmp_path: Path) -> None:
 def test_all_places_of_a_step_in_one_pass(tmp_path: Path) -> None:
     """As many queries as there are places and more: each learns from the stored list of its own event."""
     train = sequences([2, 5, 4, 3], n_items=30)
-    task, distiller = Sequence(max_length=5), TailKL(K, T)
+    task, distiller = Sequence(max_length=5), TailKL(K, 0, T)
     student, model = (model_of(train, dtype=torch.float32) for _ in range(2))
     with torch.no_grad():
         student.item.weight.mul_(3)
@@ -147,7 +147,7 @@ def test_all_places_of_a_step_in_one_pass(tmp_path: Path) -> None:
 def test_users_who_have_seen_nearly_everything(full_user: Interactions) -> None:
     """All of it: 0. All but two items: no tail, of either."""
     student, teacher = make_mf(Schema(3, 6), 1), make_mf(Schema(3, 6), 2, dim=5)
-    loss = value_of(TailKL(2, T), student, teacher, full_user, torch.arange(3))
+    loss = value_of(TailKL(2, 0, T), student, teacher, full_user, torch.arange(3))
     z_s, z_t = (m.scores(torch.arange(3)).double().tolist() for m in (student, teacher))
     expected = [0.0, loop(z_s[1], z_t[1], {0, 2, 3, 5}, 2, T), loop(z_s[2], z_t[2], {1}, 2, T)]
     assert loss.tolist() == pytest.approx(expected, rel=1e-4, abs=1e-6)
@@ -165,7 +165,7 @@ def test_a_list_from_a_file_ends(schema: Schema, train: Interactions, tmp_path: 
     names = torch.arange(20).numpy().astype(str)
     model = GivenLists(schema, str(tmp_path / "lists.parquet"))
     model.make(Dataset(train, train, train, names, names, {}, {}, "x"), {})
-    distiller = TailKL(kept, T)
+    distiller = TailKL(kept, 0, T)
     compute_signals(model, train, distiller.needs(), tmp_path / "signals")
     student, users = make_mf(schema, 1), torch.tensor([user, 5])
     z_s = student.scores(users).double()[0].tolist()
@@ -221,4 +221,31 @@ def test_gradients() -> None:
 
 
 def test_tails_are_wanted_at_each_temperature() -> None:
-    assert TailKL(K, 2.0).needs() | TailKL(9, 1.0).needs() == Needs(top_k=9, tails=(1.0, 2.0))
+    assert TailKL(K, temperature=2.0).needs() | TailKL(9, temperature=1.0).needs() == Needs(top_k=9, tails=(1.0, 2.0))
+
+
+def test_the_tail_of_a_sample_is_right_on_average(schema: Schema, train: Interactions) -> None:
+    """Its mass, over many draws, is that of all unlisted items; and the loss takes it."""
+    view, teacher = (ModelView(make_mf(schema, seed), USERS, train.csr) for seed in (1, 2))
+    items, top_t = teacher.top_items(K)
+    drawn = TailKL(K, 6, T)
+    masses = torch.stack([drawn.log_rest(view, items, items >= 0, generator("cpu", n)).exp() for n in range(4000)])
+    z = view.scores().detach().double()
+    for row, user in enumerate(USERS.tolist()):
+        out = {*train.item[train.user == user].tolist(), *items[row].tolist()}
+        exact = sum(math.exp(z[row, i] / T) for i in range(train.n_items) if i not in out)
+        error = masses[:, row].std().item() / math.sqrt(len(masses))
+        assert abs(masses[:, row].mean().item() - exact) < 4 * error < 0.1 * exact
+    rest = drawn.log_rest(view, items, items >= 0, generator("cpu", 5))
+    expected = tail_kl_loss(view.scores(items), rest, top_t, teacher.log_tail(K, T), T)
+    torch.testing.assert_close(drawn(view, teacher, generator("cpu", 5)), expected)
+
+
+def test_a_sample_of_hidden_items_says_nothing_of_the_tail(schema: Schema) -> None:
+    """Of the first user all but two items are known: they are hardly drawn."""
+    items = torch.arange(15)
+    train = Interactions(torch.zeros(15, dtype=torch.int64), items, 12, 17)
+    view, teacher = (ModelView(make_mf(schema, seed), torch.tensor([0]), train.csr) for seed in (1, 2))
+    losses = torch.stack([TailKL(1, 1, T)(view, teacher, generator("cpu", n)) for n in range(40)])
+    assert float(losses.max()) < 1e3
+    assert int((losses == 0).sum()) > 20

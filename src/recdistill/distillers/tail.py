@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated
 
 import torch
@@ -9,8 +10,8 @@ from annotated_types import Ge, Gt
 from torch import Tensor
 from torch.nn import functional as F
 
-from recdistill.distillers.base import Distiller, ListView, Needs, on_list
-from recdistill.distillers.lists import FLOOR
+from recdistill.distillers.base import Distiller, ListView, Needs, Setting, on_list
+from recdistill.distillers.lists import FLOOR, unlisted, usual_others
 from recdistill.distillers.schedules import Weight
 
 
@@ -38,13 +39,17 @@ class TailKL(Distiller):
     never more than that, since to merge outcomes takes away from a KL.
 
     A user's training items are in neither list nor tail, of both models. The teacher's tail is a number for each query
-    that is stored beside the list; the student's is of its own scores, all of which are computed at every step.
+    that is stored beside the list; the student's is of its own scores, of all others or of some random ones: each of R
+    stands for n_items / R, since they are drawn from the whole catalogue and those that the list or training has are
+    hidden, so that the mass is right on average.
 
     Source: Hinton et al., Distilling the knowledge in a neural network, 2015, section 2, for the loss; that a list
     without its tail is a biased soft label, Anshumann et al., Sparse logit sampling, ACL 2025.
 
     Args:
         k: length of the teacher's list.
+        negatives: random items that the student's tail is estimated from, shared by the users of a step; 0 takes all,
+            None is :func:`~recdistill.distillers.lists.usual_others`.
         temperature: of both distributions; it takes no schedule, since tails are stored for one.
         weight: factor among the distillers.
     """
@@ -52,16 +57,32 @@ class TailKL(Distiller):
     per_query = True
 
     def __init__(
-        self, k: Annotated[int, Ge(1)] = 100, temperature: Annotated[float, Gt(0)] = 2.0, weight: Weight = 1.0
+        self,
+        k: Annotated[int, Ge(1)] = 100,
+        negatives: Annotated[int, Ge(0)] | None = None,
+        temperature: Annotated[float, Gt(0)] = 2.0,
+        weight: Weight = 1.0,
     ):
         super().__init__(weight)
-        self.k, self.temperature = k, temperature
+        self.k, self.negatives, self.temperature = k, negatives, temperature
 
     def needs(self) -> Needs:
         return Needs(top_k=self.k, tails=(self.temperature,))
 
-    def forward(self, student: ListView, teacher: ListView, rng: torch.Generator) -> Tensor:  # noqa: ARG002
+    def prepare(self, setting: Setting) -> None:
+        self.negatives = usual_others(self.negatives, setting)
+
+    def forward(self, student: ListView, teacher: ListView, rng: torch.Generator) -> Tensor:
         items, top_t = teacher.top_items(self.k)
-        rest = student.log_rest(items, on_list(top_t), self.temperature)
-        tail = teacher.log_tail(self.k, self.temperature)
+        rest = self.log_rest(student, items, on_list(top_t), rng)
+        # Where no other item is drawn, the sample says nothing of the tail.
+        none = rest < FLOOR / (2 * max(1.0, self.temperature))
+        tail = teacher.log_tail(self.k, self.temperature).masked_fill(none, -torch.inf)
         return tail_kl_loss(student.scores(items), rest, top_t, tail, self.temperature)
+
+    def log_rest(self, student: ListView, items: Tensor, listed: Tensor, rng: torch.Generator) -> Tensor:
+        """log Σ e^{z / T} of the student's scores of what is not listed, ``[Q]``, or an estimate."""
+        if not self.negatives:
+            return student.log_rest(items, listed, self.temperature)
+        drawn = unlisted(items, listed, student, self.negatives, rng)
+        return (drawn / self.temperature).logsumexp(-1) + math.log(student.n_items / self.negatives)
