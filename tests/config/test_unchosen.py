@@ -80,6 +80,7 @@ def test_an_experiment_that_names_the_class_chooses(mine: Sources, tmp_path: Pat
     [
         (["distiller=soft_label", "+distiller.rrd.weight=5"], ["where: +distiller.rrd.weight=5", "[soft_label,rrd]"]),
         (["experiment=both", "distiller=rrd", "distiller.soft_label.weight=5"], ["not chosen", "[rrd,soft_label]"]),
+        (["+schedule@distiller.rrd.weight=linear"], ["where: +schedule@distiller.rrd.weight=linear", ",rrd]"]),
         (["distiller=none", "++distiller.rrd={weight:5}"], ["where: ++distiller.rrd={weight:5}", "[rrd]"]),
         (["distiller=none", "+distiller.rdr.weight=5"], ["no distiller called 'rdr'", "did you mean rrd?"]),
         (["+distiller.zzz.weight=5"], ["no distiller called 'zzz'", "distiller.zzz._target_"]),

@@ -159,3 +159,16 @@ def test_what_does_not_go_with_it_is_said_before_anything_is_trained(
 def test_an_assistant_is_no_member(cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli("train", "teacher=ensemble", "+teacher@teacher.net.members.odd=assistant") == 2
     assert "the member 'odd' is an assistant" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("teacher.taught_by=ease", "teacher@teacher.taught_by=ease"),
+        ("teacher.distiller=rrd", "distiller@teacher.distiller=rrd"),
+        ("~teacher.taught_by", "without taught_by"),
+    ],
+)
+def test_an_assistant_that_is_half_one(word: str, said: str, cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli("check", "teacher=assistant", word) == 2
+    assert said in capsys.readouterr().err

@@ -16,6 +16,7 @@ import scipy.sparse as sp
 import torch
 from stage_kit import models, weights
 
+from recdistill.cli import main
 from recdistill.data import store
 from recdistill.data.interactions import Dataset
 from recdistill.export.bundle import load_model, model_info
@@ -176,6 +177,21 @@ def test_students_of_other_runs_are_one_file_together(cli: Cli) -> None:
     assert [net["members"][name]["net"] for name in ("one", "two")] == [model_info(path)["net"] for path in paths]
     assert Path("outputs/both/export_teacher/model.onnx").is_file()
     assert cli("verify", "outputs/both") == 0
+
+
+def test_lists_shorter_than_asked_for(cli: Cli) -> None:
+    """With users that have none; by themselves, and as a member: read back, and verified."""
+    assert cli("data") == 0
+    data = the_data()
+    scores = np.random.default_rng(0).normal(size=(data.train.n_users - 3, data.train.n_items))
+    lists_by(scores, data, 7).write_parquet("lists.parquet")
+    member = ("+teacher@teacher.net.members.file=files", "teacher.net.members.file.path=lists.parquet")
+    for name, words in (
+        ("file", ("teacher=files", "teacher.path=lists.parquet", "distiller=soft_label")),
+        ("member", ("teacher=ensemble", "~teacher@teacher.net.members.lightgcn", *member, "distiller=gated_ensemble")),
+    ):
+        assert cli("run", *words, f"run.name={name}") == 0
+        assert main(["verify", f"outputs/{name}"]) == 0
 
 
 def test_a_member_s_change_changes_the_ensemble(cli: Cli) -> None:

@@ -36,7 +36,7 @@ def unchosen(cfg: DictConfig, overrides: Sequence[str], folders: Sequence[Path])
     found = list(_without_class(cfg))
     if not found:
         return []
-    options, typed = groups(folders), {key_of(override): override.input_line for override in parsed}
+    options, typed = groups(folders), {placed(override): override.input_line for override in parsed}
     for group, name in found:
         _require_option(group, name, options.get(group, {}))
         given = [text for key, text in typed.items() if f"{key}.".startswith(f"{group}.{name}.")]
@@ -47,6 +47,12 @@ def unchosen(cfg: DictConfig, overrides: Sequence[str], folders: Sequence[Path])
                 fix=f"choose it, too: '{group}=[{','.join([*others, name])}]', or leave them out",
             )  # fmt: skip
     return [f"{group}.{name}" for group, name in found]
+
+
+def placed(override: Override) -> str:
+    """The key that an override sets, or the one that it places an option at: of ``+schedule@alpha=linear`` it is
+    ``alpha``."""
+    return override.package or key_of(override)
 
 
 def _require_distinct(parsed: Sequence[Override]) -> None:

@@ -17,7 +17,7 @@ from recdistill.distillers.base import LISTS, Distiller, Needs, Setting, View, o
 from recdistill.distillers.candidates import ranks
 from recdistill.distillers.lists import FLOOR, TopKKL
 from recdistill.distillers.response import number_loss, soft_label_loss
-from recdistill.distillers.schedules import Temperature, Weight
+from recdistill.distillers.schedules import Rate, Temperature, Weight
 
 
 def soft_cross_entropies(student: Tensor, teachers: Tensor, temperature: float) -> Tensor:
@@ -174,7 +174,7 @@ class GatedEnsemble(TopKKL):
         k: Annotated[int, Ge(1)] = 100,
         negatives: Annotated[int, Ge(0)] | None = None,
         temperature: Temperature = 1.0,
-        lr: float | None = 0.001,
+        lr: Rate = 0.001,
         weight: Weight = 1.0,
     ):
         super().__init__(k, negatives, temperature, weight)

@@ -39,12 +39,14 @@ class ReadyMade(Model):
     Attributes:
         files: names of the constructor's arguments that are paths of files.
         made: arguments of the constructor that :meth:`make` has replaced, by name.
+        replaced: the names that these can have.
         stands_in: whether it only gives what another model answered, so that its size is not that model's.
     """
 
     files: ClassVar[tuple[str, ...]] = ()
     stands_in: ClassVar[bool] = False
     made: dict[str, Any] | None = None
+    replaced: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
     def contents(cls, name: str, path: str, key: str) -> list[str]:
@@ -120,6 +122,7 @@ class GivenLists(RankingModel, ReadyMade):
     """
 
     files = ("path",)
+    replaced = ("k",)
     stands_in = True
     items: Tensor
     score: Tensor

@@ -48,6 +48,7 @@ class GivenRows(TableModel, ReadyMade):
 
     tasks = ("ctr", "rating", "classification")
     files = ("path",)
+    replaced = ("n",)
     stands_in = True
     key: Tensor
     answer: Tensor

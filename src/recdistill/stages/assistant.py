@@ -71,12 +71,16 @@ def require_assistant(cfg: dict[str, Any]) -> None:
             raise InputError("an assistant is a teacher alone", where=f"{where}.taught_by",
                              fix="teacher=assistant; recdistill ls teacher shows all")  # fmt: skip
     node = cfg["teacher"]
-    if not is_assistant(node):
+    if not any(name in node for name in OWN):
         return
+    for name, group in (("taught_by", "teacher"), ("distiller", "distiller")):
+        if isinstance(node.get(name), str):
+            raise InputError(f"{node[name]!r} is the name of a whole section, which is placed", where=f"teacher.{name}",
+                             fix=f"{group}@teacher.{name}={node[name]}")  # fmt: skip
     if missing := [name for name in OWN if not node.get(name)]:
         raise InputError(
             f"an assistant without {missing[0]} is no student of its teacher", where=f"teacher.{missing[0]}",
-            fix="distiller@teacher.distiller=soft_label teacher.alpha=0.5, or another teacher",
+            fix="teacher=assistant; distiller@teacher.distiller=soft_label teacher.alpha=0.5; or another teacher",
         )  # fmt: skip
     if isinstance(node["alpha"], int | float) and not 0 < node["alpha"] <= 1:
         raise InputError(

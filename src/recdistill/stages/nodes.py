@@ -49,6 +49,24 @@ def spelled_out(node: dict[str, Any], where: str) -> dict[str, Any]:
     return {**node["net"], "members": own} if own else dict(node["net"])
 
 
+def as_stored(node: dict[str, Any], where: str, members: dict[str, str]) -> dict[str, Any]:
+    """The hyper-parameters of a node, with those of its members as they are in their folders: what files gave them is
+    nowhere else."""
+    net = spelled_out(node, where)
+    own = {name: {**one, "net": model_info(Path(members[name]))["net"]}
+           for name, one in (net.get("members") or {}).items()}  # fmt: skip
+    return {**net, "members": own} if own else net
+
+
+def as_asked(net: dict[str, Any], where: str) -> dict[str, Any]:
+    """A net's config without what its files have said, and so its members."""
+    replaced = getattr(target_of(net, where), "replaced", ())
+    own = {name: {**one, "net": as_asked(one["net"], f"{where}.members.{name}")}
+           for name, one in (net.get("members") or {}).items()}  # fmt: skip
+    asked = {name: value for name, value in net.items() if name not in replaced}
+    return {**asked, "members": own} if own else asked
+
+
 def is_made(node: dict[str, Any], where: str) -> bool:
     """Whether a model is made of files or of other models, and not trained."""
     return issubclass(target_of(node["net"], f"{where}.net"), Bundle | ReadyMade)

@@ -13,7 +13,7 @@ from recdistill.reporting.finished import Run
 from recdistill.reporting.verify import Check
 from recdistill.runs.atomic import file_digest, read_json
 from recdistill.stages.agree import equal, figures_agree, units_agree
-from recdistill.stages.nodes import bundle_of, merged, spelled_out
+from recdistill.stages.nodes import as_asked, bundle_of, merged, spelled_out
 from recdistill.stages.results import PER_ROW, PER_USER, Evaluated
 from recdistill.stages.summary import adjust, label, models_folder, planned, quality, tried
 from recdistill.stages.tune import TRIALS, combinations
@@ -96,5 +96,6 @@ def _model_checks(folder: Path, name: str, role: str, config: dict[str, Any], da
         yield equal(f"{name}: bits", sorted(bits), [int(name.removeprefix("teacher int"))])
     carried = role == "teacher" and bool(config.get("transfer"))  # across a bridge, which makes a model of its own
     if node is not None and not carried and bundle_of(node, name) is None:  # a bundle's folder says what it is
-        nets = (json.dumps(net, sort_keys=True) for net in (model_info(folder)["net"], spelled_out(node, name)))
+        both = (model_info(folder)["net"], spelled_out(node, name))
+        nets = (json.dumps(as_asked(net, name), sort_keys=True) for net in both)
         yield equal(f"{name}: model", *nets)

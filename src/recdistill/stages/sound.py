@@ -44,9 +44,9 @@ def require_line(cfg: dict[str, Any], task: Task, needs: Needs) -> None:
         )  # fmt: skip
     task.require_metric(cfg["evaluation"]["metric"])
     withheld.require_sound(cfg, task)
+    require_assistant(cfg)
     require_transfer(cfg, task)
     require_teaching(cfg)
-    require_assistant(cfg)
     soft: dict[str, Distiller] = {name: instantiate(node) for name, node in dict(cfg.get("distiller") or {}).items()}
     for name, distiller in soft.items():
         task.require_distiller(distiller, f"distiller.{name}")

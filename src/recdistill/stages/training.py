@@ -38,7 +38,7 @@ from recdistill.runs.atomic import write_json
 from recdistill.runs.stop import deferred, stop_error, stop_requested
 from recdistill.stages.blame import keys_below
 from recdistill.stages.evaluate import require_made_for, require_same_data
-from recdistill.stages.nodes import bundle_of, spelled_out
+from recdistill.stages.nodes import as_stored, bundle_of
 from recdistill.stages.teaching import self_taught, taught_along, teaching_of
 from recdistill.stages.transfer import reach_of
 from recdistill.stages.withheld import given
@@ -140,7 +140,7 @@ def _fit(spec: FitSpec) -> None:
     labels = {"share": spec.labels, "seed": spec.seed} if spec.labels < 1 else None
     if isinstance(model, ReadyMade):
         model.make(data, {name: load_model(Path(at), data.train) for name, at in spec.members.items()})
-        state.net = {**spelled_out(spec.node, spec.key or spec.role), **(model.made or {})}
+        state.net = {**as_stored(spec.node, spec.key or spec.role, spec.members), **(model.made or {})}
     elif isinstance(model, ClosedFormModel):
         assert isinstance(data.train, Interactions)
         model.fit(data.train.taught)
