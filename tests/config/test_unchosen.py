@@ -80,7 +80,6 @@ def test_an_experiment_that_names_the_class_chooses(mine: Sources, tmp_path: Pat
     [
         (["distiller=soft_label", "+distiller.rrd.weight=5"], ["where: +distiller.rrd.weight=5", "[soft_label,rrd]"]),
         (["experiment=both", "distiller=rrd", "distiller.soft_label.weight=5"], ["not chosen", "[rrd,soft_label]"]),
-        (["+schedule@distiller.rrd.weight=linear"], ["where: +schedule@distiller.rrd.weight=linear", ",rrd]"]),
         (["distiller=none", "++distiller.rrd={weight:5}"], ["where: ++distiller.rrd={weight:5}", "[rrd]"]),
         (["distiller=none", "+distiller.rdr.weight=5"], ["no distiller called 'rdr'", "did you mean rrd?"]),
         (["+distiller.zzz.weight=5"], ["no distiller called 'zzz'", "distiller.zzz._target_"]),
@@ -93,6 +92,16 @@ def test_what_was_typed_is_never_dropped(words: list[str], parts: list[str], min
     with pytest.raises(InputError) as error:
         composed(words, mine)
     assert [part for part in parts if part not in str(error.value)] == []
+
+
+def test_nor_is_what_was_placed() -> None:
+    """A node of another group in the place of a setting."""
+    word = "+schedule@distiller.rrd.weight=linear"
+    with hydra_session(find_sources([], [])), pytest.raises(InputError, match="not chosen") as error:
+        compose_config(["distiller=topk_kl", word])
+    assert error.value.where == word
+    with hydra_session(find_sources([], [])):
+        assert "weight" in compose_config(["distiller=rrd", word])["distiller"]["rrd"]
 
 
 def test_a_setting_that_hydra_lets_through_is_named_in_full(mine: Sources) -> None:
