@@ -52,7 +52,6 @@ def test_it_stays_in_eval_mode(student: Any, train: Any, teacher: MF, tmp_path: 
     teacher.noise = nn.Dropout(0.5)
     module = student(0.5)
     seen = []
-    module.after_step = module.train
     real = module.teacher.view
     module.teacher.view = lambda users: (seen.append(teacher.noise.training), real(users))[1]
     module.train()
@@ -102,8 +101,6 @@ def test_precision_is_the_students_alone(
         return answer
 
     module.teacher.view = view
-    dtypes = []
-    module.after_step = lambda: None
     trainer = train(module, tmp_path, precision=precision)
     dtypes = {p.dtype for p in module.model.parameters()}
     assert dtypes == {student_dtype}
