@@ -53,6 +53,11 @@ def key_of(override: Override) -> str:
     return str(override.key_or_group)
 
 
+def place_of(override: Override) -> str:
+    """Where the value stands in the config: ``alpha`` of ``+schedule@alpha=linear``, and of others the key."""
+    return override.package or key_of(override)
+
+
 def values(override: Override) -> list[Any]:
     """The value as plain Python; a sweep gives each of its choices."""
     value = override.value()

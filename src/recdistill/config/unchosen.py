@@ -11,7 +11,7 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from recdistill.config.listing import groups
-from recdistill.config.overrides import key_of, parse, values
+from recdistill.config.overrides import key_of, parse, place_of, values
 from recdistill.config.suggest import did_you_mean, listing
 from recdistill.errors import InputError
 
@@ -36,7 +36,7 @@ def unchosen(cfg: DictConfig, overrides: Sequence[str], folders: Sequence[Path])
     found = list(_without_class(cfg))
     if not found:
         return []
-    options, typed = groups(folders), {placed(override): override.input_line for override in parsed}
+    options, typed = groups(folders), {place_of(override): override.input_line for override in parsed}
     for group, name in found:
         _require_option(group, name, options.get(group, {}))
         given = [text for key, text in typed.items() if f"{key}.".startswith(f"{group}.{name}.")]
@@ -47,12 +47,6 @@ def unchosen(cfg: DictConfig, overrides: Sequence[str], folders: Sequence[Path])
                 fix=f"choose it, too: '{group}=[{','.join([*others, name])}]', or leave them out",
             )  # fmt: skip
     return [f"{group}.{name}" for group, name in found]
-
-
-def placed(override: Override) -> str:
-    """The key that an override sets, or the one that it places an option at: of ``+schedule@alpha=linear`` it is
-    ``alpha``."""
-    return override.package or key_of(override)
 
 
 def _require_distinct(parsed: Sequence[Override]) -> None:

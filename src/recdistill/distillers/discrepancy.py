@@ -11,7 +11,7 @@ from torch import Tensor
 from recdistill.distillers.base import Distiller, ListView, Moment, Needs, Setting, on_list
 from recdistill.distillers.lists import FLOOR, draw, require_pool, rrd_loss, step_items
 from recdistill.distillers.ranked_lists import RankedLists, catalogue_size, rank_in
-from recdistill.distillers.schedules import Temperature, Weight
+from recdistill.distillers.schedules import Amount, Temperature, Weight
 
 Lists = tuple[Tensor, Tensor]  # items int64 [Q, P], and which places hold an item
 
@@ -182,7 +182,7 @@ class RCEKD(Distiller):
         k: Annotated[int, Ge(1)] = 50,
         pool: Annotated[int, Ge(1)] = 200,
         position_temperature: Temperature = 10.0,
-        beta: Weight = 3.0,
+        beta: Amount = 3.0,
         temperature: Temperature = 1.0,
         every: Annotated[int, Ge(1)] = 1,
         weight: Weight = 1.0,

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from recdistill.distillers.base import Distiller, ListView, Needs, Setting, on_list
-from recdistill.distillers.schedules import Temperature, Weight
+from recdistill.distillers.schedules import Amount, Temperature, Weight
 from recdistill.models import dot
 
 FLOOR = dot.FLOOR
@@ -124,7 +124,7 @@ class RRD(Distiller):
         k: Annotated[int, Ge(1)] = 40,
         uninteresting: Annotated[int, Ge(1)] = 500,
         pool: Annotated[int, Ge(1)] = 100,
-        position_temperature: Weight = 10.0,
+        position_temperature: Amount = 10.0,
         weight: Weight = 1.0,
     ):
         super().__init__(weight)
@@ -165,7 +165,7 @@ class IRRRD(RRD):
         k: Annotated[int, Ge(1)] = 40,
         uninteresting: Annotated[int, Ge(1)] = 500,
         pool: Annotated[int, Ge(1)] = 100,
-        position_temperature: Weight = 10.0,
+        position_temperature: Amount = 10.0,
         users: Annotated[int, Ge(1)] = 20,
         uninteresting_users: Annotated[int, Ge(1)] = 200,
         user_pool: Annotated[int, Ge(1)] = 50,

@@ -12,7 +12,7 @@ from recdistill.distillers.base import LISTS, Distiller, Needs
 from recdistill.distillers.candidates import candidates, entropy
 from recdistill.distillers.divergences import ListLength
 from recdistill.distillers.response import number_loss, soft_label_loss
-from recdistill.distillers.schedules import Dropped, Mix, Temperature, Weight, most
+from recdistill.distillers.schedules import Amount, Dropped, Mix, Temperature, Weight, most
 
 
 def entropy_loss(logits: Tensor, kept: Tensor, towards: Literal["flat", "sharp"]) -> Tensor:
@@ -88,7 +88,7 @@ class Consistency(Distiller):
     def __init__(
         self,
         share: Dropped = 0.1,
-        noise: Weight = 0.1,
+        noise: Amount = 0.1,
         teacher: Mix = 0.5,
         k: ListLength = 100,
         temperature: Temperature = 1.0,

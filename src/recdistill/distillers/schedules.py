@@ -102,7 +102,8 @@ class Steps(Schedule):
 
 
 # Numbers that are looked at anew in each step; a schedule must stay where the number must.
-Weight = Annotated[float, Ge(0)] | Schedule
+Amount = Annotated[float, Ge(0)] | Schedule  # of anything; at 0 it is not there
+Weight = Amount
 Temperature = Annotated[float, Gt(0)] | Schedule
 Mix = Share | Schedule  # of two parts; at 0 or 1 one of them is left out
 Blend = Annotated[float, Interval(gt=0, lt=1)] | Schedule  # of two parts, none of which is left out

@@ -35,8 +35,9 @@ def tail_kl_loss(top_s: Tensor, rest_s: Tensor, top_t: Tensor, tail_t: Tensor, t
 
 class TailKL(Distiller):
     """Soft labels from a list and its tail: :func:`tail_kl_loss` over the teacher's first k and, as one outcome, all
-    items behind them. At k = all items it is :func:`~recdistill.distillers.response.soft_label_loss` over them; below,
-    never more than that, since to merge outcomes takes away from a KL.
+    items behind them. Of the whole catalogue, at k = all items it is
+    :func:`~recdistill.distillers.response.soft_label_loss` over them; below, never more than that, since to merge
+    outcomes takes away from a KL.
 
     A user's training items are in neither list nor tail, of both models. The teacher's tail is a number for each query
     that is stored beside the list; the student's is of its own scores, of all others or of some random ones: each of R

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from recdistill.distillers.base import Distiller, ListView, Needs, on_list
 from recdistill.distillers.lists import FLOOR, rrd_loss, unlisted
-from recdistill.distillers.schedules import Temperature, Weight
+from recdistill.distillers.schedules import Amount, Temperature, Weight
 
 
 def binary_loss(top: Tensor, rest: Tensor, listed: Tensor) -> Tensor:
@@ -85,7 +85,7 @@ class RankDistil(Distiller):
         k: Annotated[int, Ge(1)] = 50,
         variant: Literal["B", "M", "P"] = "P",
         negatives: Annotated[int, Ge(1)] = 500,
-        margin: Weight = 1.0,
+        margin: Amount = 1.0,
         temperature: Temperature = 1.0,
         weight: Weight = 1.0,
     ):

@@ -38,14 +38,13 @@ class ReadyMade(Model):
 
     Attributes:
         files: names of the constructor's arguments that are paths of files.
-        made: arguments of the constructor that :meth:`make` has replaced, by name.
-        replaced: the names that these can have.
+        replaced: names of the constructor's arguments that :meth:`make` replaces by what there is; they are attributes,
+            too.
         stands_in: whether it only gives what another model answered, so that its size is not that model's.
     """
 
     files: ClassVar[tuple[str, ...]] = ()
     stands_in: ClassVar[bool] = False
-    made: dict[str, Any] | None = None
     replaced: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
@@ -164,7 +163,6 @@ class GivenLists(RankingModel, ReadyMade):
         user, item, score, *sure = (column[kept] for column in (user, item, score, *sure))
         counts = torch.bincount(user, minlength=data.train.n_users)
         self.k = int(counts.max())
-        self.made = {"k": self.k}
         self.items = torch.zeros(data.train.n_users, self.k, dtype=torch.int32)
         place = places(user, data.train.n_users)
         self.items[user, place] = item.int()

@@ -63,7 +63,7 @@ class GivenRows(TableModel, ReadyMade):
         n: Annotated[int, Ge(0)] = 0,
     ):
         super().__init__(schema)
-        self.path, self.keys, self.scores, self.form = path, keys, scores, form
+        self.path, self.keys, self.scores, self.form, self.n = path, keys, scores, form, n
         self.places = [place_of(schema, key) for key in keys]
         self.sizes = [schema.features["categorical"][key] for key in keys]
         if len(scores) != schema.n_outputs:
@@ -109,7 +109,7 @@ class GivenRows(TableModel, ReadyMade):
             log.warning("'%s': all scores are from 0 to 1, as probabilities are, and are read as logits, log p/(1 - p):"
                         " teacher.form=probability if that is what they are", self.path)  # fmt: skip
         self.key, self.answer = number, self.as_logits(raw[known][order]).float()
-        self.made = {"n": len(number)}
+        self.n = len(number)
         self.require_all(data.train)
 
     def read(self) -> pl.DataFrame:

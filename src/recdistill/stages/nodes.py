@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,27 +44,26 @@ def spelled_out(node: dict[str, Any], where: str) -> dict[str, Any]:
     if folder := bundle_of(node, where):
         found: dict[str, Any] = model_info(folder)["net"]
         return found
-    members = node["net"].get("members") or {}
-    own = {name: {**one, "net": spelled_out(one, f"{where}.net.members.{name}")} for name, one in members.items()}
-    return {**node["net"], "members": own} if own else dict(node["net"])
+    return with_nets(node["net"], lambda name, one: spelled_out(one, f"{where}.net.members.{name}"))
 
 
-def as_stored(node: dict[str, Any], where: str, members: dict[str, str]) -> dict[str, Any]:
+def as_stored(node: dict[str, Any], where: str, folders: dict[str, str]) -> dict[str, Any]:
     """The hyper-parameters of a node, with those of its members as they are in their folders: what files gave them is
     nowhere else."""
-    net = spelled_out(node, where)
-    own = {name: {**one, "net": model_info(Path(members[name]))["net"]}
-           for name, one in (net.get("members") or {}).items()}  # fmt: skip
-    return {**net, "members": own} if own else net
+    return with_nets(spelled_out(node, where), lambda name, _: dict(model_info(Path(folders[name]))["net"]))
 
 
 def as_asked(net: dict[str, Any], where: str) -> dict[str, Any]:
     """A net's config without what its files have said, and so its members."""
     replaced = getattr(target_of(net, where), "replaced", ())
-    own = {name: {**one, "net": as_asked(one["net"], f"{where}.members.{name}")}
-           for name, one in (net.get("members") or {}).items()}  # fmt: skip
     asked = {name: value for name, value in net.items() if name not in replaced}
-    return {**asked, "members": own} if own else asked
+    return with_nets(asked, lambda name, one: as_asked(one["net"], f"{where}.members.{name}"))
+
+
+def with_nets(net: dict[str, Any], own: Callable[[str, dict[str, Any]], dict[str, Any]]) -> dict[str, Any]:
+    """A copy of a net's config; each member has the net that ``own`` makes of its name and its node."""
+    found = {name: {**one, "net": own(name, one)} for name, one in (net.get("members") or {}).items()}
+    return {**net, "members": found} if found else dict(net)
 
 
 def is_made(node: dict[str, Any], where: str) -> bool:

@@ -140,7 +140,8 @@ def _fit(spec: FitSpec) -> None:
     labels = {"share": spec.labels, "seed": spec.seed} if spec.labels < 1 else None
     if isinstance(model, ReadyMade):
         model.make(data, {name: load_model(Path(at), data.train) for name, at in spec.members.items()})
-        state.net = {**as_stored(spec.node, spec.key or spec.role, spec.members), **(model.made or {})}
+        net = as_stored(spec.node, spec.key or spec.role, spec.members)
+        state.net = net | {name: getattr(model, name) for name in model.replaced}
     elif isinstance(model, ClosedFormModel):
         assert isinstance(data.train, Interactions)
         model.fit(data.train.taught)
