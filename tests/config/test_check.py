@@ -98,6 +98,8 @@ def test_right_value(good: dict[str, Any], key: str, value: Any) -> None:
     [
         ("alpha", 2, "alpha=0.5: a number >= 0 and <= 1"),
         ("temperature", 0, "temperature=2: a number > 0"),
+        ("temperature", float("inf"), "temperature=2: a number > 0"),
+        ("student.net.dropout", float("nan"), "student.net.dropout=0: a number >= 0 and <= 1"),
         ("seed", -1, "seed=1: a whole number >= 0"),
         ("student.net.dim", 0, "student.net.dim=1: a whole number >= 1"),
         ("evaluation.ks", [5, 0, 10], "a whole number >= 1"),
@@ -113,6 +115,14 @@ def test_value_taken_from_a_wrong_one_is_no_second_problem(good: dict[str, Any])
     good["distiller"]["soft_label"] |= {"alpha": "high"}
     assert [problem.key for problem in problems(good, "alpha", "high")] == ["alpha"]
     assert [problem.key for problem in problems(good, "alpha", 2)] == ["alpha", "distiller.soft_label.alpha"]
+
+
+def test_a_sampled_choice_needs_a_sample(good: dict[str, Any]) -> None:
+    (problem,) = problems(good, "evaluation", {"best_by": "sampled"})
+    assert problem.key == "evaluation.best_by"
+    assert problem.fix is not None
+    assert "evaluation.sampled=99" in problem.fix
+    assert problems(good, "evaluation", {"best_by": "sampled", "sampled": 99}) == []
 
 
 def test_metric_that_is_not_computed(good: dict[str, Any]) -> None:

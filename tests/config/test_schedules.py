@@ -52,3 +52,15 @@ def test_where_none_fits_it_is_found_before_anything_runs(words: list[str], wher
         check_job(compose_config(words), SOURCES)
     assert error.value.where == where
     assert text in error.value.what
+
+
+def test_the_range_of_a_part_of_the_training_is_said_once() -> None:
+    with hydra_session(SOURCES), pytest.raises(InputError) as error:
+        check_job(compose_config(["+schedule@alpha=linear", "alpha.over=2"]), SOURCES)
+    assert error.value.fix == "alpha.over=1: a number > 0 and <= 1"
+
+
+def test_a_schedule_where_there_was_none_takes_a_plus() -> None:
+    with hydra_session(SOURCES), pytest.raises(InputError) as error:
+        compose_config(["schedule@alpha=linear"])
+    assert error.value.fix == "+schedule@alpha=OPTION puts it there"

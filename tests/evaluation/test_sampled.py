@@ -9,7 +9,7 @@ import torch
 from ranking_kit import csr_of
 
 from recdistill.evaluation.ranking import rank_all
-from recdistill.evaluation.sampled import noise, sampled, sampled_name
+from recdistill.evaluation.sampled import monitored, negatives_of, noise, sampled, sampled_name
 
 
 @pytest.fixture
@@ -63,3 +63,10 @@ def test_the_sample_is_uniform_and_the_users_own() -> None:
 
 def test_the_name_carries_the_sample() -> None:
     assert sampled_name("ndcg@10", 99) == "sampled_ndcg@10[n=99]"
+    assert [negatives_of(sampled_name("ndcg@10", n)) for n in (99, None)] == [99, None]
+
+
+def test_an_epoch_is_chosen_by_the_full_metric_unless_asked() -> None:
+    asked = {"metric": "mrr@5", "sampled": 9, "best_by": "full"}
+    assert monitored(asked) == "mrr@5"
+    assert monitored({**asked, "best_by": "sampled"}) == "sampled_mrr@5[n=9]"

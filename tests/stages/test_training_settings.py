@@ -7,10 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 from safetensors.torch import load_file
 from stage_kit import finish, history, models, start, weights
 
 from recdistill.config.check import check_nodes
+from recdistill.export.bundle import load_model
+from recdistill.models.build import instantiate
 
 TWO = ("trainer=ddp_cpu", "trainer.devices=2")
 ALL = (
@@ -39,6 +42,34 @@ def test_two_processes_are_one(tmp_path: Path) -> None:
     for row, same in zip(history(a), history(b), strict=True):
         assert row == pytest.approx(same, abs=1e-6)
     assert "start from a vector" in out_1
+
+
+@pytest.mark.parametrize(
+    "task", [("task=ranking",), ("task=sequence", "teacher=gru4rec", "student=gru4rec", "teacher.net.dropout=0")]
+)
+def test_epochs_chosen_by_the_sampled_metric(task: tuple[str, ...], tmp_path: Path) -> None:
+    """Its values are those of the kept model against the drawn items, in one process and in two."""
+    words = (
+        *task, "evaluation.sampled=5", "evaluation.best_by=sampled", "trainer.precision=64-true",
+        "teacher.net.dim=8", "teacher.fit.epochs=3", "teacher.fit.validate_every=1",
+    )  # fmt: skip
+    found = []
+    for name, more in (("one", ()), ("two", TWO)):
+        code, output = finish(start(tmp_path, "train", *words, *more, f"cache={name}", f"run.name={name}"), 200)
+        assert code == 0, output
+        (model,) = models(tmp_path / name, "teacher")
+        values = [row["valid/sampled_ndcg@10[n=5]"] for row in history(model)]
+        assert not any("valid/ndcg@10" in row for row in history(model))
+        config = OmegaConf.load(tmp_path / f"outputs/{name}/config.yaml")
+        its_task = instantiate(OmegaConf.to_container(config.task))
+        (stored,) = (tmp_path / name / "data").glob("*/")
+        data = its_task.load(stored, ("train", "known", "valid"))
+        kept = load_model(model, data.train)
+        means = its_task.evaluate(kept, data, "valid", [10], negatives=5).means()
+        assert means["ndcg@10"] == pytest.approx(max(values), abs=1e-6)
+        assert its_task.evaluate(kept, data, "valid", [10]).means()["ndcg@10"] < max(values) - 0.1  # of 60 items
+        found.append(values)
+    assert found[0] == pytest.approx(found[1], abs=1e-6)
 
 
 def test_other_vectors_are_another_training(tmp_path: Path) -> None:

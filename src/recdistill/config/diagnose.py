@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -305,4 +306,6 @@ def _file_error(error: Exception, loader: _Loader) -> InputError:
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, option = error.missing_cfg_file.rpartition("/")
         fix = did_you_mean(option, error.options or loader.options(group))
+    elif added := re.search(r"Could not override '(\S+@\S+)'", why):  # a group that nothing puts there yet
+        fix = f"+{added[1]}=OPTION puts it there"
     return InputError("the config cannot be composed", why=why, fix=fix)

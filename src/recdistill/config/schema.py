@@ -49,7 +49,7 @@ Metric = Annotated[str, AfterValidator(_metric)]
 class Section(BaseModel):
     """A part of the config; a key that is not listed is an error."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class Run(Section):
@@ -65,6 +65,7 @@ class Evaluation(Section):
     ks: Annotated[list[Count], MinLen(1)] = [5, 10, 20, 50]
     metric: Metric = Field(default="ndcg@10", validate_default=True)
     sampled: Count | None = None
+    best_by: Literal["full", "sampled"] = "full"
 
     @field_validator("metric")
     @classmethod
@@ -77,6 +78,15 @@ class Evaluation(Section):
             fix = f"evaluation.metric={name}@{near}, or add {k} to evaluation.ks"
             raise PydanticCustomError("metric_k", "{text}", {"text": text, "fix": fix, "whole": True})
         return metric
+
+    @field_validator("best_by")
+    @classmethod
+    def _sample_is_there(cls, best_by: str, info: ValidationInfo) -> str:
+        if best_by == "sampled" and info.data.get("sampled", 1) is None:
+            text = "nothing is sampled for epochs to be chosen by"
+            fix = "evaluation.sampled=99 beside it, or evaluation.best_by=full"
+            raise PydanticCustomError("best_by", "{text}", {"text": text, "fix": fix, "whole": True})
+        return best_by
 
 
 class Budget(Section):
@@ -162,7 +172,7 @@ class Download(Section):
 class Data(BaseModel):
     """What is the same for all data; whatever else is there belongs to one source."""
 
-    model_config = ConfigDict(extra="allow", strict=True)
+    model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
 
     label_fraction: Annotated[float, Ge(0), Le(1)] = 1.0
     privileged: list[Text] = []
@@ -171,7 +181,7 @@ class Data(BaseModel):
 class Transfer(BaseModel):
     """A teacher from another domain; whatever else is there belongs to one bridge."""
 
-    model_config = ConfigDict(extra="allow", strict=True)
+    model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
 
     adaptive: bool = False
     data: Data | None = None

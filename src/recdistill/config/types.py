@@ -10,13 +10,16 @@ from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 
 from recdistill.config.suggest import listing, nearest
 
 Finding = tuple[str, str, str | None]
 """Key, message, fix."""
+
+FINITE = ConfigDict(allow_inf_nan=False)
+"""No number of a config is infinite, or not a number."""
 
 _BOUNDS = (("minimum", ">="), ("exclusiveMinimum", ">"), ("maximum", "<="), ("exclusiveMaximum", "<"))
 
@@ -64,10 +67,12 @@ def value_problem(key: str, value: Any, annotation: Any, default: Any = None) ->
 def _adapter(annotation: Any) -> TypeAdapter[Any] | None:
     if annotation is Any:
         return None
-    try:
-        return TypeAdapter(annotation)
-    except (PydanticUserError, TypeError, NameError):
-        return None
+    for config in (FINITE, None):  # a model has a config of its own, and takes no other
+        try:
+            return TypeAdapter(annotation, config=config)
+        except (PydanticUserError, TypeError, NameError):
+            continue
+    return None
 
 
 def explain(error: ValidationError, tree: dict[str, Any], model: type[BaseModel]) -> Iterator[Finding]:

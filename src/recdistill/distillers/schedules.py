@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from annotated_types import Ge, Gt, Interval, MinLen
 
 Share = Annotated[float, Interval(ge=0, le=1)]
+Part = Annotated[float, Interval(gt=0, le=1)]
 
 
 class Schedule:
@@ -35,7 +36,7 @@ class Linear(Schedule):
         over: share of the training that it takes; 0.1 is a warm-up.
     """
 
-    def __init__(self, start: float, end: float, over: Annotated[Share, Gt(0)] = 1.0):
+    def __init__(self, start: float, end: float, over: Part = 1.0):
         self.start, self.end, self.over = start, end, over
 
     def __call__(self, progress: float) -> float:
@@ -67,9 +68,7 @@ class Exponential(Linear):
         start, end, over: see :class:`Linear`.
     """
 
-    def __init__(
-        self, start: Annotated[float, Gt(0)], end: Annotated[float, Gt(0)], over: Annotated[Share, Gt(0)] = 1.0
-    ):
+    def __init__(self, start: Annotated[float, Gt(0)], end: Annotated[float, Gt(0)], over: Part = 1.0):
         super().__init__(start, end, over)
 
     def __call__(self, progress: float) -> float:

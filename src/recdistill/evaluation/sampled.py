@@ -5,6 +5,9 @@ Krichene and Rendle (KDD 2020). Off by default; the name of such a metric carrie
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -58,6 +61,22 @@ def noise(users: Tensor, n_items: int, seed: int) -> Tensor:
     return (stir(x, 31) & (2**52 - 1)).double() / 2**52
 
 
-def sampled_name(metric: str, n: int) -> str:
-    """``sampled_ndcg@10[n=99]`` for ``ndcg@10``."""
-    return f"sampled_{metric}[n={n}]"
+def sampled_name(metric: str, n: int | None) -> str:
+    """``sampled_ndcg@10[n=99]`` for ``ndcg@10`` and 99; the metric itself for None."""
+    return metric if n is None else f"sampled_{metric}[n={n}]"
+
+
+def negatives_of(name: str) -> int | None:
+    """How many items a metric with such a name is measured among; None for all.
+
+    >>> negatives_of("sampled_ndcg@10[n=99]"), negatives_of("ndcg@10")
+    (99, None)
+    """
+    found = re.fullmatch(r"sampled_.+\[n=(\d+)\]", name)
+    return int(found[1]) if found else None
+
+
+def monitored(evaluation: dict[str, Any]) -> str:
+    """The validation metric that picks the best epoch, of the config of the evaluation."""
+    sampled = evaluation.get("best_by") == "sampled"
+    return sampled_name(evaluation["metric"], evaluation["sampled"] if sampled else None)

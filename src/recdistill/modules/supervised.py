@@ -21,6 +21,7 @@ from recdistill.compression.gradual import gradual_rules
 from recdistill.data.interactions import Data
 from recdistill.data.withheld import labels_left
 from recdistill.errors import DivergedError, InputError
+from recdistill.evaluation.sampled import sampled_name
 from recdistill.models.base import Model
 from recdistill.models.fit import Fit
 from recdistill.models.tables.base import read_form, tables_of, with_penalties
@@ -45,6 +46,7 @@ class SupervisedModule(pl.LightningModule):
         max_steps: of each epoch, 0 for all; to try a config out.
 
     Attributes:
+        negatives: items a user that validation ranks the relevant ones among; None for all.
         position: the epoch, and how many of its steps are done.
         first_step: optimizer steps that were made before this process, by one that stopped.
         coefficients: the factor of each term in the loss.
@@ -58,6 +60,7 @@ class SupervisedModule(pl.LightningModule):
     """
 
     role = "model"
+    negatives: int | None = None
 
     def __init__(
         self, model: Model, objective: Objective, fit: Fit, data: Data, *, seed: int, ks: list[int],
@@ -76,8 +79,7 @@ class SupervisedModule(pl.LightningModule):
         self.coefficients = {objective.name: 1.0}
         self.average = Average(model, fit.ema) if fit.ema else None
         self.tables = list(tables_of(model).values())
-        self.position = (0, 0)
-        self.first_step = 0
+        self.position, self.first_step = (0, 0), 0
         self.sums: dict[str, float] = {}
         self.started = 0.0
         self.gradual = gradual_rules(model)
@@ -256,15 +258,13 @@ class SupervisedModule(pl.LightningModule):
         self.metrics = self.task.metrics(self.data, self.ks).to(self.device)
 
     def validation_step(self, _: int, __: int) -> None:
-        result = self.task.evaluate(
-            self.model, self.data, "valid", self.ks, name=self.role,
-            rank=self.global_rank, world=self.trainer.world_size,
-        )  # fmt: skip
-        result.add_to(self.metrics)
+        how: dict[str, Any] = {"rank": self.global_rank, "world": self.trainer.world_size}
+        how |= {} if self.negatives is None else {"negatives": self.negatives}
+        self.task.evaluate(self.model, self.data, "valid", self.ks, name=self.role, **how).add_to(self.metrics)
 
     def on_validation_epoch_end(self) -> None:
-        values = self.metrics.compute()
-        self.log_dict({f"valid/{name}": value.float() for name, value in values.items()}, sync_dist=False)
+        found = {sampled_name(name, self.negatives): value for name, value in self.metrics.compute().items()}
+        self.log_dict({f"valid/{name}": value.float() for name, value in found.items()}, sync_dist=False)
 
     # Only plain containers go into a checkpoint; loop counters of Lightning are left out (see checkpoints.py).
 

@@ -21,6 +21,7 @@ from recdistill.distillers.base import Needs
 from recdistill.distillers.signals import check_needs, compute_signals, require_signals_of
 from recdistill.errors import InputError
 from recdistill.evaluation.metrics import direction
+from recdistill.evaluation.sampled import monitored
 from recdistill.export.bundle import load_model
 from recdistill.models.build import instantiate
 from recdistill.runs.store import Store
@@ -142,7 +143,7 @@ class Line:
         return {
             "data": self.data_folder.name, "precision": self.cfg["trainer"].get("precision", "32-true"),
             "max_steps": self.max_steps, "seed": self.cfg["seed"], "ks": self.cfg["evaluation"]["ks"],
-            "monitor": self.cfg["evaluation"]["metric"], "task": self.cfg["task"],
+            "monitor": monitored(self.cfg["evaluation"]), "task": self.cfg["task"],
             **given_files(depends_on, where), **depends_on,
         }  # fmt: skip
 
@@ -151,7 +152,7 @@ class Line:
         logger = self.cfg.get("logger") or {}
         return FitSpec(
             title=title, data=str(self.data_folder), folder=str(folder), run=str(self.folder),
-            seed=self.cfg["seed"], ks=self.cfg["evaluation"]["ks"], monitor=self.cfg["evaluation"]["metric"],
+            seed=self.cfg["seed"], ks=self.cfg["evaluation"]["ks"], monitor=monitored(self.cfg["evaluation"]),
             trainer=self.cfg["trainer"], loggers=logger, max_steps=self.max_steps,
             every_seconds=self.cfg["checkpoint"]["every_seconds"], **{"task": self.cfg["task"], **more},
         )  # fmt: skip

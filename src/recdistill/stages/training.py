@@ -21,6 +21,7 @@ from recdistill.distillers.base import Distiller
 from recdistill.distillers.stored import StoredTeacher
 from recdistill.distillers.teacher import FrozenTeacher, LiveTeacher
 from recdistill.errors import InputError
+from recdistill.evaluation.sampled import negatives_of
 from recdistill.export.bundle import INFO, WEIGHTS, load_model, model_info, save_model
 from recdistill.export.packing import Codec
 from recdistill.models.base import ClosedFormModel, Model
@@ -147,7 +148,7 @@ def _fit(spec: FitSpec) -> None:
         model.fit(data.train.taught)
     else:
         module = make_module(spec, model, data, task, whole)
-        module.role = spec.key or spec.role
+        module.role, module.negatives = spec.key or spec.role, negatives_of(spec.monitor)
         trainer = make_trainer(spec, validates=len(data.valid) > 0)
         try:
             run_trainer(trainer, module, Path(spec.folder))
