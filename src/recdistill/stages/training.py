@@ -237,9 +237,8 @@ def make_module(spec: FitSpec, model: Model, data: Data, task: Task, whole: Data
         return self_taught(how, model, objective, settings, data, losses=losses, **common)
     if isinstance(how, Mutual):
         its, its_fit = instantiate(spec.peer["objective"]), instantiate(spec.peer["fit"])
-        with keys_below(
-            "teacher", spec.peer
-        ):  # from other weights than the student: two that are alike would stay alike
+        with keys_below("teacher", spec.peer):
+            # From other weights than the student: two that are alike would stay alike.
             peer = new_model(spec.peer, mix(spec.seed, 0x1417, 1), data, task)
         return taught_along(
             how, model, objective, settings, data, peer=peer, its=its, its_fit=its_fit, losses=losses, **common
