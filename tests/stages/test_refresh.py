@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -16,7 +17,7 @@ from recdistill.data.sources.synthetic import Synthetic
 from recdistill.errors import InputError
 from recdistill.export.manifest import open_manifest
 from recdistill.stages.carry import Rows, carried
-from recdistill.stages.refresh import exchange, good_enough, swap
+from recdistill.stages.refresh import config_of, exchange, good_enough, swap
 
 LOG = Synthetic(n_users=150, n_items=80, niches=8).read().events.sort("time")
 
@@ -151,3 +152,18 @@ def test_what_can_not_be_is_refused(words: tuple[str, ...], said: str, tmp_path:
     code, output = finish(start(tmp_path, "refresh", *words))
     assert code == 2, output
     assert said in output
+
+
+@pytest.mark.parametrize(
+    "part", [{"transfer": {"bridge": {}}}, {"teaching": {"x": {}}}, {"teacher": {"taught_by": {}}}]
+)
+def test_a_teacher_of_a_kind_that_is_not_refreshed_is_refused(part: dict[str, Any], tmp_path: Path) -> None:
+    new = pl.DataFrame({"user": ["new"], "item": ["i00001"], "time": [1.8e9]})
+    source = {"_target_": "recdistill.data.sources.synthetic.Synthetic", "n_users": 20, "n_items": 20}
+    settings = {"epochs": None, "newest": 0.1}
+    cfg = {"data": {"source": source}, "teacher": {}, "student": {}}
+    file = events_in(tmp_path, new, "e.jsonl")
+    found, n_new = config_of(cfg, file, settings, "cache")
+    assert (found["teacher"], n_new) == ({}, 1)
+    with pytest.raises(InputError, match="is not refreshed yet"):
+        config_of({**cfg, **part}, file, settings, "cache")
