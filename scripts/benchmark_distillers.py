@@ -28,6 +28,7 @@ import torch
 from recdistill.config.compose import compose_config, hydra_session, resolve
 from recdistill.config.locate import find_sources
 from recdistill.distillers.base import Distiller
+from recdistill.errors import InputError
 from recdistill.models.build import instantiate
 from recdistill.stages.line import Line
 from recdistill.stages.training import fit, quiet_lightning
@@ -108,8 +109,13 @@ def rows(place: Place, chosen: Sequence[str], turns: int, data: Path, own: Path)
         # What teaches nothing by itself is measured beside what does.
         both, alone = (option, "none") if teaches(option) else (f"[{BESIDE},{option}]", BESIDE)
         more = getattr(distiller_of(option), "every", MORE)  # with one look at the student's lists
-        pairs = [(seconds(place, both, turn, more, data, own), seconds(place, alone, turn, MORE, data, own))
-                 for turn in range(turns)]  # fmt: skip
+        try:
+            pairs = [(seconds(place, both, turn, more, data, own), seconds(place, alone, turn, MORE, data, own))
+                     for turn in range(turns)]  # fmt: skip
+        except InputError as error:  # it needs what these data have not
+            found.append(f"| {place.name} | {option} | – | – | – | – | not timed: {error.what} |")
+            print(found[-1], file=sys.stderr, flush=True)
+            continue
         spent, without = (statistics.median(column) for column in zip(*pairs, strict=True))
         ratio = statistics.median(a / b for a, b in pairs)
         bar = WIDE_BAR if option in WIDE else BAR
