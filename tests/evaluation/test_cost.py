@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from recdistill.evaluation import cost
 from recdistill.evaluation.cost import WARM_UP, cpu_name, latency, work
 
 
@@ -62,6 +63,20 @@ def test_work_of_a_request_by_hand() -> None:
     # When the product is there: the scores, the ones and itself; their sum comes when the ones are gone.
     assert found["memory"] == 4 * (2 * 500 + 500 * 500 + 2 * 500)
     assert work(lambda _: None, torch.arange(2)) == {"flops": 0, "memory": 0}
+
+
+@pytest.mark.parametrize("layout", [torch.sparse_csr, torch.sparse_coo])
+def test_work_of_a_sparse_product_is_that_of_its_entries(layout: torch.layout) -> None:
+    dense = (torch.rand(40, 30, generator=torch.Generator().manual_seed(0)) < 0.1).float()
+    graph, vectors = dense.to_sparse(layout=layout), torch.randn(30, 8)
+    found = work(lambda _: graph @ vectors, torch.arange(2))
+    assert found == {"flops": 2 * int(dense.sum()) * 8, "memory": 4 * 40 * 8}
+
+
+def test_a_slow_model_is_timed_a_few_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cost, "LONGEST", 0.05)
+    assert latency(lambda _: time.sleep(0.01), torch.arange(10), repeats=200)["repeats"] == cost.FEWEST
+    assert latency(lambda _: time.sleep(0.001), torch.arange(10), repeats=20)["repeats"] == 20
 
 
 def test_work_is_that_of_the_counter_of_torch() -> None:

@@ -59,6 +59,13 @@ def test_three_families_teach_a_ranking_student(folder: Path) -> None:
     fused[train.csr.indices[train.csr.indptr[3] : train.csr.indptr[4]]] = -torch.inf
     top = signals(folder)["top_items"][3].long()
     np.testing.assert_allclose(fused[top], fused.topk(8).values, rtol=1e-6)
+    # The whole line ends in its table: what a graph spreads, once for all, is in no request.
+    assert command("run", [*COMMON, "teacher=families", *few, "student=mf", "run.name=whole"]) == 0
+    rows = json.loads((folder / "outputs/whole/summary.json").read_text(encoding="utf-8"))["rows"]
+    dims = [net["members"][name]["net"]["dim"] for name in ("graph", "mf")]
+    of_vectors = sum(2 * train.n_items * dim for dim in dims)
+    entries = 2 * len(train.user)
+    assert of_vectors < rows[0]["work"]["flops"] < of_vectors + 2 * entries * dims[0]
 
 
 def test_three_families_teach_a_sequence_student(folder: Path) -> None:

@@ -19,6 +19,8 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 WARM_UP = 5
+LONGEST, FEWEST = 30.0, 10
+"""Seconds after which no more calls are timed, and how many there must be by then."""
 
 
 def latency(
@@ -35,7 +37,7 @@ def latency(
         recommend: what is timed; gets ``batch`` users a call.
         users: int64 ``[U]``, a pool that calls cycle through, so that no call finds its own users cached.
         batch: users a call.
-        repeats: timed calls.
+        repeats: timed calls, at most: after half a minute it is enough, of so slow a model, with ten of them.
         threads: of torch's operators; restored afterwards.
 
     Returns:
@@ -44,22 +46,24 @@ def latency(
     pool = users.repeat(-(-batch // len(users)))
     starts = torch.arange(repeats + WARM_UP) * batch % (len(pool) - batch + 1)
     calls = [pool[start : start + batch] for start in starts.tolist()]
-    taken = []
+    taken: list[int] = []
+    begun = time.monotonic()
     with pinned_threads(threads), torch.inference_mode():
-        for call in calls[:WARM_UP]:
-            recommend(call)
-        for call in calls[WARM_UP:]:
+        for n, call in enumerate(calls):
+            if len(taken) >= FEWEST and time.monotonic() - begun > LONGEST:
+                break
             _synchronize(users)
             start = time.perf_counter_ns()
             recommend(call)
             _synchronize(users)
-            taken.append(time.perf_counter_ns() - start)
+            if n >= WARM_UP:
+                taken.append(time.perf_counter_ns() - start)
     p50, p95, p99 = (float(value) / 1e6 for value in np.percentile(taken, [50, 95, 99]))
     return {
         "p50_ms": p50,
         "p95_ms": p95,
         "p99_ms": p99,
-        "repeats": repeats,
+        "repeats": len(taken),
         "batch": batch,
         "threads": threads,
     }
@@ -97,11 +101,13 @@ class _Work(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 parts = func.decompose(*args, **kwargs)
             if parts is not NotImplemented:
                 return parts
-        given = {part.untyped_storage().data_ptr() for part in tree_leaves((args, kwargs)) if isinstance(part, Tensor)}
+        given = {storage.data_ptr() for storage in _storages((args, kwargs))}
         found = func(*args, **kwargs)
         if counted is not None:
-            self.flops += int(counted(*args, **kwargs, out_val=found))
-        for storage in (part.untyped_storage() for part in tree_leaves(found) if isinstance(part, Tensor)):
+            entries = [part._nnz() for part in tree_leaves(args) if _is_sparse(part)]
+            # Of a sparse matrix only what is in it is multiplied.
+            self.flops += 2 * entries[0] * found.shape[-1] if entries else int(counted(*args, **kwargs, out_val=found))
+        for storage in _storages(found):
             place, size = storage.data_ptr(), storage.nbytes()
             if size and place not in given | self._storages:  # a view has the storage of what it is a view of
                 self._storages.add(place)
@@ -113,6 +119,23 @@ class _Work(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _gone(self, place: int, size: int) -> None:
         self.now -= size
         self._storages.discard(place)
+
+
+def _is_sparse(part: Any) -> bool:
+    return isinstance(part, Tensor) and part.layout in (torch.sparse_csr, torch.sparse_coo)
+
+
+def _storages(tree: Any) -> Iterator[torch.UntypedStorage]:
+    """Where the numbers of tensors are; a sparse one is made of dense ones."""
+    for part in tree_leaves(tree):
+        if not isinstance(part, Tensor):
+            continue
+        dense: tuple[Tensor, ...] = (part,)
+        if part.layout is torch.sparse_csr:
+            dense = (part.crow_indices(), part.col_indices(), part.values())
+        elif part.layout is torch.sparse_coo:
+            dense = (part._indices(), part._values())
+        yield from (each.untyped_storage() for each in dense)
 
 
 @contextmanager

@@ -105,6 +105,12 @@ def load_model(folder: Path, train: Any = None) -> Any:
     return model.eval()
 
 
+def load_frozen(folder: Path, train: Any = None) -> Any:
+    """As :func:`load_model`, to answer and not to train: what a model derives from its weights, such as the vectors
+    that a graph spreads, is computed once (:class:`~recdistill.models.kept.Kept`)."""
+    return load_model(folder, train).requires_grad_(False)
+
+
 def _check_shapes(net: Any, schema: Schema, state: dict[str, Tensor]) -> None:
     """Raises ValueError where the model would have other shapes than the weights, before it takes memory."""
     try:

@@ -15,7 +15,7 @@ from recdistill.compression.sizes import bytes_of, in_words
 from recdistill.config.suggest import listing
 from recdistill.errors import InputError
 from recdistill.evaluation.metrics import direction
-from recdistill.export.bundle import WEIGHTS, load_model
+from recdistill.export.bundle import WEIGHTS, load_frozen
 from recdistill.runs.atomic import read_json, write_json
 from recdistill.stages.compress import compress
 from recdistill.stages.evaluate import costs
@@ -118,7 +118,7 @@ def _value(
     if size > wanted.get("bytes", size):
         value = math.nan
     elif len(line.data.valid):
-        model = load_model(at, line.data.train)
+        model = load_frozen(at, line.data.train)
         result = line.task.evaluate(model, line.data, "valid", line.cfg["evaluation"]["ks"], name="budget")
         value = float(result.means()[metric])
     shown = None if math.isnan(value) else value

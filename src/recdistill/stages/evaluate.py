@@ -20,7 +20,7 @@ from recdistill.evaluation.ranking import RankingResult
 from recdistill.evaluation.sampled import sampled_name
 from recdistill.evaluation.slices import slices
 from recdistill.evaluation.topk import Scorer, masked
-from recdistill.export.bundle import WEIGHTS, count_parameters, load_model, model_info
+from recdistill.export.bundle import WEIGHTS, count_parameters, load_frozen, model_info
 from recdistill.models.given import ReadyMade
 from recdistill.rerank.base import Reranking
 from recdistill.runs.store import Store
@@ -69,7 +69,7 @@ def evaluate(
         depends_on["cold items"] = 1
 
     def make(folder: Path) -> None:
-        model = load_model(model_folder, data.train)
+        model = load_frozen(model_folder, data.train)
         if isinstance(model, ReadyMade):
             model.require_part(data, part)
         result = task.evaluate(model, data, part, ks, name=name, **over_lists)
@@ -162,7 +162,7 @@ def costs(
 
     Times are on one thread, for one request and for 256 requests at a time; ``work`` is that of one request.
     """
-    model = load_model(model_folder, data.train)
+    model = load_frozen(model_folder, data.train)
     answer, pool = (task or Ranking()).request(model, data, k)
     if reranking is not None:
         assert isinstance(data, Dataset)

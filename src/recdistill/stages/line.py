@@ -22,7 +22,7 @@ from recdistill.distillers.signals import check_needs, compute_signals, require_
 from recdistill.errors import InputError
 from recdistill.evaluation.metrics import direction
 from recdistill.evaluation.sampled import monitored
-from recdistill.export.bundle import load_model
+from recdistill.export.bundle import load_frozen, load_model
 from recdistill.models.build import instantiate
 from recdistill.runs.store import Store
 from recdistill.stages import tune, withheld
@@ -195,7 +195,7 @@ class Line:
             launch(self.spec(name, folder, **self.baseline_spec(node, name)))
 
         def score(folder: Path) -> float:
-            model = load_model(folder, self.data.train)
+            model = load_frozen(folder, self.data.train)
             return float(self.task.evaluate(model, self.data, "valid", ks, name=name).means()[metric])
 
         def make(folder: Path) -> None:

@@ -17,7 +17,7 @@ from recdistill.data.interactions import Dataset
 from recdistill.errors import InputError
 from recdistill.evaluation.ranking import recommend
 from recdistill.evaluation.topk import Scorer, masked
-from recdistill.export.bundle import load_model
+from recdistill.export.bundle import load_frozen
 from recdistill.models.base import Model
 from recdistill.rerank.base import Reranking
 from recdistill.runs.streams import write_parts
@@ -60,7 +60,7 @@ def write_recommendations(
             where="recommend.output", fix=f"recommend.output={output.with_suffix('.csv')}",
         )  # fmt: skip
     users = None if settings["histories"] else chosen_users(data, settings["users"])
-    model, n_items = load_model(model_folder, data.train), data.train.n_items
+    model, n_items = load_frozen(model_folder, data.train), data.train.n_items
     new = None if newcomers is None else newcomers(model)
     vectors = None if new is None else new.vectors
     names, titles = data.items[:n_items], None if data.titles is None else data.titles[:n_items]

@@ -24,7 +24,7 @@ from recdistill.data.sources.appended import read_events
 from recdistill.errors import InputError
 from recdistill.evaluation.significance import paired_t
 from recdistill.evaluation.topk import Scorer
-from recdistill.export.bundle import INFO, WEIGHTS, load_model, model_info, read_state, save_model
+from recdistill.export.bundle import INFO, WEIGHTS, load_frozen, model_info, read_state, save_model
 from recdistill.export.card import CARD
 from recdistill.export.manifest import MANIFEST, open_manifest, write_manifest
 from recdistill.export.names import ITEMS, USERS
@@ -209,8 +209,8 @@ def judged(line: Refreshed, settings: dict[str, Any]) -> dict[str, Any]:
     """
     metric, ks, data = line.cfg["evaluation"]["metric"], line.cfg["evaluation"]["ks"], line.data_with_test
     users, items = line.rows
-    old = load_model(line.started(line.before.models["last"]), data.train)
-    new = load_model(line.last, data.train)
+    old = load_frozen(line.started(line.before.models["last"]), data.train)
+    new = load_frozen(line.last, data.train)
     known: dict[str, Any] = {"reranking": OnlyKnown(items.known)}
     ours, theirs = (
         line.task.evaluate(new, data, "test", ks, name="new"),
