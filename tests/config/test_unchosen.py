@@ -149,3 +149,15 @@ def test_the_recipe_takes_other_methods(words: list[str]) -> None:
     for word in words:
         group, _, chosen = word.partition("=")
         assert list(found[group]) == [name for name in chosen.strip("[]").split(",") if name != "none"]
+
+
+@pytest.mark.parametrize("word", ["teacher=ease", "teacher.net.dim=64", "+teacher.fit.epochs=3", "teacher=assistant"])
+@pytest.mark.parametrize("how", ["teaching=born_again", "teaching=mean_teacher"])
+def test_a_teacher_that_is_the_student_takes_no_settings(how: str, word: str) -> None:
+    with hydra_session(find_sources([], [])):
+        with pytest.raises(InputError) as error:
+            compose_config([how, word])
+        compose_config([how, "student.net.dim=4"])
+        compose_config(["teaching=mutual", "teacher=mf"])
+    assert error.value.where == word
+    assert "leave out one of the two" in str(error.value.fix)

@@ -158,6 +158,26 @@ def test_rows_that_are_refused(rows: list[Any], said: str, tmp_path: Path) -> No
         assert "'007', '7', 'NA'" in str(error.value.why)
 
 
+@pytest.mark.parametrize("score", [[1.0], b"\xff"])
+def test_a_score_of_several_parts_is_no_number(score: object, tmp_path: Path) -> None:
+    pl.DataFrame({"user": ["7"], "item": ["x"], "score": [score]}).write_parquet(tmp_path / "l.parquet")
+    with pytest.raises(InputError) as error:
+        lists(str(tmp_path / "l.parquet"))
+    assert error.value.where == f"{tmp_path}/l.parquet:1:score"
+
+
+@pytest.mark.parametrize("content", ["header", "blank", "damaged"])
+def test_a_file_that_holds_nothing_is_named_by_its_own_key(content: str, tmp_path: Path) -> None:
+    file = tmp_path / ("l.csv" if content == "blank" else "l.parquet")
+    if content == "header":
+        pl.DataFrame(schema={"user": pl.String, "item": pl.String, "score": pl.Float64}).write_parquet(file)
+    else:
+        file.write_text("\n\nx\n")
+    with pytest.raises(InputError) as error:
+        lists(str(file))
+    assert "another file: net.path=FILE" in str(error.value.fix)
+
+
 def ranked(file: Path, rows: list[tuple[Any, ...]]) -> str:
     frame = pl.DataFrame(rows, schema=["user", "rank", "item", "confidence"], orient="row", strict=False)
     if file.suffix == ".parquet":

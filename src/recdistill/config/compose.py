@@ -17,7 +17,7 @@ from recdistill.config.diagnose import CONFIG_NAME, FAILURES, diagnose
 from recdistill.config.gate import leaves
 from recdistill.config.locate import Sources
 from recdistill.config.overrides import parse
-from recdistill.config.unchosen import drop, unchosen
+from recdistill.config.unchosen import drop, require_free, unchosen
 from recdistill.errors import InputError
 
 VERSION_BASE = "1.3"
@@ -56,6 +56,7 @@ def compose_config(overrides: Sequence[str]) -> DictConfig:
     Raises:
         InputError: an override or a config file is wrong.
     """
+    require_free(overrides, UserFolders.sources.folders)
     cfg = _composed(overrides)
     drop(cfg, unchosen(cfg, overrides, UserFolders.sources.folders))
     return cfg

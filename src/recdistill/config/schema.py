@@ -84,7 +84,7 @@ class Evaluation(Section):
     def _sample_is_there(cls, best_by: str, info: ValidationInfo) -> str:
         if best_by == "sampled" and info.data.get("sampled", 1) is None:
             text = "nothing is sampled for epochs to be chosen by"
-            fix = "evaluation.sampled=99 beside it, or evaluation.best_by=full"
+            fix = "evaluation.best_by=full; or, where lists are ranked, evaluation.sampled=99 beside it"
             raise PydanticCustomError("best_by", "{text}", {"text": text, "fix": fix, "whole": True})
         return best_by
 

@@ -136,7 +136,8 @@ def _fix_range(key: str, adapter: TypeAdapter[Any], default: Any = None) -> str 
             if key.endswith("]"):
                 return said
             number = isinstance(default, int | float) and not isinstance(default, bool)
-            return f"{key}={default if number else _example(part, whole):g}: {said}"
+            good = default if number else _example(part, whole)
+            return f"{key}={'VALUE' if good is None else format(good, 'g')}: {said}"
     return None
 
 
@@ -150,7 +151,8 @@ def range_of(annotation: Any) -> str:
     return next(filter(None, map(_bounds, _parts(adapter) if adapter else [])), "")
 
 
-def _example(part: dict[str, Any], whole: bool) -> float:
+def _example(part: dict[str, Any], whole: bool) -> float | None:
+    """A number within the bounds; None where there is but one, since a rate of 1 is no advice."""
     low: Any
     high: Any
     low, high = (part.get(name, part.get(f"exclusive{name.capitalize()}")) for name in ("minimum", "maximum"))
@@ -158,7 +160,7 @@ def _example(part: dict[str, Any], whole: bool) -> float:
         return float(high - ("exclusiveMaximum" in part) if low is None else low + ("exclusiveMinimum" in part))
     if low is not None and high is not None:
         return float(low + high) / 2
-    return float(high - 1 if low is None else low + 1)
+    return None
 
 
 def _parts(adapter: TypeAdapter[Any]) -> list[dict[str, Any]]:

@@ -1,7 +1,9 @@
-"""Settings of options that are not chosen: an experiment may hold those of every method that it is run with."""
+"""Settings that say nothing: of options that are not chosen, though an experiment may hold those of every method that
+it is run with, and of a section that a chosen option makes another one's."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -47,6 +49,29 @@ def unchosen(cfg: DictConfig, overrides: Sequence[str], folders: Sequence[Path])
                 fix=f"choose it, too: '{group}=[{','.join([*others, name])}]', or leave them out",
             )  # fmt: skip
     return [f"{group}.{name}" for group, name in found]
+
+
+def require_free(overrides: Sequence[str], folders: Sequence[Path]) -> None:
+    """Raises InputError where the command line sets what an option gives away as a whole: ``teaching=born_again`` has
+    ``teacher: ${student}``, and ``teacher=ease`` beside it would be read by nobody.
+
+    Args:
+        overrides: the words of the command line.
+        folders: every config folder, the winner first.
+    """
+    parsed, options = parse(overrides), groups(folders)
+    for override in parsed:
+        file = options.get(key_of(override), {}).get(str(override.value()))
+        content = yaml.safe_load(file.read_text(encoding="utf-8")) if file else None
+        for section, value in content.items() if isinstance(content, dict) else ():
+            whose = re.fullmatch(r"\$\{(\w+)\}", str(value))
+            taken = [str(other.input_line) for other in parsed if place_of(other).partition(".")[0] == section]
+            if whose and taken:
+                raise InputError(
+                    f"{override.input_line} makes the {section} the {whose[1]}, in model and settings",
+                    where=taken[0], why=f"nothing else of the {section} would be read",
+                    fix=f"leave out one of the two, or set the {whose[1]}",
+                )  # fmt: skip
 
 
 def _require_distinct(parsed: Sequence[Override]) -> None:

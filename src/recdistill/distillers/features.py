@@ -35,7 +35,7 @@ def mapper_of(kind: Mapper, n_in: int, n_out: int) -> nn.Module:
     if n_in != n_out:
         raise InputError(
             f"vectors of the student, {n_in} wide, and of the teacher, {n_out} wide, need a map between them",
-            where="distiller", fix="mapper: linear",
+            where="distiller", fix="distiller.NAME.mapper=linear",
         )  # fmt: skip
     return nn.Identity()
 

@@ -299,7 +299,7 @@ def read_mapping(path: str) -> pl.DataFrame:
     """
     file = existing_file(path, "transfer.mapping")
     columns = {"user": "teacher_id", "item": "item_id"}  # names under which they are read as text
-    part = Part(file, keys=dict.fromkeys(columns, "transfer.mapping"))
+    part = Part(file, keys=dict.fromkeys(columns, "transfer.mapping"), key="transfer.mapping")
     frame = read_frame([file], columns, Form(), part).select(columns.keys()).rename(columns)
     for name in frame.columns:
         if frame[name].is_null().any() or (frame[name].str.strip_chars() == "").any():

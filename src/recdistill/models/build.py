@@ -39,6 +39,16 @@ def instantiate(node: Any, **supplied: Any) -> Any:
         raise InputError(str(error.__cause__ or error), where=node["_target_"]) from error
 
 
+def instantiate_at(key: str, node: Any) -> Any:
+    """As :func:`instantiate`; what is refused is said of ``key``, where the node is in the config."""
+    try:
+        return instantiate(node)
+    except InputError as error:
+        if error.where == (node.get("_target_") if isinstance(node, dict) else "_target_"):
+            error.where = key
+        raise
+
+
 def let_through(node: Any) -> None:
     """Look at every target once more where objects are made: a node may come from a file beside some weights.
 

@@ -262,7 +262,8 @@ def read_rows(path: str, columns: dict[str, str]) -> pl.DataFrame:
             not from 0 to 1, or a pair or a rank of a user that occurs twice; with its rows.
     """
     files, by = data_files(path, "net.path"), "rank" if "rank" in columns else "score"
-    part = Part(files[0] if len(files) == 1 else Path(path), keys={name: f"net.{name}" for name in columns})
+    part = Part(files[0] if len(files) == 1 else Path(path), keys={name: f"net.{name}" for name in columns},
+                key="net.path")  # fmt: skip
     frame = read_frame(files, columns, Form(), part)
 
     def refuse(bad: pl.Series, what: str, name: str, fix: str) -> None:

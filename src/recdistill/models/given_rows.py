@@ -122,7 +122,7 @@ class GivenRows(TableModel, ReadyMade):
         columns = dict(zip(OURS, self.keys, strict=False)) | {f"score{n}": name for n, name in enumerate(self.scores)}
         part = Part(files[0] if len(files) == 1 else Path(self.path), keys={
             name: "net.scores" if name.startswith("score") else "net.keys" for name in columns
-        })  # fmt: skip
+        }, key="net.path")  # fmt: skip
         frame = read_frame(files, columns, Form(), part)
         for name in (name for name in columns if name.startswith("score")):
             score = to_numbers(frame[name])

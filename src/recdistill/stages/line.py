@@ -23,7 +23,7 @@ from recdistill.errors import InputError
 from recdistill.evaluation.metrics import direction
 from recdistill.evaluation.sampled import monitored
 from recdistill.export.bundle import load_frozen, load_model
-from recdistill.models.build import instantiate
+from recdistill.models.build import instantiate, instantiate_at
 from recdistill.runs.store import Store
 from recdistill.stages import tune, withheld
 from recdistill.stages.assistant import assisted_config, keys_of_assistant
@@ -221,10 +221,10 @@ class Line:
     @cached_property
     def needs(self) -> Needs:
         needs = Needs()
-        for node in self.distillers.values():
-            needs |= instantiate(node).needs()
+        for name, node in self.distillers.items():
+            needs |= instantiate_at(f"distiller.{name}", node).needs()
         if weighting := weighting_of(self.cfg):
-            needs |= instantiate(weighting).needs()
+            needs |= instantiate_at("weighting", weighting).needs()
         return needs
 
     @cached_property

@@ -9,7 +9,7 @@ from recdistill.compression.base import CompressionPass
 from recdistill.distillers.base import Distiller, Needs
 from recdistill.errors import InputError
 from recdistill.models.base import SequenceModel, VectorModel
-from recdistill.models.build import instantiate
+from recdistill.models.build import instantiate, instantiate_at
 from recdistill.modules.distillation import require_sound
 from recdistill.stages import tune, withheld
 from recdistill.stages.assistant import require_assistant
@@ -47,7 +47,9 @@ def require_line(cfg: dict[str, Any], task: Task, needs: Needs) -> None:
     require_assistant(cfg)
     require_transfer(cfg, task)
     require_teaching(cfg)
-    soft: dict[str, Distiller] = {name: instantiate(node) for name, node in dict(cfg.get("distiller") or {}).items()}
+    soft: dict[str, Distiller] = {
+        name: instantiate_at(f"distiller.{name}", node) for name, node in dict(cfg.get("distiller") or {}).items()
+    }
     for name, distiller in soft.items():
         task.require_distiller(distiller, f"distiller.{name}")
     warn_of_temperature(cfg)
@@ -72,8 +74,8 @@ def require_line(cfg: dict[str, Any], task: Task, needs: Needs) -> None:
             )  # fmt: skip
     require_budget(cfg)
     net, earlier = dict(cfg["student"]["net"]), list[CompressionPass]()
-    for node in dict(cfg.get("compression") or {}).values():
-        step: CompressionPass = instantiate(node)
+    for name, node in dict(cfg.get("compression") or {}).items():
+        step: CompressionPass = instantiate_at(f"compression.{name}", node)
         net = step.check(net, earlier)
         earlier.append(step)
 

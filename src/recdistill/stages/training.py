@@ -25,7 +25,7 @@ from recdistill.evaluation.sampled import negatives_of
 from recdistill.export.bundle import INFO, WEIGHTS, load_model, model_info, save_model
 from recdistill.export.packing import Codec
 from recdistill.models.base import ClosedFormModel, Model
-from recdistill.models.build import build, instantiate
+from recdistill.models.build import build, instantiate, instantiate_at
 from recdistill.models.fit import Fit
 from recdistill.models.given import ReadyMade
 from recdistill.models.item_init import initialise_items
@@ -251,8 +251,8 @@ def make_module(spec: FitSpec, model: Model, data: Data, task: Task, whole: Data
 
 
 def number(value: Any) -> Any:
-    """A number, or the schedule that a config describes."""
-    return instantiate(value) if isinstance(value, dict) else value
+    """Alpha: a number, or the schedule that a config describes."""
+    return instantiate_at("alpha", value) if isinstance(value, dict) else value
 
 
 def make_teacher(spec: FitSpec, data: Data, task: Task, layers: Sequence[str] = ()) -> FrozenTeacher:

@@ -128,7 +128,7 @@ class TableTask(Task):
         if negatives is not None:
             raise InputError(
                 f"sampled metrics are of lists of items, which {self.name} has not", where="evaluation.sampled",
-                fix="evaluation.sampled=null",
+                fix="evaluation.sampled=null evaluation.best_by=full",
             )  # fmt: skip
         if metric in BY_USER and self.groups(data.train) is None:
             raise InputError(

@@ -70,7 +70,7 @@ def read_frame(files: Sequence[Path], wanted: dict[str, str], form: Form, part: 
         raise InputError(
             f"{empty} has a header and no rows" if len(files) == 1 else f"{empty} has rows",
             where=str(part.path),
-            fix="give another file: data.path=FILE",
+            fix=f"give another file: {part.key}=FILE",
         )
     return _stacked(frames, list(part.starts.values()), wanted)
 

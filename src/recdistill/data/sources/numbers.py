@@ -16,7 +16,10 @@ def to_numbers(column: pl.Series, decimal: Decimal = "point") -> pl.Series:
     Among decimal commas a point is refused: in ``1.234`` it may part the thousands.
     """
     if column.dtype != pl.String or decimal == "point":
-        return column.cast(pl.Float64, strict=False)
+        try:
+            return column.cast(pl.Float64, strict=False)
+        except pl.exceptions.InvalidOperationError:  # lists, objects, bytes
+            return pl.Series(column.name, [None] * len(column), pl.Float64)
     commas = column.set(column.str.contains(".", literal=True), None)
     return commas.str.replace(",", ".", literal=True).cast(pl.Float64, strict=False)
 

@@ -37,7 +37,7 @@ def read_parquet(path: Path, wanted: dict[str, str], part: Part | None = None) -
             f"'{path}' is no Parquet file, or is damaged",
             where=str(path),
             why=printable(str(error).split("\n")[0]),
-            fix="write it again, or give a CSV file with data=csv",
+            fix=f"write it again, or give another file: {account.key}=FILE",
         ) from error
     if len(paths) < len(wanted):
         raise missing_columns(path, wanted, nested.names(schema), str(path), keys=account.keys)

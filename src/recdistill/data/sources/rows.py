@@ -60,6 +60,7 @@ class Part:
         time_in_millionths: whether times are millionths of what the file says.
         starts: row number at which each file begins, where there are several.
         keys: config key of our name of a column, ``data.NAME`` where it is not given.
+        key: that of the path.
     """
 
     path: Path
@@ -67,6 +68,7 @@ class Part:
     first_row: int = 2
     starts: dict[int, Path] = field(default_factory=dict)
     keys: Mapping[str, str] = field(default_factory=dict)
+    key: str = "data.path"
     events: pl.DataFrame = field(default_factory=pl.DataFrame)
     dropped: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)

@@ -81,7 +81,7 @@ def read_text(
     Raises:
         InputError: for a file that is no text table with these columns and rows of one length.
     """
-    table = _open(path, list(wanted.values()), separator, quote, header, columns, encoding)
+    table = _open(path, list(wanted.values()), separator, quote, header, columns, encoding, part.key)
     _check_columns(table, wanted, separator, part)
     part.first_row = 2 if header else 1
     frame = _parse(table, wanted, table.content)
@@ -110,6 +110,7 @@ def _open(
     header: bool,
     columns: Sequence[str] | None,
     encoding: Encoding,
+    key: str = "data.path",
 ) -> _Table:
     if header and columns:
         raise InputError(
@@ -124,7 +125,7 @@ def _open(
     if not len(first) or not first[0].strip():
         what = "begins with a blank line" if (first.str.strip_chars() != "").any() else "is empty"
         need = "a header line is needed" if header else "a row is needed"
-        raise InputError(f"'{path}' {what}", where=f"{path}:1", why=need, fix="give another file: data.path=FILE")
+        raise InputError(f"'{path}' {what}", where=f"{path}:1", why=need, fix=f"give another file: {key}=FILE")
     char = separator_char(separator) if separator else guess_separator(path, first.to_list(), wanted, quote)
     if len(char.encode()) > 1:
         content = rewritten(path, encoding, char)
