@@ -90,6 +90,23 @@ def test_of_nothing_seen_nothing_comes(full_user: Interactions) -> None:
         assert near.max() < (8 if name == "users" else 4)
 
 
+@pytest.mark.parametrize("alpha", [0.3, 1.0])
+def test_without_a_graph_only_what_is_ones_own_is_left(
+    both: tuple[FactorModel, FactorModel], schema: Schema, alpha: float
+) -> None:
+    """H is (1 - alpha) I where nothing was seen."""
+    nothing = torch.zeros(0, dtype=torch.int64)
+    empty = Interactions(nothing, nothing, schema.n_users, schema.n_items)
+    (student, teacher), distiller, users = both, made(empty, alpha=alpha, neighbours=3), torch.tensor([4, 0, 7])
+    found = distiller(
+        ModelView(student, users, empty.csr), LiveTeacher(teacher, empty).view(users), generator("cpu", 1)
+    )
+    items = distiller.draw(empty.n_items, generator("cpu", 1))
+    pairs = [((1 - alpha) * model.factors()[0][users], (1 - alpha) * model.factors()[1][items]) for model in both]
+    means = [hint_loss(m(s), t).item() for m, s, t in zip(distiller.maps, *pairs, strict=True)]
+    assert found.item() == pytest.approx(sum(means) / 2, rel=1e-5)
+
+
 def test_gradcheck_and_extremes() -> None:
     g = torch.Generator().manual_seed(0)
     own, others, factor = (

@@ -100,6 +100,9 @@ class GraphFiltered(VectorDistiller):
         """Neighbours int64 ``[n, K]`` of users or items, and what each is multiplied by, ``[n, K]``."""
         own, other = (self.sets(name), self.sets("items" if name == "users" else "users"))
         counts, others = own.counts(), other.counts()
+        if not len(own.indices):  # nobody has any
+            nobody = rows.new_zeros(len(rows), self.neighbours)
+            return nobody, nobody.float()
         degree = counts[rows].unsqueeze(1)
         start = torch.randint(2**31, (len(rows), 1), generator=rng, device=rng.device)
         place = torch.arange(self.neighbours, device=rows.device)
