@@ -49,6 +49,22 @@ def test_quotas() -> None:
         assert quotas(popularity, group, 3, count, 0.7).sum() == count
 
 
+@pytest.mark.parametrize("power", [0.0, 1.0, 2.5])
+def test_where_nothing_is_popular_groups_have_equal_quotas(power: float) -> None:
+    group = torch.tensor([0, 0, 1, 1, 1, 2, 2, 3])
+    for popularity in (torch.zeros(8, dtype=torch.int64), torch.full((8,), 5)):
+        assert quotas(popularity, group, 4, 30, power).tolist() == [10, 10, 10, 0]
+
+
+def test_without_interactions_pairs_are_of_one_group(student: FactorModel, teacher: FactorModel) -> None:
+    nothing = torch.zeros(0, dtype=torch.int64)
+    train, distiller = Interactions(nothing, nothing, 12, 17), UnKD(groups=3, pool=17, pairs=12)
+    ready(distiller, student, teacher, train)
+    assert distiller.group.tolist() == [0] * 17
+    assert distiller.quota.tolist() == [0] * 12
+    assert bool((value_of(distiller, student, teacher, train, torch.tensor([9, 0])) > 0).all())
+
+
 @pytest.mark.parametrize("length", [1, 2, 5])
 def test_ranks_follow_the_truncated_exponential(length: int) -> None:
     uniform = torch.rand(200_000, generator=generator("cpu", 1))

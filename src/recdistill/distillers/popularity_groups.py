@@ -26,13 +26,16 @@ def popularity_groups(popularity: Tensor, groups: int) -> Tensor:
 
 def quotas(popularity: Tensor, group: Tensor, groups: int, count: int, power: float) -> Tensor:
     """How many of ``count`` pairs each group gets, int64 ``[groups]``: in proportion to
-    (highest + lowest - own mean popularity)^power, none for a group without a pair of items."""
+    (highest + lowest - own mean popularity)^power, none for a group without a pair of items. Where nothing is popular
+    all means are 0, and the groups get the same: the limit of means that are alike."""
     size = torch.bincount(group, minlength=groups)
     mean = torch.bincount(group, popularity.double(), minlength=groups) / size.clamp(min=1)
     usable = size > 1
     if not bool(usable.any()):
         return torch.zeros_like(size)
     share = (mean[usable].max() + mean[usable].min() - mean).clamp(min=0) ** power * usable
+    if not bool(share.any()):
+        share = usable.double()
     return torch.cat([share.new_zeros(1), share.cumsum(0) / share.sum() * count]).round().diff().long()
 
 
