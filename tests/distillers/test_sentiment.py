@@ -16,6 +16,7 @@ from torch import Tensor
 
 from recdistill.data.features import Features
 from recdistill.data.interactions import Interactions, Schema
+from recdistill.data.withheld import with_labels
 from recdistill.distillers.base import Moment, Setting
 from recdistill.distillers.sentiment import MOST, AuxSentiment, mean_recall, sentiment_of
 from recdistill.distillers.views import ModelView
@@ -138,6 +139,22 @@ def test_of_a_large_log_few_are_held_out() -> None:
     distiller = AuxSentiment()
     distiller.prepare(Setting(4, 4, train=train, queries=1))
     assert distiller.kept == MOST
+
+
+@pytest.mark.parametrize("score", [None, "polarity"])
+def test_no_labels_are_another_thing_than_no_ratings(train: Interactions, score: str | None) -> None:
+    rated = replace(with_stars(train), context=Features(numeric={"polarity": torch.ones(len(train))}))
+    bare = replace(rated, value=None, context=Features())
+    for whole, where in ((rated, "data.label_fraction"), (bare, "distiller.aux_sentiment.score")):
+        with pytest.raises(InputError) as error:
+            AuxSentiment(score).prepare(Setting(4, 4, train=few_labels(whole)))
+        assert error.value.where == where
+        assert ("of which there are none" in error.value.what) == (whole is rated)
+
+
+def few_labels(train: Interactions) -> Interactions:
+    """What is taught of it at data.label_fraction=0."""
+    return with_labels(train, 0.0, 1).taught  # type: ignore[no-any-return]
 
 
 @pytest.mark.parametrize(("score", "said"), [(None, "has no ratings"), ("mood", "has no numeric feature 'mood'")])

@@ -51,7 +51,7 @@ class AuxSentiment(Distiller):
         weight: factor among the distillers.
 
     Raises:
-        InputError: the student has no vectors, or the training part no such score.
+        InputError: the student has no vectors, or the training part no such score or no events.
         ValueError: ``low`` is not below ``high``.
     """
 
@@ -121,9 +121,15 @@ def scores_of(train: Interactions, name: str | None) -> Tensor:
     """float ``[N]``, a score for each event; NaN where it is missing.
 
     Raises:
-        InputError: events have none.
+        InputError: events have none, or there are no events.
     """
     found = train.value if name is None else train.context.numeric.get(name)
+    if found is not None and not len(found):
+        raise InputError(
+            "aux_sentiment learns from reviews with a label, of which there are none", where="data.label_fraction",
+            why="it is so small that no event of the training part keeps its label",
+            fix="data.label_fraction=0.1, or leave out aux_sentiment",
+        )  # fmt: skip
     if found is None or not bool(found.isfinite().any()):
         known = ", ".join(train.context.numeric)
         raise InputError(
