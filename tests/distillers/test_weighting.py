@@ -75,6 +75,18 @@ def test_who_says_little_has_little_weight(kind: type[Weighting]) -> None:
     assert found[1:].tolist() == pytest.approx([0, 0, 0], abs=1e-6)
 
 
+@pytest.mark.parametrize("kind", [Confidence, Entropy, Gap])
+@pytest.mark.parametrize("power", [0.0, 0.5, 2.0])
+def test_short_lists_have_no_weight_at_any_power(kind: type[Weighting], power: float) -> None:
+    items = torch.tensor([[0, 1, 2], [3, 4, 5], [0, 1, 2]])
+    top = torch.tensor([[5.0, 1.0, 0.0], [5.0, -INF, -INF], [-INF, -INF, -INF]])
+    both = [Lists(items, top, torch.linspace(0, scale, 18).view(3, 6)) for scale in (0.0, 3.0)]
+    weighting = kind(k=3, power=power)
+    found = weighting(both[1], both[0])
+    assert found[1:].tolist() == [0, 0]
+    assert found[0].item() == pytest.approx(kind(k=3)(both[1], both[0])[0].item() ** power)
+
+
 def test_the_students_gradients_stay() -> None:
     scores = torch.zeros(2, 3, requires_grad=True)
     student = Rows(scores)

@@ -64,7 +64,8 @@ class Weighting:
         count = torch.full_like(log_t[:, 0], log_t.shape[-1])
         if both.hidden is not None:
             count = (~both.hidden).sum(-1).float()
-        return torch.where(count > 1, self.raw(log_t, log_s, count.clamp(min=2)), 0.0) ** self.power
+        raw = self.raw(log_t, log_s, count.clamp(min=2))
+        return torch.where(count > 1, raw**self.power, 0.0)  # not 0^power, which is 1 at power 0
 
 
 class Confidence(Weighting):
