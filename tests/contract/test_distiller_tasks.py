@@ -144,6 +144,8 @@ def test_what_cannot_be_weighted_is_refused() -> None:
 
     with pytest.raises(InputError, match="can't be weighted"):
         module_of("ranking", {"hint": make("hint")}, weighting=Confidence())
+    with pytest.raises(InputError, match="no distiller whose queries"):
+        module_of("ranking", {}, weighting=Confidence())
     for kind in (Confidence, Entropy):
         with pytest.raises(InputError, match="which a rating has not") as caught:
             module_of("rating", {"soft_label": make("soft_label")}, weighting=kind())

@@ -56,6 +56,10 @@ def assert_refused(words: list[str], said: list[str], capsys: pytest.CaptureFixt
         (words_of("ctr", "objective@student.objective=bpr"), ["BPR is a hard loss for ranking, not for ctr"]),
         (words_of("sequence", "objective@teacher.objective=logloss"), ["hard loss for ctr", "not for sequence"]),
         (words_of("rating", "objective@teacher.objective=cross_entropy"), ["for classification, not for rating"]),
+        (
+            ["task=ranking", *LOG, *RANKING, "distiller=none", "weighting=gap"],
+            ["there is no distiller whose queries could be weighted", "weighting=none"],
+        ),
         (words_of("rating", "weighting=entropy"), ["which a rating has not", "weighting=gap"]),
         (words_of("ctr", "evaluation.metric=ndcg@10"), ["ndcg@10 is no metric of ctr", "evaluation.metric=auc"]),
         (words_of("sequence", "evaluation.metric=auc"), ["auc is no metric of sequence", "evaluation.metric=ndcg@10"]),

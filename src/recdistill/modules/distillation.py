@@ -270,10 +270,11 @@ def require_sound(
             f"{' and '.join(distillers)} teaches nothing by itself", where="distiller",
             fix=f"put it beside a distiller: distiller=[soft_label,{next(iter(distillers))}]",
         )  # fmt: skip
-    if weighting is not None and distillers and not any(distiller.per_query for distiller in distillers.values()):
+    if weighting is not None and not any(distiller.per_query for distiller in distillers.values()):
         raise InputError(
-            f"{' and '.join(distillers)} can't be weighted by query: the loss is one value for a step",
-            where="weighting", fix="weighting=none, or another distiller",
+            f"{' and '.join(distillers)} can't be weighted by query: the loss is one value for a step" if distillers
+            else "there is no distiller whose queries could be weighted",
+            where="weighting", fix=f"weighting=none, or {'another' if distillers else 'a'} distiller",
         )  # fmt: skip
     if weighting is not None and task not in weighting.tasks:
         raise InputError(
