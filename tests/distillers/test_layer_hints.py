@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from recdistill.data.features import Features
-from recdistill.data.interactions import Examples, Schema
+from recdistill.data.interactions import Examples, Interactions, Schema
 from recdistill.data.rows import Rows
 from recdistill.distillers.base import Needs, Setting
 from recdistill.distillers.layers import AttentionHints, LayerHints, attention_loss
@@ -30,6 +32,9 @@ from recdistill.models.nextitnet import NextItNet
 from recdistill.models.sasrec import SASRec
 from recdistill.models.wide_deep import WideDeep
 from recdistill.tasks.batches import generator
+from recdistill.tasks.sequence_view import SequenceView
+from recdistill.tasks.table_batches import TableView
+from recdistill.tasks.windows import Sequences
 
 
 class Fixed:
@@ -124,6 +129,55 @@ def test_a_model_without_one_says_so() -> None:
     flat = MLP(Schema(5, 6, n_outputs=2, features=FIELDS), hidden=())  # type: ignore[arg-type]
     with pytest.raises(InputError, match="MLP has no hidden layer"):
         source(flat, "trunk")
+
+
+def asked(name: str) -> tuple[Any, Callable[[], TableView | SequenceView]]:
+    """A model, and what makes views of 7 rows or of 7 histories."""
+    make, _ = MODELS[name]
+    model = make(Schema(5, 6, n_outputs=2, max_length=4, features=FIELDS)).eval()  # type: ignore[arg-type]
+    if set(model.tasks) & {"ctr", "classification"}:
+        return model, lambda: TableView(model, Rows.of(examples().features, 7), torch.arange(7), "click")
+    item, user = torch.tensor([0, 1, 2, 3, 4, 5, 1]), torch.tensor([0, 0, 0, 1, 1, 2, 2])
+    log = Interactions(user=user, item=item, n_users=5, n_items=6, time=torch.arange(7))
+    return model, lambda: SequenceView(model, torch.arange(7), Sequences.of(log, torch.device("cpu"), 4, 4))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_what_is_offered_are_layers_that_give_a_vector_of_each_query(name: str) -> None:
+    model, view = asked(name)
+    offered = view().layers()
+    for key, part in model.named_modules():
+        if not key:
+            continue
+        outputs: list[Any] = []
+        hook = part.register_forward_hook(lambda _m, _i, output, kept=outputs: kept.append(output))
+        with torch.no_grad():
+            whole = view()
+            answer = whole.output() if isinstance(whole, TableView) else whole.factors()[0]
+        hook.remove()
+        watched = view().watch([key]) if outputs else view()
+        if key in offered:
+            with torch.no_grad():
+                found = watched.layer(key)
+            last = outputs[-1][0] if isinstance(outputs[-1], tuple) else outputs[-1]
+            assert len(found) == len(answer) == 7
+            rows = last[0] if isinstance(watched, SequenceView) else last  # row 0 is of a history of one event
+            assert torch.equal(found[0], rows[0].flatten())
+        else:
+            with pytest.raises(InputError, match=rf"the layer '{key}' of {type(model).__name__} gives nothing"):
+                watched.layer(key)
+    assert offered
+    assert not {"cross", "streams", "blocks.0.norms", "fields.tables", "fields.tables.0", "position"} & set(offered)
+
+
+def test_a_list_of_layers_is_none() -> None:
+    model = DCNv2(Schema(5, 6, features=FIELDS), hidden=(7, 3))  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="the layer 'cross' of DCNv2 gives nothing") as caught:
+        source(model, "cross")
+    assert caught.value.fix == "did you mean cross.2, cross.1, cross.0?"
+    with pytest.raises(InputError, match="has no layer 'cros'") as caught:
+        source(model, "cros")
+    assert "fields.tables," not in str(caught.value.why)
 
 
 # Attention.

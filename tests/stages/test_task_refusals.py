@@ -93,6 +93,22 @@ def assert_refused(words: list[str], said: list[str], capsys: pytest.CaptureFixt
             ["has no layer 'dep'", "did you mean deep"],
         ),
         (words_of("ctr", "distiller=hint_layers"), ["FM has no hidden layer"]),
+        (
+            words_of("ctr", "student=dnn", "distiller=rkd", "distiller.rkd.layers={deep: cross}"),
+            [
+                "the layer 'cross' of DCNv2 gives nothing of a row or history when the model answers",
+                "those that do are cross.0, deep, deep.0, deep.1, fields, fields.tables.0.table, out\n",
+                "did you mean cross.0",
+            ],
+        ),
+        (
+            words_of("ctr", "student=dnn", "teacher=autoint", "distiller=rkd", "distiller.rkd.layers={dep: trunk}"),
+            ["DNN has no layer 'dep'", "fields, fields.tables.0.table, out\n", "did you mean deep"],
+        ),
+        (
+            words_of("sequence", "distiller=rkd", "distiller.rkd.layers={trunk: position}"),
+            ["the layer 'position' of SASRec gives nothing", "blocks.0.widen, dropout, item, norm\n"],
+        ),
         (words_of("ctr", "data.source.rate=0.00001"), ["every label of the training part is 0"]),
     ],
 )

@@ -90,8 +90,16 @@ class View(Protocol):
         it is -1 of a class or an item, and NaN of a click or a number."""
         ...
 
+    def layers(self) -> list[str]:
+        """Names of the submodules that :meth:`layer` can be asked for, by asking the model once more."""
+        ...
+
     def layer(self, name: str) -> Tensor:
-        """The output ``[Q, d]`` of a watched submodule; of a sequence model at the last place of each history."""
+        """The output ``[Q, d]`` of a watched submodule; of a sequence model at the last place of each history.
+
+        Raises:
+            InputError: it gives nothing of each query.
+        """
         ...
 
     def augmented(self, share: float, noise: float, rng: torch.Generator) -> Self:

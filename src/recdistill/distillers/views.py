@@ -53,6 +53,9 @@ class ModelView:
     def members(self) -> list[ModelView]:
         return [type(self)(member, self.users, self.seen) for member in members_of(self.model)] or [self]
 
+    def layers(self) -> list[str]:
+        return []
+
     def layer(self, name: str) -> Tensor:
         raise NotImplementedError
 

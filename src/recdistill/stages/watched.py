@@ -6,8 +6,9 @@ from typing import Any
 
 import torch
 
-from recdistill.distillers.base import Distiller
+from recdistill.distillers.base import Distiller, View
 from recdistill.export.bundle import model_info
+from recdistill.models.base import Model
 from recdistill.models.build import build, instantiate
 from recdistill.models.given import ReadyMade
 from recdistill.models.layers import source
@@ -15,13 +16,15 @@ from recdistill.stages.assistant import keys_of_assistant
 from recdistill.stages.line import Line
 from recdistill.stages.nodes import bundle_of, target_of
 
+CPU = torch.device("cpu")
+
 
 def require_layers(line: Line) -> None:
-    """Builds both, untrained, since a size may decide which layers there are. What is made of other models is not known
-    before those are.
+    """Builds both, untrained, since a size may decide which layers there are, and asks them about one query, since a
+    layer need not be called. What is made of other models is not known before those are.
 
     Raises:
-        InputError: a layer is not there.
+        InputError: a layer is not there, or gives nothing of a query.
     """
     if line.assisted:
         with keys_of_assistant():
@@ -37,9 +40,20 @@ def require_layers(line: Line) -> None:
             continue
         data = line.given(line.data) if role == "student" else line.data
         with torch.random.fork_rng(devices=[]):
-            model = build(net, line.task.schema(data))
-        for name in sorted(names):
-            source(model, name)
+            model = build(net, line.task.schema(data)).eval()
+            model.bind(data.train.taught)
+        with torch.no_grad():
+            require_given(line.task.view(model, line.task.prepare(data.train, CPU), torch.arange(1)), model, names)
+
+
+def require_given(view: View, model: Model, names: set[str]) -> None:
+    """Raises InputError where the answers of a model are without a layer."""
+    others = view.layers()
+    for name in sorted(names):
+        source(model, name, others)
+    watched = view.watch(sorted(names))
+    for name in sorted(names):
+        watched.layer(name)
 
 
 def net_of(node: dict[str, Any], where: str) -> dict[str, Any]:

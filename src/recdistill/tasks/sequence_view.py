@@ -13,7 +13,7 @@ from recdistill.distillers.views import ModelView
 from recdistill.errors import InputError
 from recdistill.models.base import SequenceModel
 from recdistill.models.ensemble import members_of
-from recdistill.models.layers import recorded
+from recdistill.models.layers import giving, of_each, recorded, silent
 from recdistill.tasks.augment import leave_out
 from recdistill.tasks.sequence_batches import SequenceBatch
 from recdistill.tasks.windows import Sequences
@@ -106,19 +106,33 @@ class SequenceView(ModelView):
             return self._changed
         return self.train.timeline.upto(self.users, self.train.max_length)
 
-    def layer(self, name: str) -> Tensor:
+    def layers(self) -> list[str]:
         """Raises InputError for a model whose places see what comes after them."""
+        self._require_causal()
+        history = self._history()
+        return giving(self.net, lambda: self.net.query(history), history.shape)
+
+    def layer(self, name: str) -> Tensor:
+        """Raises InputError for a model whose places see what comes after them, and for a layer that gives nothing of
+        each place."""
+        self._require_causal()
+        self.factors()
+        history = self._history() if self.batch is None else self.batch.history
+        found = self._layers.get(name)
+        if found is None or not of_each(found, history.shape):
+            raise silent(self.net, name, self.layers())
+        output = found.unsqueeze(-1).flatten(2).float()  # [B, L, d]
+        if self.batch is not None:
+            return embedding(self.batch.place, output.flatten(0, 1))
+        last = (history < self.n_items).sum(1) - 1
+        return output[torch.arange(len(output), device=output.device), last]
+
+    def _require_causal(self) -> None:
         if not self.net.causal:
             raise InputError(
                 f"the layers of {type(self.net).__name__} see both sides of a place", where="distiller",
                 fix="leave out the hint on layers, or choose a causal model such as sasrec or gru4rec",
             )  # fmt: skip
-        self.factors()
-        output = self._layers[name].float()  # [B, L, d]
-        if self.batch is not None:
-            return embedding(self.batch.place, output.flatten(0, 1))
-        last = (self._history() < self.n_items).sum(1) - 1
-        return output[torch.arange(len(output), device=output.device), last]
 
     def target(self) -> Tensor:
         timeline = self.train.timeline

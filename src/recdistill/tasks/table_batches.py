@@ -13,7 +13,7 @@ from torch import Tensor
 from recdistill.data.rows import Rows
 from recdistill.models.base import TableModel
 from recdistill.models.ensemble import members_of
-from recdistill.models.layers import recorded
+from recdistill.models.layers import giving, of_each, recorded, silent
 from recdistill.tasks.augment import blur
 from recdistill.tasks.batches import enough, generator, mix, share
 
@@ -146,9 +146,15 @@ class TableView:
                 self._output = self.model(self.rows).float()
         return self._output
 
+    def layers(self) -> list[str]:
+        return giving(self.model, lambda: self.model(self.rows), [len(self.users)])
+
     def layer(self, name: str) -> Tensor:
         self.output()
-        return self._layers[name].flatten(1).float()
+        found = self._layers.get(name)
+        if found is None or not of_each(found, [len(self.users)]):
+            raise silent(self.model, name, self.layers())
+        return found.unsqueeze(-1).flatten(1).float()  # a number for each row is a vector of one
 
     def target(self) -> Tensor:
         assert self.part is not None
