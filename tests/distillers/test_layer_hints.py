@@ -70,6 +70,24 @@ def test_it_is_the_mean_over_layers_of_each_query(mapper: str) -> None:
         assert found[row].item() == pytest.approx(sum(gaps) / 2, rel=1e-5)
 
 
+def test_a_teacher_that_learns_too_keeps_every_pair() -> None:
+    """Two layers of the student learn from one of the teacher, which learns from both."""
+    distiller = LayerHints({"a": "x", "b": "x"})
+    distiller.swap()
+    assert distiller.needs() == Needs(layers=("a", "b"))
+    assert distiller.layers == ("x",)
+    torch.manual_seed(0)
+    distiller.prepare(Setting(student_layers={"x": 5}, teacher_layers={"a": 3, "b": 4}))
+    learns, teaches = {"x": randn(6, 5)}, {"a": randn(6, 3, seed=1), "b": randn(6, 4, seed=2)}
+    found = distiller(Fixed(learns), Fixed(teaches), generator("cpu", 1))  # type: ignore[arg-type]
+    for row in range(6):
+        gaps = [(teaches[name][row] - mapping(learns["x"][row])).square().mean().item()
+                for mapping, name in zip(distiller.maps, "ab", strict=True)]  # fmt: skip
+        assert found[row].item() == pytest.approx(sum(gaps) / 2, rel=1e-5)
+    distiller.swap()
+    assert (distiller.layers, distiller.needs()) == (("a", "b"), Needs(layers=("x",)))
+
+
 def test_a_copy_has_nothing_to_learn() -> None:
     distiller, output = LayerHints({"a": "a"}, mapper="none"), randn(4, 3)
     distiller.prepare(Setting(student_layers={"a": 3}, teacher_layers={"a": 3}))

@@ -315,3 +315,17 @@ def test_of_layers_it_is_the_mean_over_pairs(kind: Callable[..., RKD]) -> None:
     found = distiller(Layered(student), Layered(teacher), generator("cpu", 1))
     losses = [distiller.loss(rows[:4], teacher["x"][:4]).item() for rows in student.values()]
     assert found.item() == pytest.approx(mean(losses))
+
+
+@pytest.mark.parametrize("kind", [RKD, SimilarityPreserving, CKA])
+def test_a_teacher_that_learns_too_has_its_own_layers(kind: Callable[..., RKD]) -> None:
+    distiller = kind(layers={"a": "x", "b": "x"}, rows=4)
+    distiller.swap()
+    assert (distiller.layers, distiller.needs()) == (("x",), Needs(layers=("a", "b")))
+    student, teacher = {"a": randn(6, 3), "b": randn(6, 5, seed=1)}, {"x": randn(6, 2, seed=2)}
+    found = distiller(Layered(teacher), Layered(student), generator("cpu", 1))
+    losses = [distiller.loss(teacher["x"][:4], rows[:4]).item() for rows in student.values()]
+    assert found.item() == pytest.approx(mean(losses))
+    vectors = kind()
+    vectors.swap()
+    assert vectors.needs() == Needs(embeddings=True)

@@ -19,6 +19,7 @@ from recdistill.config.locate import find_sources
 from recdistill.distillers.stored import SIGNALS
 from recdistill.errors import InputError
 from recdistill.stages.line import Line
+from recdistill.stages.watched import wanted
 
 FINETUNE = "compression.prune.finetune={_target_: recdistill.models.fit.Fit, epochs: 1, batch_size: 64, lr: 0.01}"
 TWO = ("trainer=ddp_cpu", "trainer.devices=2")
@@ -219,3 +220,39 @@ def test_what_is_refused(words: tuple[str, ...], text: str, fix: str, cli: Any, 
 def test_another_way_of_teaching_is_none(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no way of teaching"):
         line_of(tmp_path, *small(("+teaching._target_=recdistill.distillers.weighting.Gap",)))
+
+
+@pytest.mark.parametrize(
+    ("words", "student", "teacher"),
+    [
+        (("teaching=frozen",), {"deep.0", "deep.1"}, {"cross.0", "trunk"}),
+        (("teaching=mutual",), {"deep.0", "deep.1"}, {"cross.0", "trunk"}),
+        (("teaching=mutual", "teaching.back=0"), {"deep.0", "deep.1"}, {"cross.0", "trunk"}),
+        (("teaching=mutual", "distiller=debiased", "distiller.debiased.layer=deep.0"), {"deep.0"}, {"trunk"}),
+        (("teaching=frozen", "distiller=debiased", "distiller.debiased.layer=deep.0"), {"deep.0"}, set()),
+    ],
+)
+def test_whose_layers_are_compared(
+    words: tuple[str, ...], student: set[str], teacher: set[str], tmp_path: Path
+) -> None:
+    """By a table of who learns from whom: of a teacher that learns, too, the layers stay its own."""
+    losses = ("distiller=rkd", "distiller.rkd.layers={deep.0: cross.0, deep.1: trunk}")
+    chosen = words if "distiller=debiased" in words else (*words, *losses)
+    line = line_of(tmp_path, *words_of("ctr", "student=dnn", *chosen))
+    assert wanted(line) == {"student": student, "teacher": teacher}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("distiller=rkd", "distiller.rkd.layers={deep.0: cross.0, deep.1: cross.0}"),
+        ("distiller=hint_layers", "~distiller.hint_layers.layers.trunk",
+         "+distiller.hint_layers.layers={deep.0: cross.0, deep.1: cross.0}"),
+        ("distiller=debiased", "distiller.debiased.layer=out"),
+    ],
+)  # fmt: skip
+def test_a_teacher_with_other_layers_learns_too(
+    words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert command("check", words_of("ctr", "student=dnn", "student.net.hidden=[8]", "teaching=mutual", *words)) == 0

@@ -133,7 +133,8 @@ class Debiased(Distiller):
     estimation for domain adaptive semantic segmentation, IJCV 2021.
 
     Args:
-        layer: name of the student's submodule that feeds the second head, "trunk" for its last hidden layer.
+        layer: name of the student's submodule that feeds the second head, "trunk" for its last hidden layer. That of a
+            teacher which learns from the student is always fed by the trunk.
         weight: factor among the distillers.
     """
 
@@ -146,6 +147,9 @@ class Debiased(Distiller):
 
     def needs(self) -> Needs:
         return Needs(scores=True)
+
+    def swap(self) -> None:
+        self.layers = ("trunk",)  # the layer that is named is the student's
 
     def prepare(self, setting: Setting) -> None:
         self.head = nn.Linear(setting.student_layers[self.layers[0]], 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated
 
 import torch
@@ -27,7 +27,28 @@ def attention_loss(student: Tensor, teacher: Tensor) -> Tensor:
     return (a_t * (a_t.clamp(min=SMALL).log() - a_s.clamp(min=SMALL).log())).sum(-1)
 
 
-class LayerDistiller(Distiller):
+class Paired(Distiller):
+    """What compares layers of the student with layers of the teacher.
+
+    Attributes:
+        pairs: submodules of the student, and which of the teacher's each learns from. Where the roles are swapped, a
+            layer may learn from several.
+    """
+
+    pairs: tuple[tuple[str, str], ...] = ()
+
+    def pair(self, pairs: Iterable[tuple[str, str]]) -> None:
+        self.pairs = tuple(pairs)
+        self.layers = tuple(dict.fromkeys(own for own, _ in self.pairs))
+
+    def swap(self) -> None:
+        self.pair((its, own) for own, its in self.pairs)
+
+    def needs(self) -> Needs:
+        return Needs(layers=tuple(sorted({its for _, its in self.pairs})))
+
+
+class LayerDistiller(Paired):
     """Base of losses between pairs of layers.
 
     Args:
@@ -39,15 +60,7 @@ class LayerDistiller(Distiller):
 
     def __init__(self, layers: Layers, weight: Weight = 1.0):
         super().__init__(weight)
-        self.pairs = dict(layers)
-        self.layers = tuple(self.pairs)
-
-    def swap(self) -> None:
-        self.pairs = {its: own for own, its in self.pairs.items()}
-        self.layers = tuple(self.pairs)
-
-    def needs(self) -> Needs:
-        return Needs(layers=tuple(sorted(set(self.pairs.values()))))
+        self.pair(layers.items())
 
 
 class LayerHints(LayerDistiller):
@@ -76,14 +89,13 @@ class LayerHints(LayerDistiller):
 
     def prepare(self, setting: Setting) -> None:
         self.maps = nn.ModuleList(
-            mapper_of(self.mapper, setting.student_layers[own], setting.teacher_layers[its])
-            for own, its in self.pairs.items()
+            mapper_of(self.mapper, setting.student_layers[own], setting.teacher_layers[its]) for own, its in self.pairs
         )
 
     def forward(self, student: View, teacher: View, rng: torch.Generator) -> Tensor:  # noqa: ARG002
         gaps = [
             (teacher.layer(its) - mapping(student.layer(own))).square().mean(-1)
-            for mapping, (own, its) in zip(self.maps, self.pairs.items(), strict=True)
+            for mapping, (own, its) in zip(self.maps, self.pairs, strict=True)
         ]
         return torch.stack(gaps).mean(0)
 
@@ -110,5 +122,5 @@ class AttentionHints(LayerDistiller):
     tasks = ("sequence",)
 
     def forward(self, student: View, teacher: View, rng: torch.Generator) -> Tensor:  # noqa: ARG002
-        losses = [attention_loss(student.layer(own), teacher.layer(its)) for own, its in self.pairs.items()]
+        losses = [attention_loss(student.layer(own), teacher.layer(its)) for own, its in self.pairs]
         return torch.stack(losses).mean(0)

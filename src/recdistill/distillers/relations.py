@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from recdistill.distillers.base import TABLES, Needs, Setting
 from recdistill.distillers.features import Side, VectorDistiller
+from recdistill.distillers.layers import Paired
 from recdistill.distillers.schedules import Mix, Weight
 from recdistill.distillers.topology import EPS
 
@@ -61,7 +62,7 @@ def cka_loss(student: Tensor, teacher: Tensor) -> Tensor:
     return 1 - alike
 
 
-class Relational(VectorDistiller):
+class Relational(Paired, VectorDistiller):
     """Base of losses on the relations of the users, of the items, or of the rows of a table.
 
     Args:
@@ -80,13 +81,12 @@ class Relational(VectorDistiller):
         rows: Annotated[int, Ge(1)] = 256, popular: Mix = 0.5, weight: Weight = 1.0,
     ):  # fmt: skip
         super().__init__(rows, popular, weight)
-        self.pairs = dict(layers or {})
-        self.layers = tuple(self.pairs)
+        self.pair((layers or {}).items())
         if self.pairs:
             self.tasks = ("sequence", *TABLES)
 
     def needs(self) -> Needs:
-        return Needs(layers=tuple(sorted(set(self.pairs.values())))) if self.pairs else super().needs()
+        return Paired.needs(self) if self.pairs else VectorDistiller.needs(self)
 
     def prepare(self, setting: Setting) -> None:
         if not self.pairs:
@@ -98,7 +98,7 @@ class Relational(VectorDistiller):
 
     def outputs(self, student: Any, teacher: Any) -> list[Side]:
         """Of the layers."""
-        return [(student.layer(own)[: self.rows], teacher.layer(its)[: self.rows]) for own, its in self.pairs.items()]
+        return [(student.layer(own)[: self.rows], teacher.layer(its)[: self.rows]) for own, its in self.pairs]
 
     def loss(self, student: Tensor, teacher: Tensor) -> Tensor:
         raise NotImplementedError

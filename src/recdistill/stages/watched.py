@@ -12,9 +12,11 @@ from recdistill.models.base import Model
 from recdistill.models.build import build, instantiate
 from recdistill.models.given import ReadyMade
 from recdistill.models.layers import source
+from recdistill.modules.mutual import Mutual
 from recdistill.stages.assistant import keys_of_assistant
 from recdistill.stages.line import Line
 from recdistill.stages.nodes import bundle_of, target_of
+from recdistill.stages.teaching import teaching_of
 
 CPU = torch.device("cpu")
 
@@ -29,12 +31,7 @@ def require_layers(line: Line) -> None:
     if line.assisted:
         with keys_of_assistant():
             require_layers(line.assisted)
-    losses: list[Distiller] = [instantiate(node) for node in line.distillers.values()] if line.losses else []
-    wanted = {
-        "student": {name for loss in losses for name in loss.layers},
-        "teacher": {name for loss in losses for name in loss.needs().layers},
-    }
-    for role, names in wanted.items():
+    for role, names in wanted(line).items():
         net = net_of(line.cfg[role], role)
         if not names or issubclass(target_of(net, f"{role}.net"), ReadyMade):
             continue
@@ -44,6 +41,25 @@ def require_layers(line: Line) -> None:
             model.bind(data.train.taught)
         with torch.no_grad():
             require_given(line.task.view(model, line.task.prepare(data.train, CPU), torch.arange(1)), model, names)
+
+
+def wanted(line: Line) -> dict[str, set[str]]:
+    """Names of the layers of student and teacher that the losses of a line compare."""
+
+    def losses() -> list[Distiller]:
+        return [instantiate(node) for node in line.distillers.values()] if line.losses else []
+
+    forth = losses()
+    own = {name for loss in forth for name in loss.layers}
+    its = {name for loss in forth for name in loss.needs().layers}
+    how = teaching_of(line.cfg.get("teaching"))
+    if isinstance(how, Mutual) and how.back:
+        for loss in losses():
+            if loss.teaches:
+                loss.swap()
+                own |= set(loss.needs().layers)
+                its |= set(loss.layers)
+    return {"student": own, "teacher": its}
 
 
 def require_given(view: View, model: Model, names: set[str]) -> None:
