@@ -50,6 +50,23 @@ def assert_refused(words: list[str], said: list[str], capsys: pytest.CaptureFixt
                 "those for classification are: ce_kl, confidence_ensemble, consistency, dist, dkd,",
             ],
         ),
+        (
+            ["task=ranking", *LOG, *RANKING, "distiller=rkd", "distiller.rkd.layers={trunk: trunk}"],
+            [
+                "is, as it is set, a soft loss for classification, ctr, rating, sequence, not for ranking\n"
+                "  where: distiller.rkd\n",
+                "without layers it compares the vectors of users and items, and is one for ranking, sequence\n",
+                "fix: distiller.rkd.layers=null",
+            ],
+        ),
+        (
+            words_of("ctr", "distiller=cka"),
+            [
+                "distiller=cka is, as it is set, a soft loss for ranking, sequence, not for ctr",
+                "with layers it compares hidden layers, and is one for classification, ctr, rating, sequence\n",
+                "fix: 'distiller.cka.layers={trunk: trunk}'",
+            ],
+        ),
         (["task=ranking", *LOG, *RANKING, "teacher=sasrec"], ["SASRec is a model for sequence", "task=sequence"]),
         (["task=ranking", *LOG, *RANKING, "teacher=dcnv2"], ["DCNv2 is a model for ctr and rating", "task=ctr"]),
         (words_of("ctr", "teacher=mlp"), ["MLP is a model for classification", "teacher=dcnv2"]),

@@ -228,6 +228,21 @@ class Moment:
     teacher_changes: bool = False
 
 
+@dataclass(frozen=True)
+class Otherwise:
+    """What a distiller is with another setting.
+
+    Attributes:
+        tasks: names of the tasks that it serves then.
+        what: what it does, for messages.
+        setting: what to type behind its key.
+    """
+
+    tasks: tuple[str, ...]
+    what: str
+    setting: str
+
+
 class Distiller(nn.Module):
     """A soft loss between teacher and student. Projections it learns are its parameters; they are trained
     with the student and thrown away afterwards.
@@ -240,6 +255,7 @@ class Distiller(nn.Module):
 
     Attributes:
         tasks: names of the tasks that it serves.
+        otherwise: where an argument decides that, what it is with another one; None for most.
         parts: where the loss is a sum of terms, those of the last call, each with its weight in the sum, for the log.
         per_query: whether the loss is a value for each query, so that queries can be weighted.
         layers: names of the student's submodules whose outputs it wants.
@@ -251,6 +267,7 @@ class Distiller(nn.Module):
 
     teaches: bool = True
     tasks: tuple[str, ...] = LISTS
+    otherwise: Otherwise | None = None
     per_query: ClassVar[bool] = False
     layers: tuple[str, ...] = ()
     lr: float | None = None

@@ -11,7 +11,7 @@ from annotated_types import Ge
 from torch import Tensor
 from torch.nn import functional as F
 
-from recdistill.distillers.base import TABLES, Needs, Setting
+from recdistill.distillers.base import LISTS, TABLES, Needs, Otherwise, Setting
 from recdistill.distillers.features import Side, VectorDistiller
 from recdistill.distillers.layers import Paired
 from recdistill.distillers.schedules import Mix, Weight
@@ -62,6 +62,10 @@ def cka_loss(student: Tensor, teacher: Tensor) -> Tensor:
     return 1 - alike
 
 
+OF_LAYERS = Otherwise(("sequence", *TABLES), "with layers it compares hidden layers", "layers={trunk: trunk}")
+OF_VECTORS = Otherwise(LISTS, "without layers it compares the vectors of users and items", "layers=null")
+
+
 class Relational(Paired, VectorDistiller):
     """Base of losses on the relations of the users, of the items, or of the rows of a table.
 
@@ -82,8 +86,8 @@ class Relational(Paired, VectorDistiller):
     ):  # fmt: skip
         super().__init__(rows, popular, weight)
         self.pair((layers or {}).items())
-        if self.pairs:
-            self.tasks = ("sequence", *TABLES)
+        this, self.otherwise = (OF_LAYERS, OF_VECTORS) if self.pairs else (OF_VECTORS, OF_LAYERS)
+        self.tasks = this.tasks
 
     def needs(self) -> Needs:
         return Paired.needs(self) if self.pairs else VectorDistiller.needs(self)

@@ -6,6 +6,7 @@ know tasks by this interface alone.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -206,6 +207,13 @@ class Task:
 
     def require_distiller(self, distiller: Distiller, where: str) -> None:
         """Raises InputError for a soft loss of another task; ``where`` it is in the config."""
+        other = distiller.otherwise
+        if self.name not in distiller.tasks and other and self.name in other.tasks:
+            raise InputError(
+                f"distiller={where.rpartition('.')[2]} is, as it is set, a soft loss for {listing(distiller.tasks)},"
+                f" not for {self.name}", where=where, why=f"{other.what}, and is one for {listing(other.tasks)}",
+                fix=shlex.quote(f"{where}.{other.setting}"),
+            )  # fmt: skip
         if self.name not in distiller.tasks:
             sources = find_sources([], [str(folder) for folder in plugin_folders()])
             others = serving("distiller", self.name, sources.folders, sources.home)
