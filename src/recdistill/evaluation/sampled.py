@@ -80,3 +80,11 @@ def monitored(evaluation: dict[str, Any]) -> str:
     """The validation metric that picks the best epoch, of the config of the evaluation."""
     sampled = evaluation.get("best_by") == "sampled"
     return sampled_name(evaluation["metric"], evaluation["sampled"] if sampled else None)
+
+
+def note_on_epochs(evaluation: dict[str, Any]) -> list[str]:
+    """What a reader of a table must know of how epochs were picked."""
+    if evaluation.get("best_by") != "sampled":
+        return []
+    few = evaluation["sampled"]
+    return [f"the best epoch of each training is that of the metric among {few} sampled items, not all"]

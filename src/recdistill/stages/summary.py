@@ -25,7 +25,7 @@ from recdistill.data.parts import NO_HISTORY
 from recdistill.evaluation.cost import cpu_name
 from recdistill.evaluation.kept import kept
 from recdistill.evaluation.ranking import overlap_at_k
-from recdistill.evaluation.sampled import monitored, negatives_of
+from recdistill.evaluation.sampled import note_on_epochs
 from recdistill.evaluation.significance import bootstrap_mean, holm, paired_t
 from recdistill.export.bundle import model_info
 from recdistill.runs.atomic import digest
@@ -248,11 +248,8 @@ def label(folder: Path, role: str, cfg: dict[str, Any]) -> str:
 
 
 def notes(cfg: dict[str, Any], data: Data, n_cold: int, run: Path) -> list[str]:
-    """What a reader of the table must know of the test part and of the tuning, by the models in the folder of a run;
-    what was found is the headline's to say."""
-    said = notes_on(cfg, data) + how_taught(cfg) + notes_on_assistant(cfg)
-    if negatives := negatives_of(monitored(cfg["evaluation"])):
-        said.append(f"the best epoch of each training is that of the metric among {negatives} sampled items, not all")
+    """What a reader of the table must know, by the models in the folder of a run; what was found the headline says."""
+    said = note_on_epochs(cfg.get("evaluation") or {}) + notes_on(cfg, data) + how_taught(cfg) + notes_on_assistant(cfg)
     if source := source_name(cfg):
         said += notes_on_transfer(source, run / "models")
     if cfg.get("distiller") and not cfg["alpha"]:
