@@ -69,6 +69,18 @@ def assert_refused(words: list[str], said: list[str], capsys: pytest.CaptureFixt
         ),
         (["task=ranking", *LOG, *RANKING, "teacher=sasrec"], ["SASRec is a model for sequence", "task=sequence"]),
         (["task=ranking", *LOG, *RANKING, "teacher=dcnv2"], ["DCNv2 is a model for ctr and rating", "task=ctr"]),
+        (
+            words_of("sequence", "teacher=ensemble"),
+            [
+                "RankingEnsemble is",
+                "teacher=sasrec or gru4rec or ensemble_sequence or families_sequence; or task=ranking,",
+            ],
+        ),
+        (words_of("ctr", "teacher=ensemble"), ["fix: teacher=dcnv2 or deepfm or lr or ensemble_ctr; or task=ranking,"]),
+        (words_of("ctr", "teacher=ensemble_rating"), ["is a model for rating, not", "or lr; or task=rating,"]),
+        (words_of("rating", *LOG, "teacher=ensemble"), ["biased_mf or neumf_rating or fm or ensemble_rating; or"]),
+        (words_of("sequence", "teacher=assistant"), ["MF is", "teacher=sasrec or gru4rec or assistant_sequence; or"]),
+        (words_of("rating", *LOG, "student=neumf"), ["fix: student=biased_mf or neumf_rating or fm; or task=ranking,"]),
         (words_of("ctr", "teacher=mlp"), ["MLP is a model for classification", "teacher=dcnv2"]),
         (words_of("ctr", "objective@student.objective=bpr"), ["BPR is a hard loss for ranking, not for ctr"]),
         (words_of("sequence", "objective@teacher.objective=logloss"), ["hard loss for ctr", "not for sequence"]),

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from textwrap import wrap
 
-from recdistill.config.serves import Home, tasks_of
+from recdistill.config.serves import Home, target_of, tasks_of
 from recdistill.config.suggest import did_you_mean, listing
 from recdistill.errors import InputError
 
@@ -80,6 +80,18 @@ def serving(group: str, task: str, folders: Sequence[Path], home: Home) -> list[
     """The options of a group that are for a task. Args: see :func:`render_all`."""
     found = groups(folders)
     return [option for option in found.get(group, {}) if task in tasks_of(group, option, found, home)]
+
+
+def alike(group: str, target: str, task: str, folders: Sequence[Path], home: Home) -> list[str]:
+    """The options for a task that are named after an option of a class and it, as ``ensemble_ctr`` after ``ensemble``.
+
+    Args:
+        target: the class, as ``_target_`` has it.
+        group, task, folders, home: see :func:`serving`.
+    """
+    found = groups(folders)
+    named = {f"{option}_{task}" for option in found.get(group, {}) if target_of(group, option, found) == target}
+    return [option for option in serving(group, task, folders, home) if option in named]
 
 
 def _render(group: str, found: dict[str, dict[str, Path]], home: Home, width: int | None) -> str:

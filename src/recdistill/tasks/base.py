@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from recdistill.config.listing import serving
+from recdistill.config.listing import alike, serving
 from recdistill.config.locate import find_sources
 from recdistill.config.plugins import plugin_folders
 from recdistill.config.suggest import listing
@@ -184,13 +184,19 @@ class Task:
         serves = getattr(model, "tasks", ())
         if not issubclass(model, Model) or self.name not in serves:
             others = [f"task={name}" for name in serves]
-            chosen = "standard" if where == "baselines" else " or ".join(self.examples)
-            own = f"{where.partition('.')[0]}={chosen}"
+            group = where.partition(".")[0]
+            own = f"{group}={'standard' if group == 'baselines' else ' or '.join(self._instead_of(model, group))}"
             raise InputError(
                 f"{model.__name__} is a model for {' and '.join(serves) or 'no task'}, not for {self.name}",
                 where=where,
                 fix=own + (f"; or {' or '.join(others)}, with data for it" if others else ""),
             )
+
+    def _instead_of(self, model: type, group: str) -> list[str]:
+        """The options of a group to choose instead of those that name a model."""
+        sources = find_sources([], [str(folder) for folder in plugin_folders()])
+        named = alike(group, f"{model.__module__}.{model.__qualname__}", self.name, sources.folders, sources.home)
+        return list(dict.fromkeys([*self.examples, *named]))
 
     def require_few_labels(self) -> None:
         """Raises InputError where what models read is made of labels that students may not know."""
