@@ -156,6 +156,7 @@ MAKERS = {
     "de": lambda rows: DE(experts=4, rows=rows),
     "phr": lambda rows: PHR(rows=rows),
     "assistants_phr": lambda rows: TeacherAssistants("phr", assistants=2, rows=rows),
+    "assistants_sized": lambda rows: TeacherAssistants("phr", assistants=[5, 2, 3], rows=rows),
     "assistants_de": lambda rows: TeacherAssistants("de", assistants=2, experts=3, rank=None, rows=rows),
 }  # fmt: skip
 
@@ -201,8 +202,11 @@ def test_phr_maps_users_and_items_by_one_network(
     assert found.item() == pytest.approx(sum(means) / 2, rel=1e-5)
 
 
-def test_assistants_weigh_their_gaps_by_the_gate(student: FactorModel, teacher: FactorModel) -> None:
-    distiller, users = made("assistants_phr"), torch.tensor([3, 1, 4])
+@pytest.mark.parametrize(("name", "sizes"), [("assistants_phr", [4, 5]), ("assistants_sized", [5, 2, 3])])
+def test_assistants_weigh_their_gaps_by_the_gate(
+    name: str, sizes: list[int], student: FactorModel, teacher: FactorModel
+) -> None:
+    distiller, users = made(name), torch.tensor([3, 1, 4])
     assert isinstance(distiller, TeacherAssistants)
     distiller.assistant_weight = 0.3
     s, t = student.factors()[0][users].detach(), teacher.factors()[0][users].detach()
@@ -212,6 +216,7 @@ def test_assistants_weigh_their_gaps_by_the_gate(student: FactorModel, teacher: 
         e, x = t[row : row + 1], s[row : row + 1]
         gate = softmax((distiller.gate(e)[0]).tolist())
         targets = [e, *distiller.hyper(e)]
+        assert [target.shape[1] for target in targets] == [6, *sizes]
         gaps = [(target - mapping(x, target, 1.0, None)).square().mean().item()
                 for mapping, target in zip(distiller.maps[0], targets, strict=True)]  # type: ignore[arg-type]  # fmt: skip
         total += gaps[0] + 0.3 * sum(g * gap for g, gap in zip(gate, gaps[1:], strict=True))

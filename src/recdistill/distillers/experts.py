@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 import torch
-from annotated_types import Ge
+from annotated_types import Ge, MinLen
 from torch import Tensor, nn
 
 from recdistill.distillers.base import ListView, Setting
 from recdistill.distillers.features import Side, VectorDistiller, hint_loss
 from recdistill.distillers.schedules import Mix, Rate, Temperature, Weight
+
+Sizes = Annotated[list[Annotated[int, Ge(1)]], MinLen(1)]
 
 
 def gumbel_softmax(logits: Tensor, temperature: float, rng: torch.Generator) -> Tensor:
@@ -182,7 +184,7 @@ class TeacherAssistants(VectorDistiller):
 
     Args:
         mapping: f, "de" or "phr".
-        assistants: how many, with sizes at equal steps.
+        assistants: how many, with sizes at equal steps; or the size of each.
         assistant_weight: λ.
         rank: of the hyper-network, see :class:`Assistants`; None as in the paper.
         experts: of each "de".
@@ -198,7 +200,7 @@ class TeacherAssistants(VectorDistiller):
     temperature: float
 
     def __init__(
-        self, mapping: Literal["de", "phr"] = "phr", assistants: Annotated[int, Ge(1)] = 8,
+        self, mapping: Literal["de", "phr"] = "phr", assistants: Annotated[int, Ge(1)] | Sizes = 8,
         assistant_weight: Weight = 1.0, rank: Annotated[int, Ge(1)] | None = 4,
         experts: Annotated[int, Ge(1)] = 30, temperature: Temperature = 1.0,
         rows: Annotated[int, Ge(1)] = 32, popular: Mix = 0.5, weight: Weight = 1.0, lr: Rate = None,
@@ -212,9 +214,10 @@ class TeacherAssistants(VectorDistiller):
     def prepare(self, setting: Setting) -> None:
         super().prepare(setting)
         n_in, n_out = setting.student_dim, setting.teacher_dim
-        sizes = sizes_between(n_in, n_out, self.assistants)
+        count = self.assistants
+        sizes = sizes_between(n_in, n_out, count) if isinstance(count, int) else list(count)
         self.hyper = Assistants(n_out, sizes, self.rank)
-        self.gate = nn.Linear(n_out, self.assistants)
+        self.gate = nn.Linear(n_out, len(sizes))
         own = ("users", "items") if self.mapping == "de" else ("both",)
         self.maps = nn.ModuleList(nn.ModuleList(self._map(n_in, size) for size in (n_out, *sizes)) for _ in own)
 
