@@ -20,6 +20,8 @@ from recdistill.errors import InputError
 NAMED = ("baselines", "compression", "distiller", "export", "index", "logger", "rerank")
 """The groups of which several options can be chosen, each of them under its own name."""
 
+_GIVEN_AWAY = re.compile(r"^(\w+): \$\{(\w+)\}", re.MULTILINE)
+
 
 def unchosen(cfg: DictConfig, overrides: Sequence[str], folders: Sequence[Path]) -> list[str]:
     """Keys of a composed config that are settings of an option that is not chosen, such as ``distiller.topk_kl``.
@@ -59,18 +61,18 @@ def require_free(overrides: Sequence[str], folders: Sequence[Path]) -> None:
         overrides: the words of the command line.
         folders: every config folder, the winner first.
     """
-    parsed, options = parse(overrides), groups(folders)
+    parsed = parse(overrides)
     for override in parsed:
-        file = options.get(key_of(override), {}).get(str(override.value()))
-        content = yaml.safe_load(file.read_text(encoding="utf-8")) if file else None
-        for section, value in content.items() if isinstance(content, dict) else ():
-            whose = re.fullmatch(r"\$\{(\w+)\}", str(value))
+        option = str(override.value())
+        files = [folder / key_of(override) / f"{option}.yaml" for folder in folders] if option.isidentifier() else []
+        file = next((file for file in files if file.is_file()), None)
+        for section, whose in _GIVEN_AWAY.findall(file.read_text(encoding="utf-8")) if file else []:
             taken = [str(other.input_line) for other in parsed if place_of(other).partition(".")[0] == section]
-            if whose and taken:
+            if taken:
                 raise InputError(
-                    f"{override.input_line} makes the {section} the {whose[1]}, in model and settings",
-                    where=taken[0], why=f"nothing else of the {section} would be read",
-                    fix=f"leave out one of the two, or set the {whose[1]}",
+                    f"{override.input_line} makes the {section} the {whose}, in model and settings", where=taken[0],
+                    why=f"nothing else of the {section} would be read",
+                    fix=f"leave out one of the two, or set the {whose}",
                 )  # fmt: skip
 
 

@@ -33,11 +33,12 @@ def read_parquet(path: Path, wanted: dict[str, str], part: Part | None = None) -
         columns = list(dict.fromkeys(way[0] for way in paths.values()))
         frame = pl.read_parquet(path, columns=columns, glob=False, row_index_name=ROW)
     except (pl.exceptions.ComputeError, OSError) as error:
+        instead = "a CSV file with data=csv" if account.key == "data.path" else f"another file: {account.key}=FILE"
         raise InputError(
             f"'{path}' is no Parquet file, or is damaged",
             where=str(path),
             why=printable(str(error).split("\n")[0]),
-            fix=f"write it again, or give another file: {account.key}=FILE",
+            fix=f"write it again, or give {instead}",
         ) from error
     if len(paths) < len(wanted):
         raise missing_columns(path, wanted, nested.names(schema), str(path), keys=account.keys)
