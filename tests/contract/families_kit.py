@@ -83,7 +83,8 @@ def ranking_data() -> Dataset:
     user, item = own.nonzero(as_tuple=True)
     valid = Interactions(user, item, USERS, ITEMS)
     names = torch.arange(max(USERS, ITEMS)).numpy().astype(str).astype(object)
-    return Dataset(train, valid, valid, names[:USERS], names[:ITEMS], {}, {"parts": {}}, "board")
+    return Dataset(train, valid, valid, names[:USERS], names[:ITEMS], {}, {"parts": {}}, "board",
+                   item_features=train.item_features)  # fmt: skip
 
 
 def build(name: str, seed: int = 0, **more: Any) -> DistillationModule:

@@ -22,12 +22,19 @@ class _Propagate(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, adjacency: Tensor, x: Tensor) -> Tensor:
         ctx.adjacency = adjacency
-        # Sparse products have no half-precision kernels on CPU.
-        return torch.mm(adjacency, x.float())
+        return _product(adjacency, x)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[None, Tensor]:
-        return None, torch.mm(ctx.adjacency, grads[0].float())
+        return None, _product(ctx.adjacency, grads[0])
+
+
+def _product(adjacency: Tensor, x: Tensor) -> Tensor:
+    """A @ x in single precision at least, whatever autocast says: sparse products have no half-precision kernels on a
+    CPU."""
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    with torch.autocast(x.device.type, enabled=False):
+        return torch.mm(adjacency.to(dtype), x.to(dtype))
 
 
 class LightGCN(FactorModel):
