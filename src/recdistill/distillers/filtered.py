@@ -109,6 +109,6 @@ class GraphFiltered(VectorDistiller):
         # Of nobody's neighbours the first of all stands in, with factor 0.
         at = (own.indptr[rows].unsqueeze(1) + (start + place) % degree.clamp(min=1)).clamp(max=len(own.indices) - 1)
         near = own.indices[at]
-        scale = degree / degree.clamp(min=1, max=self.neighbours)
-        factor = scale * (degree * others[near]).clamp(min=1).rsqrt() * (place < degree)
+        scale = degree.float() / degree.clamp(min=1, max=self.neighbours)
+        factor = scale * (degree * others[near]).clamp(min=1).float().rsqrt() * (place < degree)
         return near, factor
