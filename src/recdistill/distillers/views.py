@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from recdistill.data.csr import Csr
 from recdistill.errors import InputError
+from recdistill.evaluation.topk import largest
 from recdistill.models import dot
 from recdistill.models.base import FactorModel, RankingModel, VectorModel
 from recdistill.models.ensemble import members_of
@@ -113,16 +114,24 @@ class ModelView:
         return self._log_normaliser[temperature]
 
     def ranked_scores(self) -> Tensor:
-        scores = self.scores().detach().clone()
+        scores = self._apart()
         if isinstance(self.model, GivenLists):
             scores[scores <= self.floor(self.model)] = -torch.inf
         if self.model.known is not None:
             self.hide(scores, *self.model.known)
         return scores
 
+    def _apart(self) -> Tensor:
+        """Scores ``[Q, n_items]`` of all items without gradients, to be written to."""
+        if self._all is None and self.factorised and torch.is_grad_enabled():
+            factors = self.factors()  # with gradients, for whoever asks next
+            with torch.no_grad():  # and no copy of what is rarely asked for again
+                return dot.dot_scores(*factors, self.rows).float()
+        return self.scores().detach().clone()
+
     def top_items(self, k: int) -> tuple[Tensor, Tensor]:
         if k not in self._lists:
-            values, items = self._open().topk(min(k, self.n_items))
+            values, items = largest(self._open(), min(k, self.n_items))
             if (missing := k - self.n_items) > 0:  # a short list of everybody
                 items = torch.cat([items, items[:, -1:].expand(-1, missing)], -1)
                 values = nn.functional.pad(values, (0, missing), value=-torch.inf)
