@@ -124,9 +124,9 @@ class ModelView:
     def _apart(self) -> Tensor:
         """Scores ``[Q, n_items]`` of all items without gradients, to be written to."""
         if self._all is None and self.factorised and torch.is_grad_enabled():
-            factors = self.factors()  # with gradients, for whoever asks next
-            with torch.no_grad():  # and no copy of what is rarely asked for again
-                return dot.dot_scores(*factors, self.rows).float()
+            self.factors()  # cached with their gradients, for whoever asks next
+            with torch.no_grad():  # the scores are not cached, and so not copied: few losses want all of them
+                return self._score(None)
         return self.scores().detach().clone()
 
     def top_items(self, k: int) -> tuple[Tensor, Tensor]:
