@@ -49,6 +49,26 @@ def test_a_failed_one_is_made_again_from_what_is_there(tmp_path: Path) -> None:
     assert not folder.with_suffix(".partial").exists()
 
 
+def test_the_seconds_of_broken_off_sittings_count(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+
+    def fail(folder: Path) -> None:
+        checkpoint = folder / "below" / "checkpoint"
+        checkpoint.parent.mkdir(exist_ok=True)
+        checkpoint.write_text("half way")
+        later = time.time() + 100  # it was at work until then, and was killed
+        os.utime(checkpoint, (later, later))
+        raise RuntimeError
+
+    for _ in range(2):
+        with pytest.raises(RuntimeError):
+            store.obtain("stage", {}, fail)
+    folder = store.obtain("stage", {}, lambda _: None)
+    assert stamp(folder)["seconds"] == pytest.approx(200, abs=5)
+    assert not list(folder.parent.glob("*.sittings")), "of a finished stage nothing is left"
+    assert stamp(store.obtain("stage", {"a": 1}, lambda _: None))["seconds"] < 5
+
+
 @pytest.mark.parametrize("dies", [False, True])
 def test_others_wait_and_a_dead_owner_does_not_block(
     dies: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture

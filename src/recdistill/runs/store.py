@@ -49,15 +49,27 @@ class Store:
             partial = folder.with_suffix(".partial")
             make_folder(partial)
             sweep_temporaries(partial)
-            start = time.monotonic()
+            sittings, start = folder.with_suffix(".sittings"), time.monotonic()
+            before = _seconds_before(sittings, partial)
+            write_json(sittings, {"before": before, "since": time.time()})
             make(partial)
             write_json(
                 partial / STAMP,
                 {"stage": stage, "key": folder.name, "depends_on": dict(depends_on), "version": __version__,
-                 "seconds": round(time.monotonic() - start, 3)},
+                 "seconds": round(before + time.monotonic() - start, 3)},
             )  # fmt: skip
             partial.replace(folder)
+            sittings.unlink()
         return folder
+
+
+def _seconds_before(sittings: Path, partial: Path) -> float:
+    """What earlier sittings worked on the stage, each up to its newest file: one that was killed tells no end."""
+    if not sittings.exists():
+        return 0.0
+    last = read_json(sittings)
+    newest = max((path.stat().st_mtime for path in partial.rglob("*")), default=0.0)
+    return float(last["before"] + max(0.0, newest - last["since"]))
 
 
 @contextlib.contextmanager
@@ -78,6 +90,6 @@ def _locked(path: Path, title: str) -> Iterator[None]:
 
 
 def stamp(folder: Path) -> dict[str, Any]:
-    """What a finished stage says of itself: stage, key, dependencies, version, seconds."""
+    """What a finished stage says of itself: stage, key, dependencies, version, seconds of all sittings."""
     content: dict[str, Any] = read_json(folder / STAMP)
     return content
