@@ -88,6 +88,24 @@ def test_ranks_stand_for_scores(tmp_path: Path) -> None:
     assert model.scores(torch.tensor([0]))[0, [2, 3, 4]].tolist() == pytest.approx([0, -math.log(2), -math.log(3)])
 
 
+@pytest.mark.parametrize(
+    ("highest", "step"), [(1.0, 1e-12), (1_700_000_000.0, 1.0), (-16777215.0, 1.0), (5.0, 0.0), (1e-45, 2e-45)]
+)
+def test_scores_alike_in_single_precision_keep_their_order(highest: float, step: float, tmp_path: Path) -> None:
+    order = ["z", "x", "NA", "y", "01"]
+    rows = [("007", item, highest - step * place) for place, item in enumerate(order)]
+    model, train = lists(write(tmp_path / "l.parquet", rows)), data().train
+    compute_signals(model, train, Needs(top_k=6, scores=True), tmp_path / "signals")
+    users = torch.tensor([0])
+    for view in ModelView(model, users, train.csr), StoredTeacher(tmp_path / "signals").view(users):
+        items, scores = view.top_items(6)
+        found = [ITEMS[item] for item in items[0][on_list(scores[0])]]
+        assert found == order if step else set(found) == set(order)
+        assert view.scores()[0, [ITEMS.index(item) for item in order]].tolist() == pytest.approx(
+            [score for *_, score in rows], abs=1e-6 * abs(highest) + 1e-40
+        )
+
+
 def test_distillers_see_the_list_alone(tmp_path: Path) -> None:
     """Live and stored, and with the roles swapped."""
     model, train = lists(write(tmp_path / "l.parquet", ROWS)), data().train
@@ -136,10 +154,10 @@ def test_what_fills_a_short_list_is_none_of_it(ending: str, tmp_path: Path) -> N
     ("rows", "said"),
     [
         ([("7", "x", 1.0), ("NA", "y", 1.0), ("7", "x", 2.0)], "user '7' has item 'x' 2 times"),
-        ([("7", "x", 1.0), ("7", "y", float("nan"))], "a score that is no finite number in column 'score'"),
-        ([("7", "x", 1.0), ("7", "y", float("inf"))], "a score that is no finite number in column 'score'"),
-        ([("7", "x", 1.0), ("7", "y", 1e38)], "a score that is no finite number in column 'score'"),
-        ([("7", "x", None), ("7", "y", -3.4028235e38)], "a score that is no finite number in column 'score'"),
+        ([("7", "x", 1.0), ("7", "y", float("nan"))], "a score that is no number up to 1e+37 in column 'score'"),
+        ([("7", "x", 1.0), ("7", "y", float("inf"))], "a score that is no number up to 1e+37 in column 'score'"),
+        ([("7", "x", 1.0), ("7", "y", 1e38)], "a score that is no number up to 1e+37 in column 'score'"),
+        ([("7", "x", None), ("7", "y", -3.4028235e38)], "a score that is no number up to 1e+37 in column 'score'"),
         ([("7", None, 1.0)], "missing item id in column 'item'"),
         ([("0007", "x", 1.0), ("8", "y", 1.0)], "2 rows, and none is of a user and an item of the training part"),
         ([("007", "1", 1.0)], "lists what users have in the training part, and nothing else"),
@@ -214,7 +232,7 @@ def test_confidences_stay_with_their_items(ending: str, tmp_path: Path, caplog: 
         ([("7", 1, "x", 0.5), ("7", 2, "y", None)], "a confidence that is not from 0 to 1 in column 'confidence'"),
         ([("7", 1, "x", 0.5), ("NA", 1, "x", 0.5), ("7", 1, "y", 0.5)], "user '7' has rank 1.0 2 times"),
         ([("7", 1, "x", 0.5), ("7", 2, "x", 0.5)], "user '7' has item 'x' 2 times"),
-        ([("7", 1, "x", 0.5), ("7", None, "y", 0.5)], "a rank that is no finite number in column 'rank'"),
+        ([("7", 1, "x", 0.5), ("7", None, "y", 0.5)], "a rank that is no number up to 1e+37 in column 'rank'"),
     ],
 )
 @pytest.mark.parametrize("ending", ["parquet", "csv"])

@@ -202,7 +202,7 @@ class RCEKD(Distiller):
         self.lists = RankedLists(setting.queries, self.pool, scored=True)
 
     def start_epoch(self, moment: Moment) -> None:
-        if moment.epoch % self.every == 0:
+        if self.lists.due(moment, self.every):
             size = catalogue_size(moment.student, moment.rng.device)
             self.lists.refresh(lambda queries: moment.student(queries).top_items(self.pool), size, moment.teacher)
 

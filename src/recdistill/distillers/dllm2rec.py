@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from recdistill.distillers.base import Distiller, ListView, Needs, Setting, on_list
+from recdistill.distillers.discrepancy import isin
 from recdistill.distillers.lists import FLOOR, unlisted, usual_others
 from recdistill.distillers.positions import position_weights, rd_loss
 from recdistill.distillers.schedules import Temperature, Weight, most
@@ -38,17 +39,6 @@ def to_sum_1(weights: Tensor) -> Tensor:
     """Each row of ``[Q, K]`` divided by its sum; rows of zeros stay so."""
     total = weights.sum(-1, keepdim=True)
     return weights / torch.where(total > 0, total, 1)
-
-
-def agreement(items: Tensor, listed: Tensor, own: Tensor, own_listed: Tensor) -> Tensor:
-    """bool ``[Q, K]``: which of the teacher's items are among the student's own.
-
-    Args:
-        items, own: int64 ``[Q, K]`` and ``[Q, P]``.
-        listed, own_listed: bool, False behind the end of a list.
-    """
-    same = items.unsqueeze(2) == own.masked_fill(~own_listed, -1).unsqueeze(1)
-    return same.any(2) & listed
 
 
 class DLLM2Rec(Distiller):
@@ -152,6 +142,6 @@ class DLLM2Rec(Distiller):
         agreed = torch.zeros_like(listed)
         if self.agreement:
             own, own_scores = student.top_items(items.shape[1])
-            agreed = agreement(items, listed, own, on_list(own_scores))
+            agreed = isin(items, own, on_list(own_scores)) & listed
         place = position_weights(items.shape[1], self.position_temperature, items.device).to(top_t.dtype)
         return importance(place, sure, agreed, listed, self.shares)

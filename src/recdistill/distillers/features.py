@@ -35,7 +35,8 @@ def mapper_of(kind: Mapper, n_in: int, n_out: int) -> nn.Module:
     if n_in != n_out:
         raise InputError(
             f"vectors of the student, {n_in} wide, and of the teacher, {n_out} wide, need a map between them",
-            where="distiller", fix="distiller.NAME.mapper=linear",
+            where="distiller", why="a bias of items is an entry of their vectors",
+            fix="mapper: linear, of that distiller; or net.dim and net.item_bias of both the same",
         )  # fmt: skip
     return nn.Identity()
 

@@ -161,7 +161,7 @@ class CD(Distiller):
             self.lists = RankedLists(setting.queries, self.pool, scored=True)
 
     def start_epoch(self, moment: Moment) -> None:
-        if self.guide == "student" and moment.epoch % self.every == 0:
+        if self.guide == "student" and self.lists.due(moment, self.every):
             size = catalogue_size(moment.student, moment.rng.device)
             self.lists.refresh(lambda queries: moment.student(queries).top_items(self.pool), size, moment.teacher)
 

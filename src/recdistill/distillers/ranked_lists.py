@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from recdistill.distillers.base import on_list
+from recdistill.distillers.base import Moment, on_list
 from recdistill.distillers.signals import MAX_CHUNK, chunks
 
 
@@ -53,6 +53,11 @@ class RankedLists(nn.Module):
             if hasattr(self, "scores"):
                 self.scores[queries] = scores if other is None else other(queries).scores(items)
 
+    @staticmethod
+    def due(moment: Moment, every: int) -> bool:
+        """Whether it is time for a look: every few epochs, or in each where the scores are of a teacher that learns."""
+        return moment.teacher_changes or moment.epoch % every == 0
+
     def of(self, queries: Tensor) -> tuple[Tensor, Tensor]:
         """The lists ``[Q, length]``, int64, and which of their places hold an item, bool."""
         items = self.items[queries].long()
@@ -71,5 +76,5 @@ def rank_in(items: Tensor, lists: Tensor, listed: Tensor) -> Tensor:
         listed: bool ``[Q, P]``, which places of the lists hold an item.
     """
     by_id, order = lists.masked_fill(~listed, -1).sort(-1)
-    at = torch.searchsorted(by_id, items).clamp(max=lists.shape[1] - 1)
+    at = torch.searchsorted(by_id, items.contiguous()).clamp(max=lists.shape[1] - 1)
     return torch.where(by_id.gather(1, at) == items, order.gather(1, at) + 1, lists.shape[1] + 1)

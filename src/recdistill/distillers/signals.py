@@ -181,7 +181,7 @@ def check_needs(model: Model, needs: Needs, queries: int) -> None:
         raise InputError(
             f"the teacher {type(model).__name__} has no user and item vectors, which a distiller needs",
             where="distiller",
-            fix="leave out hint, or choose a teacher with vectors: teacher=mf or teacher=lightgcn",
+            fix="choose a teacher with vectors: teacher=mf or teacher=lightgcn; or leave out what compares vectors",
         )
     if needs.confidences and not (isinstance(model, GivenLists) and model.confident):
         raise InputError(

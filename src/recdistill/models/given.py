@@ -25,6 +25,7 @@ from recdistill.data.sources.numbers import to_numbers
 from recdistill.data.sources.rows import ROW, Part
 from recdistill.errors import InputError
 from recdistill.models.base import FactorModel, Model, RankingModel
+from recdistill.models.rounding import in_order
 from recdistill.runs.atomic import file_digest
 
 log = logging.getLogger(__name__)
@@ -192,6 +193,7 @@ class GivenLists(RankingModel, ReadyMade):
         last = score.gather(1, (length - 1).clamp(min=0).unsqueeze(1)).squeeze(1)
         span = score[:, 0] - last
         floor = last - torch.where(span > 0, span, last.abs().clamp(min=1))
+        floor = torch.minimum(floor, torch.nextafter(last, last.new_tensor(-torch.inf)))
         return torch.where(length > 0, floor, torch.zeros_like(floor))
 
     def scores(self, users: Tensor, items: Tensor | None = None) -> Tensor:
@@ -262,8 +264,8 @@ def read_rows(path: str, columns: dict[str, str]) -> pl.DataFrame:
             not from 0 to 1, or a pair or a rank of a user that occurs twice; with its rows.
     """
     files, by = data_files(path, "net.path"), "rank" if "rank" in columns else "score"
-    part = Part(files[0] if len(files) == 1 else Path(path), keys={name: f"net.{name}" for name in columns},
-                key="net.path")  # fmt: skip
+    keys = {name: f"net.{name}" for name in columns}
+    part = Part(files[0] if len(files) == 1 else Path(path), keys=keys, key="net.path")
     frame = read_frame(files, columns, Form(), part)
 
     def refuse(bad: pl.Series, what: str, name: str, fix: str) -> None:
@@ -281,8 +283,8 @@ def read_rows(path: str, columns: dict[str, str]) -> pl.DataFrame:
         log.info("'%s': %d rows with the lowest float32 as score are behind the end of a list: left out", path,
                  int(behind.sum()))  # fmt: skip
         frame, score = frame.filter(~behind), score.filter(~behind)
-    refuse(~(score.is_finite() & (score.abs() < LARGEST)).fill_null(False), f"a {by} that is no finite number", by,
-           "leave out its row")  # fmt: skip
+    good = (score.is_finite() & (score.abs() < LARGEST)).fill_null(False)
+    refuse(~good, f"a {by} that is no number up to {LARGEST:g}", by, "leave out its row")
     frame = frame.with_columns(score.alias(by))
     if "confidence" in columns:
         sure = to_numbers(frame["confidence"])
@@ -331,9 +333,9 @@ def known_rows(frame: pl.DataFrame, data: Dataset, path: str) -> tuple[Tensor, .
     user, item, *rest = (torch.from_numpy(found[name].to_numpy().copy()) for name in names)
     new = ~train.csr.contains(user, item)
     if not new.any():
-        raise InputError(f"'{path}' lists what users have in the training part, and nothing else", where="net.path",
-                         fix="list what comes next")  # fmt: skip
-    return user[new], item[new], *(column[new].float() for column in rest)
+        text = f"'{path}' lists what users have in the training part, and nothing else"
+        raise InputError(text, where="net.path", fix="list what comes next")
+    return user[new], item[new], in_order(rest[0][new].double(), user[new]), *(sure[new].float() for sure in rest[1:])
 
 
 def known_ids(data: Dataset) -> dict[str, np.ndarray[Any, Any]]:

@@ -132,7 +132,7 @@ class GivenRows(TableModel, ReadyMade):
             bad = ~good.fill_null(False)
             if bad.any():
                 row = frame.filter(bad).row(0, named=True)
-                kind = "probability" if self.form == "probability" else "finite number"
+                kind = "probability" if self.form == "probability" else f"number up to {LARGEST:g}"
                 column = printable(columns[name])
                 count = int(bad.sum())
                 raise InputError(f"{count} scores are no {kind}, the first in column '{column}': {row[name]!r}",

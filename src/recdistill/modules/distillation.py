@@ -21,7 +21,7 @@ from recdistill.models.base import vector_size
 from recdistill.models.bridges import Reach
 from recdistill.models.fit import Fit
 from recdistill.modules.supervised import StudentModule, groups_of, times
-from recdistill.tasks.base import Batch
+from recdistill.tasks.base import Batch, Epoch
 from recdistill.tasks.batches import generator, mix
 from recdistill.tasks.objectives import Objective
 
@@ -152,19 +152,28 @@ class DistillationModule(StudentModule):
         return {self.objective.name: hard, **self.soft_terms(student, teacher, batch, rng)}
 
     def known(self, student: Any, batch: Any) -> tuple[Any, Any]:
-        """The student's view and the batch without the queries that the teacher knows nothing of. A process that has
-        none left keeps one at weight 0."""
+        """The student's view and the batch without the queries that the teacher knows nothing of. Where none is left
+        one stays, at weight 0."""
         if self.informed is None:
             return student, batch
         keep = self.informed[batch.query]
-        count = keep.sum().float()
-        total, world = count.clone(), 1
+        query = batch.query[keep] if batch.query_weight else batch.query[:1]
+        return student.of(query), replace(batch, query=query)
+
+    def parts(self, plan: Epoch, step: int) -> list[Batch]:
+        batches = super().parts(plan, step)
+        return self.weighed(batches) if self.informed is not None and self.due else batches
+
+    def weighed(self, batches: list[Batch]) -> list[Batch]:
+        """Each part weighs as much as it has of the queries of the step, of all processes, that the teacher knows."""
+        assert self.informed is not None
+        counts = torch.stack([self.informed[batch.query].sum() for batch in batches]).float()
+        total, share = counts.sum(), len(batches)
         if torch.distributed.is_initialized():
             torch.distributed.all_reduce(total)
-            world = torch.distributed.get_world_size()
-        query = batch.query[keep] if bool(count) else batch.query[:1]
-        weight = float(world * count / total.clamp(min=1))
-        return student.of(query), replace(batch, query=query, query_weight=weight)
+            share *= torch.distributed.get_world_size()
+        weights = (share * counts / total.clamp(min=1)).tolist()
+        return [replace(batch, query_weight=weight) for batch, weight in zip(batches, weights, strict=True)]  # type: ignore[type-var]
 
     def step_view(self, batch: Batch) -> Any:
         """The model's answers in this step."""

@@ -190,7 +190,7 @@ class SupervisedModule(pl.LightningModule):
         for at, part in enumerate(parts):
             read_form(self.tables, at % forms)
             terms = self.loss_terms(part)
-            loss = with_penalties(weighted_sum(terms, self.coefficients), self.tables)
+            loss = with_penalties(weighted_sum(terms, self.coefficients), terms, self.tables)
             # One copy for all, since each is a wait for the device.
             values = torch.stack([loss.detach(), *(term.detach() for term in terms.values())]).tolist()
             found = dict(zip(("loss", *terms), values, strict=True))

@@ -67,10 +67,11 @@ def require_line(cfg: dict[str, Any], task: Task, needs: Needs) -> None:
                 objective = target_of(part.node["objective"], f"{part.key}.objective")
                 of_part.require_objective(objective, f"{part.key}.objective")
         model = class_of(cfg[role], role)
+        asking = [name for name, distiller in soft.items() if distiller.needs().embeddings]
         if cfg["alpha"] and needs.embeddings and not issubclass(model, SequenceModel | VectorModel):
             raise InputError(
                 f"the {role} {model.__name__} has no user and item vectors, which a distiller needs",
-                where="distiller", fix=f"leave out hint, or choose {role}=mf or {role}=lightgcn",
+                where="distiller", fix=f"leave out {' and '.join(asking)}, or choose {role}=mf or {role}=lightgcn",
             )  # fmt: skip
     require_budget(cfg)
     net, earlier = dict(cfg["student"]["net"]), list[CompressionPass]()

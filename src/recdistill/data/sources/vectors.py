@@ -59,7 +59,7 @@ def _matrix(file: Path, tensor: str | None, name: str, key: str) -> Matrix:
             found = _tensor(file, tensor, name, key)
         else:
             # Mapped, so that a header that promises more than the file holds allocates nothing.
-            found = np.load(file, mmap_mode="r", allow_pickle=False)
+            found = np.lib.format.open_memmap(file, mode="r")
     except InputError:
         raise
     except Exception as error:  # NumPy reads a header as Python's text, so that a damaged one can raise anything

@@ -185,12 +185,13 @@ def read_form(tables: Sequence[Table], number: int) -> None:
             table.read = table.prefixes[min(number, len(table.prefixes) - 1)]
 
 
-def with_penalties(loss: Tensor, tables: Sequence[Table]) -> Tensor:
-    """The loss of a step and what the tables add to it."""
-    for table in tables:
-        penalty = table.penalty()
-        loss = loss if penalty is None else loss + penalty
-    return loss
+def with_penalties(loss: Tensor, terms: dict[str, Tensor], tables: Sequence[Table]) -> Tensor:
+    """The loss of a step and what the tables add to it, which becomes a term of it, ``table_penalty``."""
+    found = [penalty for table in tables if (penalty := table.penalty()) is not None]
+    if not found:
+        return loss
+    terms["table_penalty"] = torch.stack(found).sum()
+    return loss + terms["table_penalty"]
 
 
 def least_squares_sum(index: Tensor, target: Tensor, n_rows: int, steps: int = 200) -> Tensor:
