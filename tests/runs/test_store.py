@@ -69,6 +69,15 @@ def test_the_seconds_of_broken_off_sittings_count(tmp_path: Path) -> None:
     assert stamp(store.obtain("stage", {"a": 1}, lambda _: None))["seconds"] < 5
 
 
+def test_what_was_refused_at_once_leaves_no_trace_of_a_sitting(tmp_path: Path) -> None:
+    def refuse(_: Path) -> None:
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        Store(tmp_path).obtain("stage", {}, refuse)
+    assert not list(tmp_path.rglob("*.sittings"))
+
+
 @pytest.mark.parametrize("dies", [False, True])
 def test_others_wait_and_a_dead_owner_does_not_block(
     dies: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture

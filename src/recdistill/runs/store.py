@@ -52,14 +52,18 @@ class Store:
             sittings, start = folder.with_suffix(".sittings"), time.monotonic()
             before = _seconds_before(sittings, partial)
             write_json(sittings, {"before": before, "since": time.time()})
-            make(partial)
+            try:
+                make(partial)
+            finally:
+                if not any(partial.iterdir()):  # refused: there is nothing to go on from
+                    sittings.unlink()
             write_json(
                 partial / STAMP,
                 {"stage": stage, "key": folder.name, "depends_on": dict(depends_on), "version": __version__,
                  "seconds": round(before + time.monotonic() - start, 3)},
             )  # fmt: skip
             partial.replace(folder)
-            sittings.unlink()
+            sittings.unlink(missing_ok=True)
         return folder
 
 
