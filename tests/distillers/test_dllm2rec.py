@@ -18,6 +18,7 @@ from torch import Tensor
 
 from recdistill.data.interactions import Dataset, Interactions, Schema
 from recdistill.distillers.base import Needs, Setting
+from recdistill.distillers.discrepancy import isin
 from recdistill.distillers.dllm2rec import DLLM2Rec, importance
 from recdistill.distillers.signals import check_needs, compute_signals
 from recdistill.distillers.stored import StoredTeacher
@@ -151,6 +152,13 @@ def test_a_sharp_softmax_trusts_the_first_place_alone(
     items = views(student, teacher, train, USERS)[1].top_items(1)[0]
     z = student.scores(USERS)
     assert found.tolist() == pytest.approx((z.logsumexp(-1) - z.gather(1, items).squeeze(1)).tolist(), rel=1e-5)
+
+
+def test_who_agrees() -> None:
+    items, own = torch.tensor([[3, 1, 5], [0, 1, 2]]), torch.tensor([[1, 5, 3], [2, 0, 0]])
+    listed = torch.tensor([[True, True, False], [True, True, True]])
+    mine = torch.tensor([[True, True, True], [True, False, False]])
+    assert (isin(items, own, mine) & listed).tolist() == [[True, True, False], [False, False, True]]
 
 
 def losses(z: Tensor, weights: Tensor) -> dict[str, Tensor]:

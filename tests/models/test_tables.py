@@ -292,9 +292,13 @@ def test_penalties_are_added_to_the_loss() -> None:
     table, loss = QR(10, 4, share=0.5), torch.tensor(2.0)
     terms: dict[str, torch.Tensor] = {"bpr": loss}
     assert with_penalties(loss, terms, [table]) is loss
-    table.hold(table.weight.detach() + 1, 3.0)
+    table.hold(table.weight.detach(), 3.0)
+    assert float(with_penalties(loss, terms, [table]).detach()) == pytest.approx(2.0)
+    anchor = table.weight.detach() + 1  # each entry is off by 1
+    table.hold(anchor, 3.0)
     total = float(with_penalties(loss, terms, [table, table]).detach())
     assert total > 2.0
+    assert total == pytest.approx(2.0 + 2 * 3.0 / float(anchor.square().mean()))
     assert total == pytest.approx(2.0 + float(terms["table_penalty"].detach()))
     table.hold(torch.zeros(10, 4), 0.0)
     assert with_penalties(loss, {}, [table]) is loss
