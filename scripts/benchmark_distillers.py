@@ -5,7 +5,7 @@
 Lists and vectors: CiteULike (5,219 users, 25,181 items), BPR-MF d=200 to MF d=20 with its own settings, and the same
 student with BPR; sequences: ML-100K, SASRec to a smaller one; clicks: Frappe, DCNv2 to DNN. The teacher is trained
 for one epoch, since its quality costs nothing; its signals are computed before the clock starts. One thread; with and
-without are timed in turn; an epoch is what more epochs add to a training.
+without are timed in turn. Of the epochs of a training the mean is taken, without the first and the last.
 """
 
 from __future__ import annotations
@@ -30,12 +30,13 @@ from recdistill.config.locate import find_sources
 from recdistill.distillers.base import Distiller
 from recdistill.errors import InputError
 from recdistill.models.build import instantiate
+from recdistill.modules.supervised import SupervisedModule
 from recdistill.stages.line import Line
 from recdistill.stages.training import fit, quiet_lightning
 
 BAR, WIDE_BAR = 1.5, 3.0
 WIDE = ("de", "htd")  # whose bar is the wider one
-FEW, MORE = 1, 3  # epochs
+EPOCHS = 10
 BESIDE = "logit_mse"
 
 
@@ -58,6 +59,15 @@ PLACES = (
     Place("Frappe, clicks", "ctr", ("task=ctr", "data=frappe", "data.path={data}/frappe/nfm_libfm", "teacher=dcnv2",
                                     "student=dnn")),
 )  # fmt: skip
+
+
+starts: list[float] = []  # CPU seconds of this process when an epoch began
+began = SupervisedModule.on_train_epoch_start
+
+
+def note_start(module: SupervisedModule) -> None:
+    starts.append(time.process_time())
+    began(module)
 
 
 def config(overrides: Sequence[str]) -> dict[str, Any]:
@@ -87,19 +97,15 @@ def line(place: Place, option: str, epochs: int, data: Path, own: Path) -> Line:
     return Line(config([*given, *common, f"distiller={option}"]), own)
 
 
-def seconds(place: Place, option: str, turn: int, more: int, data: Path, own: Path) -> float:
-    """CPU seconds that an epoch adds: the mean over so many."""
-    spent = []
-    for epochs in (FEW + turn, FEW + turn + more):  # those of a turn are in no cache yet
-        with tempfile.TemporaryDirectory(dir=own) as scratch:
-            made = line(place, option, epochs, data, own / "cache")
-            if made.distillers:
-                made.signals  # noqa: B018
-            spec = {"role": "student", "node": made.cfg["student"], **made.soft_spec}
-            start = time.process_time()
-            fit(made.spec("cost", Path(scratch), **spec))
-            spent.append(time.process_time() - start)
-    return (spent[1] - spent[0]) / more
+def seconds(place: Place, option: str, turn: int, epochs: int, data: Path, own: Path) -> float:
+    """CPU seconds of an epoch: the mean over so many, of a training of two more, whose first and last are left out."""
+    with tempfile.TemporaryDirectory(dir=own) as scratch:
+        made = line(place, option, epochs + 2 + turn, data, own / "cache")  # that of a turn is in no cache yet
+        if made.distillers:
+            made.signals  # noqa: B018
+        starts.clear()
+        fit(made.spec("cost", Path(scratch), role="student", node=made.cfg["student"], **made.soft_spec))
+    return (starts[epochs + 1] - starts[1]) / epochs
 
 
 def rows(place: Place, chosen: Sequence[str], turns: int, data: Path, own: Path) -> list[str]:
@@ -108,9 +114,9 @@ def rows(place: Place, chosen: Sequence[str], turns: int, data: Path, own: Path)
     for option in chosen:
         # What teaches nothing by itself is measured beside what does.
         both, alone = (option, "none") if teaches(option) else (f"[{BESIDE},{option}]", BESIDE)
-        more = getattr(distiller_of(option), "every", MORE)  # with one look at the student's lists
+        epochs = max(getattr(distiller_of(option), "every", EPOCHS), EPOCHS)  # with one look at the student's lists
         try:
-            pairs = [(seconds(place, both, turn, more, data, own), seconds(place, alone, turn, MORE, data, own))
+            pairs = [(seconds(place, both, turn, epochs, data, own), seconds(place, alone, turn, EPOCHS, data, own))
                      for turn in range(turns)]  # fmt: skip
         except InputError as error:  # it needs what these data have not
             found.append(f"| {place.name} | {option} | – | – | – | – | not timed: {error.what} |")
@@ -134,6 +140,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path(f"docs/results/{datetime.date.today()}-distiller-cost.md"))
     asked = parser.parse_args()
     torch.set_num_threads(1)
+    SupervisedModule.on_train_epoch_start = note_start  # type: ignore[method-assign]
     quiet_lightning()
     logging.getLogger("recdistill").setLevel(logging.WARNING)
     chosen = asked.only.split(",") if asked.only else options()
@@ -147,8 +154,8 @@ def main() -> None:
     text = "\n".join([
         f"# {datetime.date.today()}: `python scripts/benchmark_distillers.py --turns {asked.turns}`", "",
         f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}.",
-        "CPU seconds that an epoch adds to a training, on one thread; medians over turns of with and without after one",
-        "another. Signals are stored before. The bar is 1.5, and 3 for DE and HTD.", "",
+        f"CPU seconds of an epoch, on one thread: means of {EPOCHS} epochs, and medians over turns of with and without",
+        "after one another. Signals are stored before. The bar is 1.5, and 3 for DE and HTD.", "",
         "| place | distiller | alone | with it | ratio | bar | |", "|:--|:--|--:|--:|--:|--:|:--|", *lines, "",
     ])  # fmt: skip
     asked.output.write_text(text, encoding="utf-8")

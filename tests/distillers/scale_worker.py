@@ -24,7 +24,7 @@ from recdistill.data.interactions import Interactions, Schema
 from recdistill.distillers import ranked_lists
 from recdistill.distillers.features import Hint
 from recdistill.distillers.ranked_lists import RankedLists
-from recdistill.distillers.signals import chunks, signals_file
+from recdistill.distillers.signals import portions, signals_file
 from recdistill.distillers.stored import StoredTeacher
 from recdistill.models.build import instantiate
 from recdistill.models.fit import Fit
@@ -93,15 +93,16 @@ class Looks:
     def __init__(self, whole: bool):
         self.whole, self.queries, self.lists = whole, 0, 0
         looks = self
-        ranked_lists.chunks = self.chunks  # type: ignore[attr-defined]
+        ranked_lists.portions = self.portions  # type: ignore[attr-defined]
         RankedLists.refresh = lambda *given: looks.look(*given)  # type: ignore[method-assign,assignment]
 
-    def chunks(self, n: int, size: int) -> Iterator[Tensor]:
+    def portions(self, n: int, width: int, **given: Any) -> Iterator[Tensor]:
         self.lists += n
-        some = n if self.whole else min(n, size)
-        for part in chunks(some, size):
+        for part in portions(n, width, **given):
             self.queries += len(part)
             yield part
+            if not self.whole:
+                break
 
     def look(self, lists: RankedLists, *given: Any) -> None:
         before = self.queries

@@ -13,7 +13,7 @@ from list_parts import randn, ranking, ready, sigmoid, value_of
 
 from recdistill.data.interactions import Interactions, Schema
 from recdistill.distillers.bidirectional import Bidirectional, followed, sharp_discrepancy
-from recdistill.distillers.discrepancy import Lists
+from recdistill.distillers.ranked_lists import Lists, places_behind
 from recdistill.models.base import FactorModel
 
 PERMUTATIONS = st.permutations(range(9))
@@ -63,11 +63,13 @@ def test_sharp_discrepancy_is_the_loop(a: list[int], b: list[int], m: int, n: in
     gaps = [(other.index(i) + 1 if i in other else 7) - place for place, i in enumerate(mine, 1)]
     raw = [math.exp(gap / 2) for gap in gaps]
     expected = [value / max(raw) for value in raw] + [0.0] * (6 - m)
-    assert sharp_discrepancy(as_lists(mine), as_lists(other), 2.0).tolist() == [pytest.approx(expected)]
+    behind = places_behind(as_lists(mine), as_lists(other))
+    assert sharp_discrepancy(behind, as_lists(mine)[1], 2.0).tolist() == [pytest.approx(expected)]
 
 
 def test_of_an_empty_list_nothing_is_drawn() -> None:
-    assert sharp_discrepancy(as_lists([]), as_lists([1, 2]), 2.0).tolist() == [[0.0] * 6]
+    nothing = as_lists([])
+    assert sharp_discrepancy(places_behind(nothing, as_lists([1, 2])), nothing[1], 2.0).tolist() == [[0.0] * 6]
 
 
 def test_it_is_the_paper_s_loss_where_all_gaps_are_drawn(
@@ -107,12 +109,12 @@ def test_lists_stay_for_some_epochs(
     distiller = Bidirectional(k=4, pool=8, every=3)
     ready(distiller, student, teacher, train)
     before = {name: tensor.clone() for name, tensor in distiller.state_dict().items()}
-    assert set(before) == {"own.items", "target.items"}, "in checkpoints"
+    assert set(before) == {"own.items", "target.items", "target.behind"}, "in checkpoints"
     moved, learned = make_mf(schema, 7), make_mf(schema, 8)
     for epoch in (1, 2, 3):
         ready(distiller, moved, learned, train, epoch)
         same = [torch.equal(before[name], tensor) for name, tensor in distiller.state_dict().items()]
-        assert same == [epoch < 3] * 2, "of both models"
+        assert same == [epoch < 3] * 3, "of both models"
 
 
 def test_a_teacher_that_learns_looks_at_the_widest_gaps(

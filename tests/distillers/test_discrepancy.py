@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from list_parts import randn, ranking, ready, softmax, value_of, views
 
 from recdistill.data.interactions import Interactions, Schema
-from recdistill.distillers.discrepancy import DCD, RCEKD, Lists, corrections, discrepancy, draw_where, listed_ce
+from recdistill.distillers.discrepancy import DCD, RCEKD, corrections, discrepancy, draw_where, listed_ce
 from recdistill.distillers.lists import FLOOR, rrd_loss
-from recdistill.distillers.ranked_lists import RankedLists, rank_in
+from recdistill.distillers.ranked_lists import Lists, RankedLists, places_behind, rank_in
 from recdistill.models.base import FactorModel
 from recdistill.tasks.batches import generator
 
@@ -28,6 +28,16 @@ def as_lists(*rows: list[int], length: int = 6) -> Lists:
     return items, listed
 
 
+def compared(users: list[int], own: Lists, target: Lists) -> tuple[RankedLists, RankedLists]:
+    """Buffers with these lists of some users."""
+    both = RankedLists(12, 6, compared=True), RankedLists(12, 6, compared=True)
+    for lists, (items, listed) in zip(both, (own, target), strict=True):
+        lists.items[users] = items.masked_fill(~listed, -1).int()
+    for lists, other in (both, both[::-1]):
+        lists.compare(other)
+    return both
+
+
 @given(PERMUTATIONS, PERMUTATIONS, st.integers(0, 6), st.integers(0, 6))
 def test_discrepancy_is_the_loop(a: list[int], b: list[int], m: int, n: int) -> None:
     mine, other = a[:m], b[:n]
@@ -38,7 +48,8 @@ def test_discrepancy_is_the_loop(a: list[int], b: list[int], m: int, n: int) -> 
             continue
         there = other.index(mine[place]) + 1 if mine[place] in other else 7
         expected.append(max(0.0, math.tanh((there - (place + 1)) / 3)))
-    assert discrepancy(as_lists(mine), as_lists(other), 3.0).tolist() == [pytest.approx(expected)]
+    behind = places_behind(as_lists(mine), as_lists(other))
+    assert discrepancy(behind, as_lists(mine)[1], 3.0).tolist() == [pytest.approx(expected)]
 
 
 @given(PERMUTATIONS, PERMUTATIONS, st.integers(0, 6))
@@ -73,7 +84,7 @@ def test_corrections_of_all_that_differs_are_the_loop(
     # Too low are 2 (2nd, should be 1st), 8 (not on it); 1 and 4 are too high, 4 being on no list of the teacher's.
     # 3 stands 3rd and should stand 4th.
     expected = rrd_loss(z[:1, [2, 8]], z[:1, [1, 3, 4]])
-    got = corrections(view, own, target, 6, 10.0, generator("cpu", 1))
+    got = corrections(view, *compared([4, 9], own, target), 6, 10.0, generator("cpu", 1))
     assert got.tolist() == [pytest.approx(expected.item(), rel=1e-5), 0]
 
 
@@ -113,12 +124,15 @@ def test_dcd_looks_at_the_student_now_and_then(student: FactorModel, teacher: Fa
     distiller = DCD(k=3, pool=5, users=3, user_pool=4, every=2)
     ready(distiller, student, teacher, train)
     before = {name: tensor.clone() for name, tensor in distiller.state_dict().items()}
-    assert set(before) == {"item_lists.items", "user_lists.items"}
+    parts = [f"{lists}.{side}" for lists in ("own", "target") for side in (0, 1)]
+    assert set(before) == {f"{part}.{name}" for part in parts for name in ("items", "behind")}
     moved = make_mf(Schema(12, 17), 77)
     ready(distiller, moved, teacher, train, epoch=1)
     assert all(torch.equal(before[name], tensor) for name, tensor in distiller.state_dict().items())
     ready(distiller, moved, teacher, train, epoch=2)
-    assert not any(torch.equal(before[name], tensor) for name, tensor in distiller.state_dict().items())
+    after = distiller.state_dict()
+    changed = {name for name, tensor in after.items() if not torch.equal(before[name], tensor)}
+    assert changed == set(before) - {"target.0.items", "target.1.items"}, "all but the lists of the teacher"
 
 
 def test_the_students_lists(full_user: Interactions) -> None:
@@ -175,10 +189,9 @@ def test_rce_kd_is_the_loop(student: FactorModel, teacher: FactorModel, train: I
 
 
 def test_rce_kd_draws_rather_what_stands_above_the_teachers_items() -> None:
-    distiller = RCEKD(k=2, pool=6, position_temperature=0.5)
-    items_s, listed_s = as_lists([10, 11, 12, 13, 14, 15], [20, 21, 22])
-    items_t, listed_t = as_lists([13, 11, 99], [22, 20], length=3)
-    weights = distiller.closure(items_s, listed_s, items_t, listed_t)
+    distiller = RCEKD(k=3, pool=6, position_temperature=0.5)
+    own, target = as_lists([10, 11, 12, 13, 14, 15], [20, 21, 22]), as_lists([13, 11, 99], [22, 20], length=3)
+    weights = distiller.closure(places_behind(own, target), own[1])
     inf = math.inf
     assert weights.tolist() == [[4, 4, 2, 2, 0, 0], [4, 2, 2, -inf, -inf, -inf]]
 

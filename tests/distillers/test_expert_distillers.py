@@ -210,7 +210,7 @@ def test_assistants_weigh_their_gaps_by_the_gate(
     assert isinstance(distiller, TeacherAssistants)
     distiller.assistant_weight = 0.3
     s, t = student.factors()[0][users].detach(), teacher.factors()[0][users].detach()
-    found = distiller.loss(distiller.maps[0], (s, t), generator("cpu", 1)).item()
+    found = distiller.gaps(distiller.maps[0], s, t, generator("cpu", 1)).mean().item()
     total = 0.0
     for row in range(3):
         e, x = t[row : row + 1], s[row : row + 1]
@@ -221,6 +221,22 @@ def test_assistants_weigh_their_gaps_by_the_gate(
                 for mapping, target in zip(distiller.maps[0], targets, strict=True)]  # type: ignore[arg-type]  # fmt: skip
         total += gaps[0] + 0.3 * sum(g * gap for g, gap in zip(gate, gaps[1:], strict=True))
     assert found == pytest.approx(total / 3, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["assistants_phr", "assistants_sized"])
+def test_assistants_of_users_and_items_count_alike(
+    name: str, student: FactorModel, teacher: FactorModel, train: Interactions
+) -> None:
+    """Whoever is more: 3 users here and 7 items."""
+    distiller, users = made(name), torch.tensor([3, 1, 4])
+    assert isinstance(distiller, TeacherAssistants)
+    found = distiller(*views(student, teacher, train, users), generator("cpu", 1))
+    items = torch.randint(train.n_items, (7,), generator=generator("cpu", 1))
+    means = []
+    for ids, side in ((users, 0), (items, 1)):
+        s, t = student.factors()[side][ids], teacher.factors()[side][ids]
+        means.append(distiller.gaps(distiller.maps[0], s, t, generator("cpu", 1)).mean().item())
+    assert found.item() == pytest.approx(sum(means) / 2, rel=1e-5)
 
 
 @pytest.mark.parametrize("name", MAKERS)

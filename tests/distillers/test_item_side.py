@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from distiller_parts import make_mf
-from list_parts import INF, ranking, value_of, views
+from list_parts import ranking, value_of, views
 
 from recdistill.data.interactions import Interactions, Schema
 from recdistill.distillers.lists import FLOOR, IRRRD, RRD, rrd_loss, step_items, unlisted
@@ -82,15 +82,15 @@ def test_an_item_side_of_no_weight_is_rrd(student: FactorModel, teacher: FactorM
 
 
 def test_items_of_a_step() -> None:
-    items, scores = torch.tensor([[3, 5, 7], [5, 6, 1]]), torch.zeros(2, 3)
-    scores[1, 2] = -INF
-    found = [step_items(items, scores, 100_000, 10, generator("cpu", seed)) for seed in range(40)]
+    items, listed = torch.tensor([[3, 5, 7], [5, 6, 1]]), torch.ones(2, 3, dtype=torch.bool)
+    listed[1, 2] = False
+    found = [step_items(items, listed, 100_000, 10, generator("cpu", seed)) for seed in range(40)]
     assert all(len(f.unique()) == len(f) <= 10 for f in found)
     small = torch.cat([f[f < 100] for f in found])
     assert set(small.tolist()) <= {3, 5, 6, 7, *range(8, 100)}
     assert {3, 5, 6, 7} <= set(small.tolist())
     assert 1 not in small, "it stands behind the end of a list"
-    nothing = step_items(items, torch.full((2, 3), -INF), 50, 10, generator("cpu", 1))
+    nothing = step_items(items, torch.zeros(2, 3, dtype=torch.bool), 50, 10, generator("cpu", 1))
     assert 0 < len(nothing) <= 10
 
 

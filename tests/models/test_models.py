@@ -236,6 +236,22 @@ def test_log_normaliser_without_some_items() -> None:
     assert not bool(v.grad.any())
 
 
+@pytest.mark.parametrize(("rows", "length", "dim"), [(70, 33, 500), (3, 4, 5), (0, 4, 5), (3, 0, 5)])
+def test_scores_of_lists_and_their_gradients_are_those_of_the_matrix(rows: int, length: int, dim: int) -> None:
+    """The first are more than are taken at a time; an item may stand in a list twice."""
+    torch.manual_seed(0)
+    u, v = (torch.randn(n, dim, dtype=torch.float64, requires_grad=True) for n in (9, 40))
+    users, items = torch.randint(9, (rows,)), torch.randint(40, (rows, length))
+    weight = torch.randn(rows, length, dtype=torch.float64)
+    scores = dot_scores(u, v, users, items)
+    expected = dot_scores(u, v, users).gather(1, items)
+    torch.testing.assert_close(scores, expected)
+    found = torch.autograd.grad((scores * weight).sum(), (u, v))
+    torch.testing.assert_close(found, torch.autograd.grad((expected * weight).sum(), (u, v)))
+    frozen = dot_scores(u.detach(), v, users, items)
+    torch.testing.assert_close(torch.autograd.grad((frozen * weight).sum(), v)[0], found[1])
+
+
 def test_pair_scores_are_entries_of_the_matrix() -> None:
     u, v = torch.randn(5, 3), torch.randn(8, 3)
     users, items = torch.tensor([4, 0, 4]), torch.tensor([1, 7, 0])

@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from recdistill.distillers.base import Distiller, ListView, Moment, Needs, Setting
-from recdistill.distillers.discrepancy import Lists, discrepancy, draw_where
+from recdistill.distillers.discrepancy import discrepancy, draw_where
 from recdistill.distillers.lists import require_pool
-from recdistill.distillers.ranked_lists import RankedLists, catalogue_size, rank_in
+from recdistill.distillers.ranked_lists import RankedLists, catalogue_size
 from recdistill.distillers.schedules import Temperature, Weight
 
 
@@ -28,11 +28,9 @@ def followed(student: Tensor, teacher: Tensor, counted: Tensor, temperature: flo
     return (loss * counted).sum(-1) / counted.sum(-1).clamp(min=1)
 
 
-def sharp_discrepancy(mine: Lists, other: Lists, temperature: float) -> Tensor:
-    """exp((rank in the other list - rank in mine) / temperature) of the places of a list ``[Q, P]``, divided by the
-    largest of its row; ranks as in :func:`~recdistill.distillers.discrepancy.discrepancy`. 0 behind the end."""
-    items, listed = mine
-    behind = rank_in(items, *other) - torch.arange(1, items.shape[1] + 1, device=items.device)
+def sharp_discrepancy(behind: Tensor, listed: Tensor, temperature: float) -> Tensor:
+    """exp(behind / temperature) of the places of a list ``[Q, P]``, divided by the largest of its row; 0 behind its
+    end. See :func:`~recdistill.distillers.discrepancy.discrepancy`."""
     behind = (behind / temperature).masked_fill(~listed, -torch.inf)
     return torch.exp(behind - behind.amax(-1, keepdim=True).clamp(min=-1e9))
 
@@ -87,7 +85,8 @@ class Bidirectional(Distiller):
         self.usual = "exp"
 
     def prepare(self, setting: Setting) -> None:
-        self.own, self.target = (RankedLists(setting.queries, self.pool) for _ in range(2))
+        self.own = RankedLists(setting.queries, self.pool)
+        self.target = RankedLists(setting.queries, self.pool, compared=True)
 
     def start_epoch(self, moment: Moment) -> None:
         if moment.epoch % self.every:
@@ -95,9 +94,10 @@ class Bidirectional(Distiller):
         size = catalogue_size(moment.student, moment.rng.device)
         self.own.refresh(lambda queries: moment.student(queries).top_items(self.pool), size)
         self.target.refresh(lambda queries: moment.teacher(queries).top_items(self.pool), size)
+        self.target.compare(self.own)
 
     def forward(self, student: ListView, teacher: ListView, rng: torch.Generator) -> Tensor:
-        target, own = self.target.of(student.users), self.own.of(student.users)
+        target, behind = self.target.of(student.users), self.target.behind[student.users]
         weigh = discrepancy if (self.emphasis or self.usual) == "tanh" else sharp_discrepancy
-        items, counted = draw_where(target, weigh(target, own, self.discrepancy_temperature), self.k, rng)
+        items, counted = draw_where(target, weigh(behind, target[1], self.discrepancy_temperature), self.k, rng)
         return followed(student.scores(items), teacher.scores(items), counted, self.temperature)

@@ -2,44 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Literal
 
 import torch
 from annotated_types import Ge
-from torch import Tensor
+from torch import Tensor, nn
 
 from recdistill.distillers.base import Distiller, ListView, Moment, Needs, Setting, on_list
 from recdistill.distillers.lists import FLOOR, draw, require_pool, rrd_loss, step_items
-from recdistill.distillers.ranked_lists import RankedLists, catalogue_size, rank_in
+from recdistill.distillers.ranked_lists import Lists, RankedLists, catalogue_size, rank_in
 from recdistill.distillers.schedules import Amount, Temperature, Weight
 
-Lists = tuple[Tensor, Tensor]  # items int64 [Q, P], and which places hold an item
 
+def discrepancy(behind: Tensor, listed: Tensor, temperature: float) -> Tensor:
+    """max(0, tanh(behind / temperature)) of the places of a list: ``[Q, P]``; 0 behind the end of a list.
 
-def discrepancy(mine: Lists, other: Lists, temperature: float) -> Tensor:
-    """max(0, tanh((rank in the other list - rank in mine) / temperature)) of the places of a list: ``[Q, P]``.
-
-    Ranks begin at 1; what is not on a list of length P has rank P + 1. 0 behind the end of a list.
+    Args:
+        behind: how many places lower the other list ranks them, see :func:`places_behind`.
     """
-    items, listed = mine
-    behind = rank_in(items, *other) - torch.arange(1, items.shape[1] + 1, device=items.device)
     return torch.tanh(behind / temperature).clamp(min=0) * listed
 
 
 def corrections(
-    student: ListView, own: Lists, target: Lists, k: int, temperature: float, rng: torch.Generator
+    student: ListView, own: RankedLists, target: RankedLists, k: int, temperature: float, rng: torch.Generator
 ) -> Tensor:
     """:func:`rrd_loss` ``[Q]`` of k items that the student ranks too low, in the teacher's order, against k that it
     ranks too high; both drawn without replacement in proportion to their :func:`discrepancy`.
 
     Args:
-        own, target: the student's and the teacher's lists.
+        own, target: the student's and the teacher's lists of all queries, compared with each other.
     """
     (under, missed), (over, exceeded) = (
-        draw_where(mine, discrepancy(mine, other, temperature), k, rng)
-        for mine, other in ((target, own), (own, target))
+        draw_where(lists, discrepancy(mine.behind[student.users], lists[1], temperature), k, rng)
+        for mine, lists in ((target, target.of(student.users)), (own, own.of(student.users)))
     )
-    return rrd_loss(student.scores(under), student.scores(over).masked_fill(~exceeded, FLOOR), missed)
+    low, high = student.scores(torch.cat([under, over], -1)).tensor_split([under.shape[1]], -1)
+    return rrd_loss(low, high.masked_fill(~exceeded, FLOOR), missed)
 
 
 def draw_where(lists: Lists, weights: Tensor, k: int, rng: torch.Generator) -> Lists:
@@ -67,7 +66,7 @@ class DCD(Distiller):
         user_pool: length of its lists.
         items: items per step.
         item_weight: factor of the item side.
-        every: epochs between two looks at the student's lists, each of which scores the catalogue for all users.
+        every: epochs between two looks at both lists, each of which scores the catalogue for all users.
         candidates: what the student ranks: the whole catalogue, or the teacher's list alone.
         weight: factor among the distillers; small, because the terms of a list are summed, as in the paper.
     """
@@ -101,23 +100,29 @@ class DCD(Distiller):
         return Needs(top_k=self.pool, top_users=self.user_pool)
 
     def prepare(self, setting: Setting) -> None:
-        self.item_lists = RankedLists(setting.queries, self.pool)
-        self.user_lists = RankedLists(setting.train.n_items, self.user_pool)
+        sides = (setting.queries, self.pool), (setting.train.n_items, self.user_pool)
+        self.own, self.target = (
+            nn.ModuleList(RankedLists(queries, length, compared=True) for queries, length in sides) for _ in range(2)
+        )
 
     def start_epoch(self, moment: Moment) -> None:
-        if moment.epoch % self.every:
+        if not RankedLists.due(moment, self.every):
             return
         nobody = torch.zeros(1, dtype=torch.int64, device=moment.rng.device)
         student, teacher = moment.student(nobody), moment.teacher(nobody)
+        self.look(0, lambda users: (moment.student(users), moment.teacher(users)), student.n_items)
+        self.look(1, lambda items: (student.flipped(items), teacher.flipped(items)), moment.queries)
 
-        def items_of(users: Tensor) -> Lists:
-            return self.ranked(moment.student(users), moment.teacher(users), self.pool)
-
-        def users_of(items: Tensor) -> Lists:
-            return self.ranked(student.flipped(items), teacher.flipped(items), self.user_pool)
-
-        self.item_lists.refresh(items_of, student.n_items)
-        self.user_lists.refresh(users_of, moment.queries)
+    def look(self, side: int, views: Callable[[Tensor], tuple[ListView, ListView]], n: int) -> None:
+        """Ranks all n users for the items, or all n items for the users, by both models, and compares the lists."""
+        own, target = self.own[side], self.target[side]
+        assert isinstance(own, RankedLists)
+        assert isinstance(target, RankedLists)
+        length = own.items.shape[1]
+        own.refresh(lambda queries: self.ranked(*views(queries), length), n)
+        target.refresh(lambda queries: views(queries)[1].top_items(length), n)
+        own.compare(target)
+        target.compare(own)
 
     def ranked(self, student: ListView, teacher: ListView, length: int) -> Lists:
         """The student's list, ids and scores."""
@@ -127,16 +132,18 @@ class DCD(Distiller):
         scores, order = student.scores(items).masked_fill(~on_list(top_t), -torch.inf).sort(-1, descending=True)
         return items.gather(1, order), scores
 
-    def forward(self, student: ListView, teacher: ListView, rng: torch.Generator) -> Tensor:
-        items, top_t = teacher.top_items(self.pool)
-        own, target = self.item_lists.of(student.users), (items, on_list(top_t))
-        user_side = corrections(student, own, target, self.k, self.discrepancy_temperature, rng)
-        queries = step_items(items[:, : self.k], top_t[:, : self.k], student.n_items, self.items, rng)
-        users, top_t = teacher.flipped(queries).top_items(self.user_pool)
-        own, target = self.user_lists.of(queries), (users, on_list(top_t))
-        flipped = student.flipped(queries)
-        item_side = corrections(flipped, own, target, self.users, self.discrepancy_temperature, rng)
+    def forward(self, student: ListView, teacher: ListView, rng: torch.Generator) -> Tensor:  # noqa: ARG002
+        user_side = self.corrected(0, student, self.k, rng)
+        items, listed = self.target[0].of(student.users)  # type: ignore[operator]
+        queries = step_items(items[:, : self.k], listed[:, : self.k], student.n_items, self.items, rng)
+        item_side = self.corrected(1, student.flipped(queries), self.users, rng)
         return user_side + self.item_weight * item_side.mean()
+
+    def corrected(self, side: int, student: ListView, k: int, rng: torch.Generator) -> Tensor:
+        own, target = self.own[side], self.target[side]
+        assert isinstance(own, RankedLists)
+        assert isinstance(target, RankedLists)
+        return corrections(student, own, target, k, self.discrepancy_temperature, rng)
 
 
 def listed_ce(student: Tensor, teacher: Tensor, listed: Tensor, temperature: float) -> Tensor:
@@ -199,18 +206,21 @@ class RCEKD(Distiller):
         return Needs(top_k=self.k, scores=True)
 
     def prepare(self, setting: Setting) -> None:
-        self.lists = RankedLists(setting.queries, self.pool, scored=True)
+        self.lists = RankedLists(setting.queries, self.pool, scored=True, compared=True)
+        self.target = RankedLists(setting.queries, self.k)
 
     def start_epoch(self, moment: Moment) -> None:
         if self.lists.due(moment, self.every):
             size = catalogue_size(moment.student, moment.rng.device)
             self.lists.refresh(lambda queries: moment.student(queries).top_items(self.pool), size, moment.teacher)
+            self.target.refresh(lambda queries: moment.teacher(queries).top_items(self.k), size)
+            self.lists.compare(self.target)
 
     def forward(self, student: ListView, teacher: ListView, rng: torch.Generator) -> Tensor:
         items_t, top_t = teacher.top_items(self.k)
         listed_t = on_list(top_t)
         (items_s, listed_s), scores = self.lists.of(student.users), self.lists.scores[student.users]
-        chosen = draw(self.closure(items_s, listed_s, items_t, listed_t), self.k, rng)
+        chosen = draw(self.closure(self.lists.behind[student.users], listed_s), self.k, rng)
         items_a, listed_a = items_s.gather(1, chosen), listed_s.gather(1, chosen)
         z_t = torch.cat([scores[:, : self.k], scores.gather(1, chosen), top_t], -1)
         items_s, listed_s = items_s[:, : self.k], listed_s[:, : self.k]
@@ -224,8 +234,13 @@ class RCEKD(Distiller):
         g = torch.exp(-self.beta * share)
         return ((1 - g) * easy + g * hard) * listed_t.any(-1)
 
-    def closure(self, items_s: Tensor, listed_s: Tensor, items_t: Tensor, listed_t: Tensor) -> Tensor:
-        """Log-weights ``[Q, pool]`` of the draw of A."""
-        shared = (isin(items_s, items_t, listed_t) & listed_s).long()
+    def closure(self, behind: Tensor, listed: Tensor) -> Tensor:
+        """Log-weights ``[Q, pool]`` of the draw of A.
+
+        Args:
+            behind: how T ranks the places of the student's list, see :func:`places_behind`.
+        """
+        place = torch.arange(1, self.pool + 1, device=behind.device)
+        shared = (behind + place <= self.k) & listed
         below = shared.flip(-1).cumsum(-1).flip(-1).clamp(max=50)
-        return (below / self.position_temperature).masked_fill(~listed_s, -torch.inf)
+        return (below / self.position_temperature).masked_fill(~listed, -torch.inf)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Literal
 
 import torch
@@ -168,8 +169,9 @@ class PHR(VectorDistiller):
         self.map = PersonalMap(setting.student_dim, setting.teacher_dim)
 
     def forward(self, student: ListView, teacher: ListView, rng: torch.Generator) -> Tensor:
-        sides = self.vectors(student, teacher, rng)
-        return torch.stack([hint_loss(self.map(s, t, 1.0, rng), t) for s, t in sides]).mean()
+        return mean_of_sides(
+            self.vectors(student, teacher, rng), lambda s, t: (t - self.map(s, t, 1.0, rng)).square().mean(-1)
+        )
 
 
 class TeacherAssistants(VectorDistiller):
@@ -225,21 +227,31 @@ class TeacherAssistants(VectorDistiller):
         return ExpertMixture(n_in, n_out, self.experts) if self.mapping == "de" else PersonalMap(n_in, n_out)
 
     def forward(self, student: ListView, teacher: ListView, rng: torch.Generator) -> Tensor:
-        users, items = self.vectors(student, teacher, rng)
-        losses = [self.loss(self.maps[0], users, rng), self.loss(self.maps[-1], items, rng)]
-        return torch.stack(losses).mean()
+        sides = self.vectors(student, teacher, rng)
+        if len(self.maps) == 1:
+            return mean_of_sides(sides, lambda s, t: self.gaps(self.maps[0], s, t, rng))
+        return torch.stack(
+            [self.gaps(maps, *side, rng).mean() for maps, side in zip(self.maps, sides, strict=True)]
+        ).mean()
 
-    def loss(self, maps: nn.Module, side: Side, rng: torch.Generator) -> Tensor:
-        """That of the users or of the items."""
-        student, teacher = side
+    def gaps(self, maps: nn.Module, student: Tensor, teacher: Tensor, rng: torch.Generator) -> Tensor:
+        """The loss of each row of the vectors ``[n, d]``: ``[n]``."""
         targets = [teacher, *self.hyper(teacher)]
         gaps = torch.stack([
             (target - mapping(student, target, self.temperature, rng)).square().mean(-1)
             for mapping, target in zip(maps, targets, strict=True)  # type: ignore[call-overload]
         ], 1)  # [n, 1 + K]  # fmt: skip
         gate = self.gate(teacher).softmax(-1)
-        total: Tensor = (gaps[:, 0] + self.assistant_weight * (gate * gaps[:, 1:]).sum(-1)).mean()
+        total: Tensor = gaps[:, 0] + self.assistant_weight * (gate * gaps[:, 1:]).sum(-1)
         return total
+
+
+def mean_of_sides(sides: tuple[Side, Side], loss: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """The mean of users' and items' means of ``loss(student, teacher)`` ``[n]``, which is asked once for all of them:
+    of a network that serves both, the weights are then read once."""
+    student, teacher = (torch.cat(both) for both in zip(*sides, strict=True))
+    parts = torch.split(loss(student, teacher), [len(side[0]) for side in sides])
+    return torch.stack([part.mean() for part in parts]).mean()
 
 
 def sizes_between(n_in: int, n_out: int, count: int) -> list[int]:

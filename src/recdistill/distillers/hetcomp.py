@@ -9,11 +9,11 @@ from annotated_types import Ge, Interval
 from torch import Tensor
 
 from recdistill.distillers.base import Distiller, ListView, Moment, Needs, Setting, on_list
-from recdistill.distillers.discrepancy import Lists, isin
+from recdistill.distillers.discrepancy import isin
 from recdistill.distillers.lists import FLOOR, rrd_loss, unlisted
-from recdistill.distillers.ranked_lists import catalogue_size
+from recdistill.distillers.ranked_lists import Lists, catalogue_size
 from recdistill.distillers.schedules import Weight
-from recdistill.distillers.signals import MAX_CHUNK, chunks
+from recdistill.distillers.signals import portions
 from recdistill.errors import InputError
 
 
@@ -139,7 +139,7 @@ class HetComp(Distiller):
         if not moment.epoch or moment.epoch % self.every or bool((self.place == self.last).all()):
             return
         size = catalogue_size(moment.student, moment.rng.device)
-        for part in chunks(moment.queries, max(1, min(1024, MAX_CHUNK // max(size, 1)))):
+        for part in portions(moment.queries, size, device=moment.rng.device.type):
             self.look(part.to(moment.rng.device), moment)
         self.looks += 1
 

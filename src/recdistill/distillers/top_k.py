@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from recdistill.distillers.base import Distiller, ListView, Needs, on_list
-from recdistill.distillers.lists import FLOOR, rrd_loss, unlisted
+from recdistill.distillers.lists import FLOOR, gumbel_noise, rrd_loss, unlisted
 from recdistill.distillers.schedules import Amount, Temperature, Weight
 
 
@@ -54,8 +54,7 @@ def plackett_loss(top: Tensor, rest: Tensor, top_t: Tensor, temperature: float, 
         top, rest: see :func:`binary_loss`.
         top_t: the teacher's scores ``[Q, K]``; -inf behind the end of a list.
     """
-    noise = torch.empty(top_t.shape, device=top_t.device).exponential_(generator=rng).clamp(min=1e-30).log()
-    order = (top_t / temperature - noise).argsort(-1, descending=True)
+    order = (top_t / temperature + gumbel_noise(top_t, rng)).argsort(-1, descending=True)
     listed = on_list(top_t).gather(1, order)
     return rrd_loss(top.gather(1, order), rest, listed) / listed.sum(-1).clamp(min=1)
 
