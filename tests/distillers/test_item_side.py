@@ -8,7 +8,7 @@ from distiller_parts import make_mf
 from list_parts import ranking, value_of, views
 
 from recdistill.data.interactions import Interactions, Schema
-from recdistill.distillers.lists import FLOOR, IRRRD, RRD, rrd_loss, step_items, unlisted
+from recdistill.distillers.lists import FLOOR, IRRRD, RRD, gumbel_noise, rrd_loss, step_items, unlisted
 from recdistill.models.base import FactorModel
 from recdistill.tasks.batches import generator
 
@@ -92,6 +92,19 @@ def test_items_of_a_step() -> None:
     assert 1 not in small, "it stands behind the end of a list"
     nothing = step_items(items, torch.zeros(2, 3, dtype=torch.bool), 50, 10, generator("cpu", 1))
     assert 0 < len(nothing) <= 10
+
+
+def test_draws_are_in_single_precision_where_half_is_the_usual_one() -> None:
+    """In half precision an exact 0 is drawn now and then, which beats every weight."""
+    like = torch.zeros(400, 500)
+    expected = gumbel_noise(like, generator("cpu", 1))
+    assert float(expected.max()) < 18
+    assert float(expected.mean()) == pytest.approx(0.5772, abs=0.01), "Euler's number"
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        assert torch.equal(gumbel_noise(like, generator("cpu", 1)), expected)
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 def test_users_who_have_seen_nearly_everything(full_user: Interactions) -> None:

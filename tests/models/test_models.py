@@ -252,6 +252,17 @@ def test_scores_of_lists_and_their_gradients_are_those_of_the_matrix(rows: int, 
     torch.testing.assert_close(torch.autograd.grad((frozen * weight).sum(), v)[0], found[1])
 
 
+def test_gradients_of_lists_are_exact_under_autocast() -> None:
+    """The backward pass of a step runs inside it."""
+    torch.manual_seed(0)
+    u, v = (torch.randn(n, 8, requires_grad=True) for n in (5, 30))
+    users, items = torch.arange(5), torch.randint(30, (5, 7))
+    expected = torch.autograd.grad(dot_scores(u, v, users, items).square().sum(), (u, v))
+    with torch.autocast("cpu", torch.bfloat16):
+        found = torch.autograd.grad(dot_scores(u, v, users, items).square().sum(), (u, v))
+    torch.testing.assert_close(found, expected)
+
+
 def test_pair_scores_are_entries_of_the_matrix() -> None:
     u, v = torch.randn(5, 3), torch.randn(8, 3)
     users, items = torch.tensor([4, 0, 4]), torch.tensor([1, 7, 0])

@@ -85,16 +85,16 @@ class Bidirectional(Distiller):
         self.usual = "exp"
 
     def prepare(self, setting: Setting) -> None:
-        self.own = RankedLists(setting.queries, self.pool)
         self.target = RankedLists(setting.queries, self.pool, compared=True)
 
     def start_epoch(self, moment: Moment) -> None:
         if moment.epoch % self.every:
             return
         size = catalogue_size(moment.student, moment.rng.device)
-        self.own.refresh(lambda queries: moment.student(queries).top_items(self.pool), size)
+        own = RankedLists(moment.queries, self.pool).to(moment.rng.device)
+        own.refresh(lambda queries: moment.student(queries).top_items(self.pool), size)
         self.target.refresh(lambda queries: moment.teacher(queries).top_items(self.pool), size)
-        self.target.compare(self.own)
+        self.target.compare(own)
 
     def forward(self, student: ListView, teacher: ListView, rng: torch.Generator) -> Tensor:
         target, behind = self.target.of(student.users), self.target.behind[student.users]

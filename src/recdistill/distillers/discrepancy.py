@@ -166,7 +166,7 @@ class RCEKD(Distiller):
     With T the teacher's and S the student's first k, (1 - g) · CE over S + g · CE over A ∪ (T - S), where A are k items
     of the student's longer list, which make up for what stands above T - S: the place p of it is drawn by
     exp(n_p / ``position_temperature``), n_p = how many of T stand at p or below, at most 50. CE are soft labels over
-    the set alone, and g = exp(-``beta`` · share of T that is in A).
+    the set alone, and g = exp(-``beta`` · share of T that is in A). The draw goes by the lists of the last look.
 
     Source: Zhu and Zhang, Rejuvenating cross-entropy loss in knowledge distillation for recommender systems, 2025
     (arXiv 2509.20989); sets, draw and g as in its authors' code.
@@ -177,7 +177,8 @@ class RCEKD(Distiller):
         position_temperature: of that draw.
         beta: how fast attention moves from A ∪ (T - S) to S.
         temperature: divides both scores.
-        every: epochs between two looks at the student's list, each of which scores the catalogue for all queries.
+        every: epochs between two looks at the student's list, each of which scores the catalogue for all queries; one
+            in each where the teacher learns.
         weight: factor among the distillers.
     """
 
@@ -207,14 +208,14 @@ class RCEKD(Distiller):
 
     def prepare(self, setting: Setting) -> None:
         self.lists = RankedLists(setting.queries, self.pool, scored=True, compared=True)
-        self.target = RankedLists(setting.queries, self.k)
 
     def start_epoch(self, moment: Moment) -> None:
         if self.lists.due(moment, self.every):
             size = catalogue_size(moment.student, moment.rng.device)
             self.lists.refresh(lambda queries: moment.student(queries).top_items(self.pool), size, moment.teacher)
-            self.target.refresh(lambda queries: moment.teacher(queries).top_items(self.k), size)
-            self.lists.compare(self.target)
+            target = RankedLists(moment.queries, self.k).to(moment.rng.device)
+            target.refresh(lambda queries: moment.teacher(queries).top_items(self.k), size)
+            self.lists.compare(target)
 
     def forward(self, student: ListView, teacher: ListView, rng: torch.Generator) -> Tensor:
         items_t, top_t = teacher.top_items(self.k)

@@ -26,7 +26,7 @@ class RankedLists(nn.Module):
     Attributes:
         items: int32 ``[queries, length]``, best first, -1 behind the end of a list.
         scores: float32 ``[queries, length]``, where they are kept.
-        behind: int32 ``[queries, length]``, where it is kept; see :func:`places_behind`.
+        behind: int16 ``[queries, length]``, of long lists int32, where it is kept; see :func:`places_behind`.
     """
 
     items: Tensor
@@ -39,7 +39,9 @@ class RankedLists(nn.Module):
         if scored:
             self.register_buffer("scores", torch.zeros(queries, length))
         if compared:
-            self.register_buffer("behind", torch.zeros(queries, length, dtype=torch.int32))
+            self.register_buffer(
+                "behind", torch.zeros(queries, length, dtype=torch.int16 if length < 2**15 - 1 else torch.int32)
+            )
 
     def refresh(
         self,
@@ -65,7 +67,7 @@ class RankedLists(nn.Module):
         often than that."""
         for part in chunks(len(self.items), 1024):
             queries = part.to(self.items.device)
-            self.behind[queries] = places_behind(self.of(queries), other.of(queries)).int()
+            self.behind[queries] = places_behind(self.of(queries), other.of(queries)).to(self.behind.dtype)
 
     @staticmethod
     def due(moment: Moment, every: int) -> bool:

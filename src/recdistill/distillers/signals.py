@@ -58,11 +58,8 @@ def compute_signals(
     asked, needs = needs, needs if model.schema.n_items else needs.of_rows()
     teacher, vectors = LiveTeacher(model, train, ask, needs.layers), name_of_vectors(model)
 
-    def some(part: Tensor) -> Iterator[tuple[str, Tensor]]:
-        return answers(teacher.view(part), needs, vectors)
-
-    first = teacher.view(torch.arange(1))
-    shapes = {name: (x.dtype, (n, *x.shape[1:])) for name, x in some(torch.arange(1))}
+    first = teacher.view(torch.arange(1))  # whose vectors of items are those of the other queries, too
+    shapes = {name: (x.dtype, (n, *x.shape[1:])) for name, x in answers(first, needs, vectors)}
     shapes |= shapes_of_items(first, needs, vectors if f"user_{vectors}" in shapes else "")
     beside = unranked(model, n) if needs.scores else {}
     beside |= {} if teacher.informed is None else {"informed": teacher.informed}
@@ -72,7 +69,7 @@ def compute_signals(
         for name, tensor in beside.items():
             file.put(name, 0, tensor)
         for part in portions(n, model.schema.n_items, chunk):
-            for name, answer in some(part):
+            for name, answer in answers(first.of(part), needs, vectors):
                 file.put(name, int(part[0]), answer)
         if f"item_{vectors}" in shapes:
             for part in chunks(first.n_items, chunk):

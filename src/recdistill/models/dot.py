@@ -39,7 +39,7 @@ def own_scores(query: Tensor, rows: Tensor) -> Tensor:
 
 class _ListScores(torch.autograd.Function):
     """:func:`own_scores` of rows ``[B, K]`` of a table, for a CPU: by parts that stay in its cache, and without the
-    rows being kept. The gradient of the table takes a fifth of the time of an embedding's."""
+    rows being kept; the gradient of the table takes less time than that of an embedding."""
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, table: Tensor, items: Tensor) -> Tensor:
@@ -50,13 +50,15 @@ class _ListScores(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, None]:
         query, table, items = ctx.saved_tensors
         size = in_cache(items, table)
-        to_query, to_table = [], torch.zeros_like(table)
-        for g, q, i in zip(*(torch.split(x, size) for x in (grad, query, items)), strict=True):
-            to_query.append((g.unsqueeze(1) @ embedding(i, table)).squeeze(1))
-            to_table.index_add_(0, i.flatten(), (g.unsqueeze(-1) * q.unsqueeze(1)).flatten(0, 1))
+        to_query, to_table = [], torch.zeros_like(table) if ctx.needs_input_grad[1] else None
+        with torch.autocast("cpu", enabled=False):
+            for g, q, i in zip(*(torch.split(x, size) for x in (grad, query, items)), strict=True):
+                to_query.append((g.unsqueeze(1) @ embedding(i, table)).squeeze(1))
+                if to_table is not None:
+                    to_table.index_add_(0, i.flatten(), (g.unsqueeze(-1) * q.unsqueeze(1)).flatten(0, 1))
         return joined(to_query), to_table, None
 
 

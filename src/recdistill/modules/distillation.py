@@ -120,11 +120,13 @@ class DistillationModule(StudentModule):
     def start_epoch(self, epoch: int) -> None:
         if not self.soft:
             return
+        self.model.eval()
+        first = torch.zeros(1, dtype=torch.int64, device=self.device)
+        student, teacher = self.answer(first), self.teacher.view(first)  # what depends on no query is computed once
         moment = Moment(
-            epoch, self.fit_config.epochs, self.task.queries(self.train_part), self.answer, self.teacher.view,
+            epoch, self.fit_config.epochs, self.task.queries(self.train_part), student.of, teacher.of,
             generator(self.device, self.seed, epoch, 0xE90), self.teacher.changes,
         )  # fmt: skip
-        self.model.eval()
         for distiller in self.soft.values():
             distiller.start_epoch(moment)
         self.model.train()
