@@ -68,7 +68,7 @@ class Bidirectional(Distiller):
         discrepancy_temperature: Temperature = 10.0,
         temperature: Temperature = 2.0,
         emphasis: Literal["tanh", "exp"] | None = None,
-        every: Annotated[int, Ge(1)] = 10,
+        every: Annotated[int, Ge(1)] = 5,
         weight: Weight = 1.0,
     ):
         super().__init__(weight)

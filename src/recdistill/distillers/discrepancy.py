@@ -66,7 +66,8 @@ class DCD(Distiller):
         user_pool: length of its lists.
         items: items per step.
         item_weight: factor of the item side.
-        every: epochs between two looks at both lists, each of which scores the catalogue for all users.
+        every: epochs between two looks at both lists, each of which scores the catalogue for all users; one in each
+            where the teacher learns.
         candidates: what the student ranks: the whole catalogue, or the teacher's list alone.
         weight: factor among the distillers; small, because the terms of a list are summed, as in the paper.
     """
