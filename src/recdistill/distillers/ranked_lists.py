@@ -26,7 +26,7 @@ class RankedLists(nn.Module):
     Attributes:
         items: int32 ``[queries, length]``, best first, -1 behind the end of a list.
         scores: float32 ``[queries, length]``, where they are kept.
-        behind: int16 ``[queries, length]``, of long lists int32, where it is kept; see :func:`places_behind`.
+        behind: int32 ``[queries, length]``, where it is kept (gloo shares no int16); see :func:`places_behind`.
     """
 
     items: Tensor
@@ -39,9 +39,7 @@ class RankedLists(nn.Module):
         if scored:
             self.register_buffer("scores", torch.zeros(queries, length))
         if compared:
-            self.register_buffer(
-                "behind", torch.zeros(queries, length, dtype=torch.int16 if length < 2**15 - 1 else torch.int32)
-            )
+            self.register_buffer("behind", torch.zeros(queries, length, dtype=torch.int32))
 
     def refresh(
         self,
