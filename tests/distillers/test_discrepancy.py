@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from list_parts import randn, ranking, ready, softmax, value_of, views
 
 from recdistill.data.interactions import Interactions, Schema
-from recdistill.distillers.discrepancy import DCD, RCEKD, corrections, discrepancy, draw_where, listed_ce
+from recdistill.distillers.discrepancy import DCD, RCEKD, ComparedLists, corrections, discrepancy, draw_where, listed_ce
 from recdistill.distillers.lists import FLOOR, rrd_loss
 from recdistill.distillers.ranked_lists import Lists, RankedLists, places_behind, rank_in
 from recdistill.models.base import FactorModel
@@ -28,13 +28,13 @@ def as_lists(*rows: list[int], length: int = 6) -> Lists:
     return items, listed
 
 
-def compared(users: list[int], own: Lists, target: Lists) -> tuple[RankedLists, RankedLists]:
+def compared(users: list[int], own: Lists, target: Lists) -> ComparedLists:
     """Buffers with these lists of some users."""
-    both = RankedLists(12, 6, compared=True), RankedLists(12, 6, compared=True)
-    for lists, (items, listed) in zip(both, (own, target), strict=True):
+    both = ComparedLists(12, 6)
+    for lists, (items, listed) in ((both.own, own), (both.target, target)):
         lists.items[users] = items.masked_fill(~listed, -1).int()
-    for lists, other in (both, both[::-1]):
-        lists.compare(other)
+    both.own.compare(both.target)
+    both.target.compare(both.own)
     return both
 
 
@@ -84,7 +84,7 @@ def test_corrections_of_all_that_differs_are_the_loop(
     # Too low are 2 (2nd, should be 1st), 8 (not on it); 1 and 4 are too high, 4 being on no list of the teacher's.
     # 3 stands 3rd and should stand 4th.
     expected = rrd_loss(z[:1, [2, 8]], z[:1, [1, 3, 4]])
-    got = corrections(view, *compared([4, 9], own, target), 6, 10.0, generator("cpu", 1))
+    got = corrections(view, compared([4, 9], own, target), 6, 10.0, generator("cpu", 1))
     assert got.tolist() == [pytest.approx(expected.item(), rel=1e-5), 0]
 
 
@@ -124,7 +124,7 @@ def test_dcd_looks_at_the_student_now_and_then(student: FactorModel, teacher: Fa
     distiller = DCD(k=3, pool=5, users=3, user_pool=4, every=2)
     ready(distiller, student, teacher, train)
     before = {name: tensor.clone() for name, tensor in distiller.state_dict().items()}
-    parts = [f"{lists}.{side}" for lists in ("own", "target") for side in (0, 1)]
+    parts = [f"{side}_lists.{lists}" for side in ("item", "user") for lists in ("own", "target")]
     assert set(before) == {f"{part}.{name}" for part in parts for name in ("items", "behind")}
     moved = make_mf(Schema(12, 17), 77)
     ready(distiller, moved, teacher, train, epoch=1)
@@ -132,7 +132,9 @@ def test_dcd_looks_at_the_student_now_and_then(student: FactorModel, teacher: Fa
     ready(distiller, moved, teacher, train, epoch=2)
     after = distiller.state_dict()
     changed = {name for name, tensor in after.items() if not torch.equal(before[name], tensor)}
-    assert changed == set(before) - {"target.0.items", "target.1.items"}, "all but the lists of the teacher"
+    assert changed == set(before) - {"item_lists.target.items", "user_lists.target.items"}, (
+        "all but the lists of the teacher"
+    )
 
 
 def test_the_students_lists(full_user: Interactions) -> None:

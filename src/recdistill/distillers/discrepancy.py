@@ -24,19 +24,36 @@ def discrepancy(behind: Tensor, listed: Tensor, temperature: float) -> Tensor:
     return torch.tanh(behind / temperature).clamp(min=0) * listed
 
 
-def corrections(
-    student: ListView, own: RankedLists, target: RankedLists, k: int, temperature: float, rng: torch.Generator
-) -> Tensor:
-    """:func:`rrd_loss` ``[Q]`` of k items that the student ranks too low, in the teacher's order, against k that it
-    ranks too high; both drawn without replacement in proportion to their :func:`discrepancy`.
+class ComparedLists(nn.Module):
+    """The student's and the teacher's lists of all queries, and how each ranks what is on the other.
 
     Args:
-        own, target: the student's and the teacher's lists of all queries, compared with each other.
+        queries: how many there are.
+        length: of a list.
     """
-    (under, missed), (over, exceeded) = (
-        draw_where(lists, discrepancy(mine.behind[student.users], lists[1], temperature), k, rng)
-        for mine, lists in ((target, target.of(student.users)), (own, own.of(student.users)))
-    )
+
+    def __init__(self, queries: int, length: int):
+        super().__init__()
+        self.own = RankedLists(queries, length, compared=True)
+        self.target = RankedLists(queries, length, compared=True)
+
+    def refresh(self, own: Callable[[Tensor], Lists], target: Callable[[Tensor], Lists], n: int) -> None:
+        """Writes what both models give for queries out of a catalogue of n; see :meth:`RankedLists.refresh`."""
+        self.own.refresh(own, n)
+        self.target.refresh(target, n)
+        self.own.compare(self.target)
+        self.target.compare(self.own)
+
+
+def corrections(student: ListView, lists: ComparedLists, k: int, temperature: float, rng: torch.Generator) -> Tensor:
+    """:func:`rrd_loss` ``[Q]`` of k items that the student ranks too low, in the teacher's order, against k that it
+    ranks too high; both drawn without replacement in proportion to their :func:`discrepancy`."""
+
+    def drawn(ranked: RankedLists) -> Lists:
+        items, listed = ranked.of(student.users)
+        return draw_where((items, listed), discrepancy(ranked.behind[student.users], listed, temperature), k, rng)
+
+    (under, missed), (over, exceeded) = drawn(lists.target), drawn(lists.own)
     low, high = student.scores(torch.cat([under, over], -1)).tensor_split([under.shape[1]], -1)
     return rrd_loss(low, high.masked_fill(~exceeded, FLOOR), missed)
 
@@ -101,29 +118,23 @@ class DCD(Distiller):
         return Needs(top_k=self.pool, top_users=self.user_pool)
 
     def prepare(self, setting: Setting) -> None:
-        sides = (setting.queries, self.pool), (setting.train.n_items, self.user_pool)
-        self.own, self.target = (
-            nn.ModuleList(RankedLists(queries, length, compared=True) for queries, length in sides) for _ in range(2)
-        )
+        self.item_lists = ComparedLists(setting.queries, self.pool)
+        self.user_lists = ComparedLists(setting.train.n_items, self.user_pool)
 
     def start_epoch(self, moment: Moment) -> None:
         if not RankedLists.due(moment, self.every):
             return
         nobody = torch.zeros(1, dtype=torch.int64, device=moment.rng.device)
         student, teacher = moment.student(nobody), moment.teacher(nobody)
-        self.look(0, lambda users: (moment.student(users), moment.teacher(users)), student.n_items)
-        self.look(1, lambda items: (student.flipped(items), teacher.flipped(items)), moment.queries)
 
-    def look(self, side: int, views: Callable[[Tensor], tuple[ListView, ListView]], n: int) -> None:
-        """Ranks all n users for the items, or all n items for the users, by both models, and compares the lists."""
-        own, target = self.own[side], self.target[side]
-        assert isinstance(own, RankedLists)
-        assert isinstance(target, RankedLists)
-        length = own.items.shape[1]
-        own.refresh(lambda queries: self.ranked(*views(queries), length), n)
-        target.refresh(lambda queries: views(queries)[1].top_items(length), n)
-        own.compare(target)
-        target.compare(own)
+        def of_user(users: Tensor) -> Lists:
+            return self.ranked(moment.student(users), moment.teacher(users), self.pool)
+
+        def of_item(items: Tensor) -> Lists:
+            return self.ranked(student.flipped(items), teacher.flipped(items), self.user_pool)
+
+        self.item_lists.refresh(of_user, lambda users: moment.teacher(users).top_items(self.pool), student.n_items)
+        self.user_lists.refresh(of_item, lambda items: teacher.flipped(items).top_items(self.user_pool), moment.queries)
 
     def ranked(self, student: ListView, teacher: ListView, length: int) -> Lists:
         """The student's list, ids and scores."""
@@ -134,17 +145,12 @@ class DCD(Distiller):
         return items.gather(1, order), scores
 
     def forward(self, student: ListView, teacher: ListView, rng: torch.Generator) -> Tensor:  # noqa: ARG002
-        user_side = self.corrected(0, student, self.k, rng)
-        items, listed = self.target[0].of(student.users)  # type: ignore[operator]
+        temperature = self.discrepancy_temperature
+        user_side = corrections(student, self.item_lists, self.k, temperature, rng)
+        items, listed = self.item_lists.target.of(student.users)
         queries = step_items(items[:, : self.k], listed[:, : self.k], student.n_items, self.items, rng)
-        item_side = self.corrected(1, student.flipped(queries), self.users, rng)
+        item_side = corrections(student.flipped(queries), self.user_lists, self.users, temperature, rng)
         return user_side + self.item_weight * item_side.mean()
-
-    def corrected(self, side: int, student: ListView, k: int, rng: torch.Generator) -> Tensor:
-        own, target = self.own[side], self.target[side]
-        assert isinstance(own, RankedLists)
-        assert isinstance(target, RankedLists)
-        return corrections(student, own, target, k, self.discrepancy_temperature, rng)
 
 
 def listed_ce(student: Tensor, teacher: Tensor, listed: Tensor, temperature: float) -> Tensor:

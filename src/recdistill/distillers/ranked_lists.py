@@ -65,7 +65,7 @@ class RankedLists(nn.Module):
         often than that."""
         for part in chunks(len(self.items), 1024):
             queries = part.to(self.items.device)
-            self.behind[queries] = places_behind(self.of(queries), other.of(queries)).to(self.behind.dtype)
+            self.behind[queries] = places_behind(self.of(queries), other.of(queries)).int()
 
     @staticmethod
     def due(moment: Moment, every: int) -> bool:
