@@ -6,11 +6,12 @@ import copy
 from typing import Any
 
 import pytest
+import yaml
 
 from recdistill.cli.preflight import check_job
 from recdistill.config import compose
 from recdistill.config.check import Problem, check_config, check_nodes, require_valid
-from recdistill.config.locate import Sources
+from recdistill.config.locate import Sources, find_sources
 from recdistill.errors import InputError
 
 PLUGINS = ("miniparts",)
@@ -109,6 +110,30 @@ def test_out_of_range_says_what_to_type(good: dict[str, Any], key: str, value: A
     (problem,) = problems(good, key, value)
     assert problem.fix == fix
     assert "allowed" not in problem.message
+
+
+def shipped(name: str) -> dict[str, Any]:
+    node = yaml.safe_load((find_sources([], []).conf / f"distiller/{name}.yaml").read_text(encoding="utf-8"))[name]
+    return dict(node)
+
+
+def said_of(name: str, key: str, value: Any) -> Problem:
+    (found,) = [problem for problem in check_nodes({name: shipped(name) | {key: value}}) if problem.key.endswith(key)]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [(name, "every") for name in ("bidirectional", "cd", "dcd", "dllm2rec", "hetcomp", "rce_kd")]
+    + [("teacher_assistants", "assistants")],
+)
+def test_what_is_advised_is_what_is_shipped(name: str, key: str) -> None:
+    assert (said_of(name, key, 0).fix or "").startswith(f"{name}.{key}={shipped(name)[key]}: a whole number >= 1")
+
+
+def test_an_empty_list_is_told_from_what_is_no_list() -> None:
+    assert "at least 1 item" in said_of("teacher_assistants", "assistants", []).message
+    assert "must be an integer" in said_of("teacher_assistants", "assistants", "few").message
 
 
 def test_value_taken_from_a_wrong_one_is_no_second_problem(good: dict[str, Any]) -> None:

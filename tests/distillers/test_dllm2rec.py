@@ -17,7 +17,7 @@ from list_parts import INF, randn, ranking, ready, sigmoid, softmax, value_of, v
 from torch import Tensor
 
 from recdistill.data.interactions import Dataset, Interactions, Schema
-from recdistill.distillers.base import Needs, Setting
+from recdistill.distillers.base import Moment, Needs, Setting
 from recdistill.distillers.discrepancy import isin
 from recdistill.distillers.dllm2rec import DLLM2Rec, importance
 from recdistill.distillers.signals import check_needs, compute_signals
@@ -79,6 +79,11 @@ def test_it_is_the_loop(
     assert value_of(distiller, student, teacher, train, USERS).tolist() == pytest.approx(expected, rel=1e-5)
 
 
+def look(queries: int, student: Any) -> Moment:
+    """The first moment of a training; what the teacher says is not asked then."""
+    return Moment(0, 1, queries, student, lambda _: None, generator("cpu", 0))
+
+
 def from_file(folder: Path, train: Interactions, rows: list[tuple[int, int, int, float]]) -> GivenLists:
     """A teacher that is a file of user, rank, item and confidence."""
     names = {"user": str, "rank": str, "item": str, "confidence": float}
@@ -109,6 +114,7 @@ def test_confidences_of_a_file_weigh_its_places(
     distiller = DLLM2Rec(4, confidences="given", negatives=0)
     check_needs(teacher, distiller.needs(), train.n_users)
     distiller.prepare(Setting(4, train=train, queries=train.n_users))
+    distiller.start_epoch(look(train.n_users, lambda users: ModelView(student, users, train.csr)))
     view: Any = ModelView(teacher, USERS, train.csr)  # type: ignore[arg-type]
     if stored:
         compute_signals(teacher, train, distiller.needs(), tmp_path / "signals")
@@ -189,8 +195,13 @@ def losses(z: Tensor, weights: Tensor) -> dict[str, Tensor]:
             return weights[:, :k]
 
     kinds: list[dict[str, Any]] = [{"negatives": 0}, {"negatives": 9}, {"loss": "bce", "negatives": 9}]
-    return {str(kind): DLLM2Rec(4, confidences="given", **kind)(View(), Lists(), generator("cpu", 1))
-            for kind in kinds}  # fmt: skip
+    found = {}
+    for kind in kinds:
+        distiller = DLLM2Rec(4, confidences="given", **kind)
+        distiller.prepare(Setting(train=Interactions(torch.tensor([0]), torch.tensor([0]), len(z), 6), queries=len(z)))
+        distiller.start_epoch(look(len(z), lambda _: View()))
+        found[str(kind)] = distiller(View(), Lists(), generator("cpu", 1))
+    return found
 
 
 def test_gradcheck_and_large_scores() -> None:
@@ -214,6 +225,39 @@ def test_short_and_empty_lists(full_user: Interactions, loss: Any) -> None:
     assert bool(value.isfinite().all())
     value.sum().backward()
     assert all(bool(p.grad.isfinite().all()) for p in student.parameters() if p.grad is not None)
+
+
+def test_the_student_is_looked_at_every_few_epochs(
+    student: FactorModel, teacher: FactorModel, train: Interactions
+) -> None:
+    """In between, what it agreed to before counts; without a share for it there is nothing to look at."""
+    distiller, other = (
+        DLLM2Rec(5, 0.1, 0.1, 5.0, negatives=0, every=3),
+        make_mf(Schema(train.n_users, train.n_items), 9),
+    )
+    z_t = teacher.scores(torch.arange(train.n_users)).double()
+    lists = [(ranking(z_t, train, u, 5), softmax([z_t[u][i].item() for i in ranking(z_t, train, u, 5)]))
+             for u in USERS.tolist()]  # fmt: skip
+
+    def expected(looked: FactorModel) -> list[float]:
+        z, own = student.scores(USERS).double(), looked.scores(torch.arange(train.n_users)).double()
+        values = []
+        for row, (user, (items, sure)) in enumerate(zip(USERS.tolist(), lists, strict=True)):
+            agreed = [i in ranking(own, train, user, 5) for i in items]
+            w = weights_of(sure, agreed, distiller.shares, 1.0)
+            values.append(-sum(a * z[row].log_softmax(-1)[i].item() for a, i in zip(w, items, strict=True)))
+        return values
+
+    assert expected(student) != pytest.approx(expected(other), rel=1e-3)
+    for epoch, looked in enumerate([other, other, other, student]):
+        ready(distiller, other if epoch < 3 else student, teacher, train, epoch)
+        found = value_of(distiller, student, teacher, train, USERS).tolist()
+        assert found == pytest.approx(expected(looked), rel=1e-5)
+    ready(distiller, other, teacher, train, 4)
+    assert value_of(distiller, student, teacher, train, USERS).tolist() == pytest.approx(expected(student), rel=1e-5)
+    without = DLLM2Rec(5, agreement=0.0)
+    ready(without, student, teacher, train)
+    assert not list(without.buffers())
 
 
 def test_what_has_no_meaning_is_refused() -> None:

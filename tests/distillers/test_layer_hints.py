@@ -42,6 +42,10 @@ class Fixed:
 
     def __init__(self, outputs: dict[str, Tensor]):
         self.outputs = outputs
+        self.users = torch.arange(len(next(iter(outputs.values()))))
+
+    def of(self, users: Tensor) -> Fixed:
+        return Fixed({name: output[users] for name, output in self.outputs.items()})
 
     def layer(self, name: str) -> Tensor:
         return self.outputs[name]
@@ -68,6 +72,19 @@ def test_it_is_the_mean_over_layers_of_each_query(mapper: str) -> None:
         gaps = [(teacher[its][row] - mapping(student[own][row])).square().mean().item()
                 for mapping, own, its in zip(distiller.maps, "ab", "xy", strict=True)]  # fmt: skip
         assert found[row].item() == pytest.approx(sum(gaps) / 2, rel=1e-5)
+
+
+def test_some_rows_of_a_step_stand_for_all() -> None:
+    """Each of those drawn as in a step of its own, times as many as it stands for; in the mean over draws, all."""
+    few, whole = (LayerHints({"a": "x"}, mapper="none", rows=rows) for rows in (4, 10))
+    for distiller in (few, whole):
+        distiller.prepare(Setting(student_layers={"a": 3}, teacher_layers={"x": 3}))
+    student, teacher = Fixed({"a": randn(10, 3)}), Fixed({"x": randn(10, 3, seed=1)})
+    expected = whole(student, teacher, generator("cpu", 1))  # type: ignore[arg-type]
+    drawn = torch.stack([few(student, teacher, generator("cpu", seed)) for seed in range(400)])  # type: ignore[arg-type]
+    assert bool(((drawn > 0).sum(1) == 4).all())
+    assert bool(((drawn == 0) | torch.isclose(drawn, expected * 10 / 4)).all())
+    torch.testing.assert_close(drawn.mean(0), expected, rtol=0.25, atol=0)  # 3 deviations of a share of 4 in 10
 
 
 def test_a_teacher_that_learns_too_keeps_every_pair() -> None:

@@ -82,6 +82,10 @@ class Noisy:
     def __init__(self, logits: Tensor, regression: bool = False):
         self.logits, self.regression = logits, regression
         self.asked: list[tuple[float, float]] = []
+        self.users = torch.arange(len(logits))
+
+    def of(self, users: Tensor) -> Noisy:
+        return Noisy(self.logits[users], self.regression)
 
     def scores(self) -> Tensor:
         return self.logits
@@ -103,6 +107,20 @@ def test_consistency_is_the_formula(part: float) -> None:
     assert student.asked == [(0.2, 0.5)] * 2
     assert distiller.needs() == Needs(top_k=100)
     assert distiller.teaches == (part > 0)
+
+
+def test_consistency_of_some_rows_of_a_step() -> None:
+    """The rows drawn are changed as in a step of their own, and stand for all."""
+    student, teacher, rng = Noisy(randn(6, 4)), Noisy(randn(6, 4, seed=1)), generator("cpu", 3)
+    found = Consistency(rows=2)(student, teacher, rng)
+    (kept,) = found.nonzero(as_tuple=True)
+    assert len(kept) == 2
+    rng = generator("cpu", 3)
+    drawn = torch.randperm(6, generator=rng)[:2]
+    assert sorted(drawn.tolist()) == kept.tolist()
+    alone = Consistency()(student.of(drawn), teacher.of(drawn), rng)
+    torch.testing.assert_close(found[drawn], alone * 3)
+    assert found.mean().item() == pytest.approx(alone.mean().item())
 
 
 def test_consistency_of_a_number() -> None:

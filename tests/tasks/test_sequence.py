@@ -54,6 +54,35 @@ def test_a_view_answers_for_histories(kind: type[Weighted], train: Sequences) ->
     assert torch.equal(view.users, query)
 
 
+@pytest.mark.parametrize("rows", [range(58), range(11, 29), [40, 3, 4, 57, 3]])
+def test_a_look_reads_each_window_once(rows: list[int], train: Sequences) -> None:
+    """An event far from a user's first sees of the items before it those of its window; the rest is as of any view."""
+    model, line = model_of(train), train.timeline
+    first = Sequence(max_length=5).look(model, train, torch.tensor([0]))
+    model.calls = 0
+    view = first.of(torch.tensor(list(rows)))
+    scores, item = view.scores(), model.item_matrix().detach()
+    assert model.calls == 1
+    for place, row in enumerate(rows):
+        user = int(line.users(torch.tensor([row])))
+        start, stop = line.indptr[user : user + 2].tolist()
+        begin = max(start, min(start + (row - start) // 5 * 5, stop - 5))
+        expected = item @ model.query(line.item[begin : row + 1].unsqueeze(0))[0].detach()
+        assert scores[place].tolist() == pytest.approx(expected.tolist(), rel=1e-5)
+        if row - start < 5:
+            own = Sequence(max_length=5).view(model, train, torch.tensor([row]))
+            assert scores[place].tolist() == pytest.approx(own.scores()[0].tolist(), rel=1e-5)
+        seen = set(line.item[start : row + 1].tolist())
+        best = [i for i in expected.argsort(descending=True).tolist() if i not in seen][:4]
+        assert view.top_items(4)[0][place].tolist() == best
+
+
+def test_a_look_at_a_model_that_sees_both_sides_reads_every_history(train: Sequences) -> None:
+    model, rows = model_of(train, BothSides), torch.arange(58)
+    task = Sequence(max_length=5)
+    assert torch.equal(task.look(model, train, rows).scores(), task.view(model, train, rows).scores())
+
+
 def test_hard_and_soft_loss_share_one_pass(train: Sequences) -> None:
     task, model = Sequence(max_length=5), model_of(train)
     epoch = task.epoch(train, SequenceSoftmax(), seed=1, epoch=0, batch_size=4, queries=6)

@@ -56,12 +56,19 @@ def value_problem(key: str, value: Any, annotation: Any, default: Any = None) ->
         # As JSON, since a YAML list stands for a tuple and a string for a path or an enum.
         adapter.validate_json(json.dumps(value, default=str), strict=True)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
+        first = _nearest_miss(error)
         where, wrong = _follow(key, value, first["loc"])
         said = first.get("ctx", {}).get("fix")
         fix = said or _fix_choice(wrong, adapter, first) or _fix_range(where, adapter, default)
         return where, f"{_shown(wrong)}: {_wording(first)}", fix
     return None
+
+
+def _nearest_miss(error: ValidationError) -> Any:
+    """Of a type that is one of several, what is wrong with the value as that of its own kind: of ``[]`` that it is
+    empty, and not that it is no number."""
+    found = error.errors(include_url=False)
+    return next((item for item in found if not item["type"].endswith("_type")), found[0])
 
 
 def _adapter(annotation: Any) -> TypeAdapter[Any] | None:

@@ -178,6 +178,21 @@ def on_list(top_scores: Tensor) -> Tensor:
     return top_scores > -torch.inf
 
 
+def some_of(queries: int, rows: int, rng: torch.Generator) -> Tensor:
+    """Random places of a step's queries, int64 ``[n]``: ``rows`` of them, or all in their order where there are no
+    more. Not the first ones, which are those with a label where others have none."""
+    if queries <= rows:
+        return torch.arange(queries, device=rng.device)
+    return torch.randperm(queries, generator=rng, device=rng.device)[:rows]
+
+
+def spread(loss: Tensor, chosen: Tensor, queries: int) -> Tensor:
+    """The loss ``[n]`` of :func:`some_of` the queries as one of each ``[Q]``, 0 for the others, with the same mean."""
+    if len(chosen) == queries:
+        return loss
+    return loss.new_zeros(queries).index_put((chosen,), loss * (queries / len(chosen)))
+
+
 @dataclass(frozen=True)
 class Setting:
     """What a distiller may know before training starts.

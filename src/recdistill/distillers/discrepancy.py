@@ -101,7 +101,7 @@ class DCD(Distiller):
         user_pool: Annotated[int, Ge(1)] = 50,
         items: Annotated[int, Ge(2)] = 256,
         item_weight: Weight = 0.5,
-        every: Annotated[int, Ge(1)] = 3,
+        every: Annotated[int, Ge(1)] = 10,
         candidates: Literal["catalogue", "list"] = "catalogue",
         weight: Weight = 1.0,
     ):
@@ -184,8 +184,8 @@ class RCEKD(Distiller):
         position_temperature: of that draw.
         beta: how fast attention moves from A ∪ (T - S) to S.
         temperature: divides both scores.
-        every: epochs between two looks at the student's list, each of which scores the catalogue for all queries; one
-            in each where the teacher learns.
+        every: epochs between two looks at the student's list, each of which scores the catalogue for all queries; 1 in
+            the article, and here where the teacher learns.
         weight: factor among the distillers.
     """
 
@@ -199,7 +199,7 @@ class RCEKD(Distiller):
         position_temperature: Temperature = 10.0,
         beta: Amount = 3.0,
         temperature: Temperature = 1.0,
-        every: Annotated[int, Ge(1)] = 1,
+        every: Annotated[int, Ge(1)] = 10,
         weight: Weight = 1.0,
     ):
         super().__init__(weight)

@@ -9,10 +9,11 @@ from annotated_types import Ge
 from torch import Tensor
 from torch.nn import functional as F
 
-from recdistill.distillers.base import Distiller, ListView, Needs, Setting, on_list
+from recdistill.distillers.base import Distiller, ListView, Moment, Needs, Setting, on_list
 from recdistill.distillers.discrepancy import isin
 from recdistill.distillers.lists import FLOOR, unlisted, usual_others
 from recdistill.distillers.positions import position_weights, rd_loss
+from recdistill.distillers.ranked_lists import RankedLists, catalogue_size
 from recdistill.distillers.schedules import Temperature, Weight, most
 
 
@@ -60,8 +61,7 @@ class DLLM2Rec(Distiller):
 
     Args:
         k: length of the teacher's list, and of the student's own that it is compared with.
-        position, confidence, agreement: the shares γ_p, γ_c and γ_o. For the last the student ranks the catalogue at
-            each step that distils, for its queries.
+        position, confidence, agreement: the shares γ_p, γ_c and γ_o.
         confidences: ``scores`` for the teacher's softmax over its list; ``given`` for those that came with a list.
         position_temperature: of w_p(r) ∝ e^(-r / temperature).
         temperature: of that softmax.
@@ -69,6 +69,8 @@ class DLLM2Rec(Distiller):
         negatives: random items beside the list, shared by the queries of a step, of which training items do not count.
             Of ``softmax``, 0 takes the whole catalogue, and None too where the hard loss scores it anyway, or where it
             is small; else, and of ``bce``, None is 500.
+        every: epochs between two looks at the student's list, each of which scores the catalogue for all queries; the
+            public code ranks it at each step.
         weight: factor among the distillers.
 
     Raises:
@@ -89,6 +91,7 @@ class DLLM2Rec(Distiller):
         temperature: Temperature = 1.0,
         loss: Literal["bce", "softmax"] = "softmax",
         negatives: Annotated[int, Ge(0)] | None = None,
+        every: Annotated[int, Ge(1)] = 10,
         weight: Weight = 1.0,
     ):
         super().__init__(weight)
@@ -102,7 +105,8 @@ class DLLM2Rec(Distiller):
         self.agreement: float = agreement  # type: ignore[assignment]
         self.position_temperature: float = position_temperature  # type: ignore[assignment]
         self.temperature = temperature  # type: ignore[assignment]
-        self.loss, self.negatives = loss, negatives
+        self.loss, self.negatives, self.every = loss, negatives, every
+        self.compares = most(agreement) > 0
 
     @property
     def shares(self) -> tuple[float, float, float]:
@@ -118,6 +122,13 @@ class DLLM2Rec(Distiller):
         elif self.negatives is None and setting.whole:
             self.negatives = 0
         self.negatives = usual_others(self.negatives, setting)
+        if self.compares:
+            self.own = RankedLists(setting.queries, self.k)
+
+    def start_epoch(self, moment: Moment) -> None:
+        if self.compares and moment.epoch % self.every == 0:
+            size = catalogue_size(moment.student, moment.rng.device)
+            self.own.refresh(lambda queries: moment.student(queries).top_items(self.k), size)
 
     def forward(self, student: ListView, teacher: ListView, rng: torch.Generator) -> Tensor:
         items, top_t = teacher.top_items(self.k)
@@ -140,8 +151,7 @@ class DLLM2Rec(Distiller):
         else:
             sure = (top_t / self.temperature).masked_fill(~listed, FLOOR).softmax(-1)
         agreed = torch.zeros_like(listed)
-        if self.agreement:
-            own, own_scores = student.top_items(items.shape[1])
-            agreed = isin(items, own, on_list(own_scores)) & listed
+        if self.compares:
+            agreed = isin(items, *self.own.of(student.users)) & listed
         place = position_weights(items.shape[1], self.position_temperature, items.device).to(top_t.dtype)
         return importance(place, sure, agreed, listed, self.shares)

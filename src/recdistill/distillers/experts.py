@@ -186,7 +186,7 @@ class TeacherAssistants(VectorDistiller):
 
     Args:
         mapping: f, "de" or "phr".
-        assistants: how many, with sizes at equal steps; or the size of each.
+        assistants: how many, with sizes at equal steps, 8 in the paper; or the size of each.
         assistant_weight: λ.
         rank: of the hyper-network, see :class:`Assistants`; None as in the paper.
         experts: of each "de".
@@ -202,7 +202,7 @@ class TeacherAssistants(VectorDistiller):
     temperature: float
 
     def __init__(
-        self, mapping: Literal["de", "phr"] = "phr", assistants: Annotated[int, Ge(1)] | Sizes = 8,
+        self, mapping: Literal["de", "phr"] = "phr", assistants: Annotated[int, Ge(1)] | Sizes = 2,
         assistant_weight: Weight = 1.0, rank: Annotated[int, Ge(1)] | None = 4,
         experts: Annotated[int, Ge(1)] = 30, temperature: Temperature = 1.0,
         rows: Annotated[int, Ge(1)] = 32, popular: Mix = 0.5, weight: Weight = 1.0, lr: Rate = None,

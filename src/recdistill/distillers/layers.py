@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping
 from typing import Annotated
 
 import torch
-from annotated_types import MinLen
+from annotated_types import Ge, MinLen
 from torch import Tensor, nn
 
-from recdistill.distillers.base import TABLES, Distiller, Needs, Setting, View
+from recdistill.distillers.base import TABLES, Distiller, Needs, Setting, View, some_of, spread
 from recdistill.distillers.features import Mapper, mapper_of
 from recdistill.distillers.schedules import Weight
 
@@ -75,6 +75,7 @@ class LayerHints(LayerDistiller):
     Args:
         layers: submodules of the student, and which of the teacher's each learns from.
         mapper: what g is: linear, "mlp" with a hidden layer of the mean width, or "none" between outputs of one width.
+        rows: most queries per step, drawn at random.
         weight: factor among the distillers.
 
     Raises:
@@ -83,21 +84,26 @@ class LayerHints(LayerDistiller):
 
     tasks = ("sequence", *TABLES)
 
-    def __init__(self, layers: Layers, mapper: Mapper = "linear", weight: Weight = 1.0):
+    def __init__(
+        self, layers: Layers, mapper: Mapper = "linear", rows: Annotated[int, Ge(1)] = 512, weight: Weight = 1.0
+    ):
         super().__init__(layers, weight)
-        self.mapper = mapper
+        self.mapper, self.rows = mapper, rows
 
     def prepare(self, setting: Setting) -> None:
         self.maps = nn.ModuleList(
             mapper_of(self.mapper, setting.student_layers[own], setting.teacher_layers[its]) for own, its in self.pairs
         )
 
-    def forward(self, student: View, teacher: View, rng: torch.Generator) -> Tensor:  # noqa: ARG002
+    def forward(self, student: View, teacher: View, rng: torch.Generator) -> Tensor:
+        queries = len(student.users)
+        chosen = some_of(queries, self.rows, rng)
+        teacher = teacher if len(chosen) == queries else teacher.of(student.users[chosen])
         gaps = [
-            (teacher.layer(its) - mapping(student.layer(own))).square().mean(-1)
+            (teacher.layer(its) - mapping(student.layer(own)[chosen])).square().mean(-1)
             for mapping, (own, its) in zip(self.maps, self.pairs, strict=True)
         ]
-        return torch.stack(gaps).mean(0)
+        return spread(torch.stack(gaps).mean(0), chosen, queries)
 
 
 class AttentionHints(LayerDistiller):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
+from annotated_types import Ge
 from torch import Tensor
 from torch.nn import functional as F
 
-from recdistill.distillers.base import LISTS, Distiller, Needs
+from recdistill.distillers.base import LISTS, Distiller, Needs, some_of, spread
 from recdistill.distillers.candidates import candidates, entropy
 from recdistill.distillers.divergences import ListLength
 from recdistill.distillers.response import number_loss, soft_label_loss
@@ -78,6 +79,7 @@ class Consistency(Distiller):
         teacher: share of the teacher, 0 for a term on the student alone.
         k: length of the teacher's list, where a catalogue is ranked.
         temperature: softens the distributions.
+        rows: most queries per step, drawn at random: each is answered twice more.
         weight: factor among the distillers.
     """
 
@@ -92,10 +94,11 @@ class Consistency(Distiller):
         teacher: Mix = 0.5,
         k: ListLength = 100,
         temperature: Temperature = 1.0,
+        rows: Annotated[int, Ge(1)] = 256,
         weight: Weight = 1.0,
     ):
         super().__init__(weight)
-        self.k = k
+        self.k, self.rows = k, rows
         self.share: float = share  # type: ignore[assignment]
         self.noise: float = noise  # type: ignore[assignment]
         self.teacher: float = teacher  # type: ignore[assignment]
@@ -106,6 +109,10 @@ class Consistency(Distiller):
         return Needs(top_k=self.k)
 
     def forward(self, student: Any, teacher: Any, rng: torch.Generator) -> Tensor:
+        queries = len(student.users)
+        chosen = some_of(queries, self.rows, rng)
+        if len(chosen) < queries:
+            student, teacher = (view.of(view.users[chosen]) for view in (student, teacher))
         both = candidates(student, teacher, self.k)
         first, second = (both.of(student.augmented(self.share, self.noise, rng)) for _ in range(2))
         if student.regression:
@@ -115,4 +122,4 @@ class Consistency(Distiller):
             own = consistency_loss(first, second, self.temperature)
             taught = soft_label_loss(first, both.teacher, self.temperature)
             taught = taught + soft_label_loss(second, both.teacher, self.temperature)
-        return (1 - self.teacher) * own + self.teacher * taught / 2
+        return spread((1 - self.teacher) * own + self.teacher * taught / 2, chosen, queries)

@@ -36,6 +36,8 @@ class OnnxInt8(Format):
         queries: that fix the scales of ``static``.
         floor: least agreement with the model, see :func:`~recdistill.export.parity.close`.
         k: length of the lists, 10 or more; a shorter list is the beginning of a longer one.
+        reduce_range: whether weights are from -64 to 64. An x86 CPU without VNNI instructions adds two products in 16
+            bits, where those of whole 8 don't fit.
     """
 
     def __init__(
@@ -44,8 +46,9 @@ class OnnxInt8(Format):
         queries: Annotated[int, Ge(1)] = 256,
         floor: Annotated[float, Interval(ge=0, le=1)] = 0.9,
         k: Annotated[int, Ge(TOP)] = 100,
+        reduce_range: bool = True,
     ):
-        self.mode, self.queries, self.floor, self.k = mode, queries, floor, k
+        self.mode, self.queries, self.floor, self.k, self.reduce_range = mode, queries, floor, k, reduce_range
 
     def require(self, model: type[Model], net: dict[str, Any], where: str) -> None:
         require_packages(PACKAGES, "onnx", where)
@@ -66,7 +69,9 @@ class OnnxInt8(Format):
     def _quantize(self, whole: Path, file: Path, queries: Queries) -> None:
         from onnxruntime import quantization as q
 
-        common: dict[str, Any] = {"per_channel": True, "weight_type": q.QuantType.QInt8}
+        common: dict[str, Any] = {
+            "per_channel": True, "weight_type": q.QuantType.QInt8, "reduce_range": self.reduce_range
+        }  # fmt: skip
         if self.mode == "dynamic":
             q.quantize_dynamic(whole, file, **common, extra_options={"MatMulConstBOnly": True})
             return

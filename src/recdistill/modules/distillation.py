@@ -132,9 +132,9 @@ class DistillationModule(StudentModule):
         self.model.train()
 
     def answer(self, queries: Tensor) -> QuietView:
-        """The student's answers, without gradients."""
+        """The student's answers at a look, without gradients."""
         with quiet(self.device):
-            return QuietView(self.task.view(self.model, self.train_part, queries))
+            return QuietView(self.task.look(self.model, self.train_part, queries))
 
     def advance(self, progress: float) -> None:
         alpha = at(self.alpha, progress)

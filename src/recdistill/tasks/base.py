@@ -148,6 +148,11 @@ class Task:
         """The answers of any model for queries int64 ``[Q]``."""
         raise NotImplementedError
 
+    def look(self, model: Any, train: Any, query: Tensor) -> View:
+        """The student's answers where all queries are looked at, many numbers in a row at a time. They may be those that
+        :meth:`batch_view` would give, where those of :meth:`view` are dearer."""
+        return self.view(model, train, query)
+
     # Evaluation.
 
     def evaluate(

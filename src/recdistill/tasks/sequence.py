@@ -23,7 +23,7 @@ from recdistill.tasks.base import Task
 from recdistill.tasks.objectives import Objective
 from recdistill.tasks.ranking import Scorer, scorer
 from recdistill.tasks.sequence_batches import SequenceBatch, SequenceEpoch, sequence_epoch
-from recdistill.tasks.sequence_view import SequenceView
+from recdistill.tasks.sequence_view import SequenceView, WindowView
 from recdistill.tasks.timeline import Timeline
 from recdistill.tasks.windows import Sequences
 
@@ -87,6 +87,9 @@ class Sequence(Task):
 
     def view(self, model: SequenceModel, train: Sequences, query: Tensor) -> SequenceView:
         return SequenceView(model, query, train)
+
+    def look(self, model: SequenceModel, train: Sequences, query: Tensor) -> SequenceView:
+        return WindowView(model, query, train) if model.causal else self.view(model, train, query)
 
     def evaluate(
         self, model: SequenceModel | RankingModel, data: Dataset, part: str, ks: list[int], *, name: str = "model",

@@ -50,7 +50,7 @@ class SequenceView(ModelView):
 
     def of(self, users: Tensor) -> SequenceView:
         """The view for other events, with the items' vectors shared."""
-        other = SequenceView(self.net, users, self.train).watch(self._watched)
+        other = type(self)(self.net, users, self.train).watch(self._watched)
         other._items = self.items()
         return other
 
@@ -139,3 +139,19 @@ class SequenceView(ModelView):
         following = (self.users + 1).clamp(max=len(timeline) - 1)
         same = (self.users + 1 < len(timeline)) & (timeline.users(following) == timeline.users(self.users))
         return torch.where(same, timeline.next_item(following - 1), -1)
+
+
+class WindowView(SequenceView):
+    """The answers for many events in a row: one pass of a causal model reads the events of a user in windows, and
+    answers for all places of each. As in training, the last window of a user ends with the last event, and a place near
+    the start of a window sees less than its history: an event among the first ``max_length`` of a user sees all."""
+
+    def _queries(self) -> Tensor:
+        timeline, length = self.train.timeline, self.train.max_length
+        user = timeline.users(self.users)
+        begin, end = timeline.indptr[user], timeline.indptr[user + 1]
+        begin = torch.minimum(begin + (self.users - begin) // length * length, torch.maximum(begin, end - length))
+        first, window = torch.unique(begin, return_inverse=True)
+        last = torch.zeros_like(first).scatter_reduce(0, window, self.users, "amax", include_self=False)
+        hidden = self.net(timeline.between(first, last + 1, length))
+        return hidden[window, self.users - begin]

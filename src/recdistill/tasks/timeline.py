@@ -87,7 +87,7 @@ class Timeline:
         Returns:
             int64 ``[Q, L]``, ``n_items`` behind the end; ``L`` is that of the longest.
         """
-        return self._between(self.indptr[self.users(rows)], rows + 1, length)
+        return self.between(self.indptr[self.users(rows)], rows + 1, length)
 
     def had(self, rows: Tensor) -> Csr:
         """All items that the user of each event had by then, that event included, in the order of time."""
@@ -99,9 +99,11 @@ class Timeline:
 
     def last(self, users: Tensor, length: int) -> Tensor:
         """The whole history of each user, int64 ``[B, L]``, as :meth:`upto`; of one without events, padding alone."""
-        return self._between(self.indptr[users], self.indptr[users + 1], length)
+        return self.between(self.indptr[users], self.indptr[users + 1], length)
 
-    def _between(self, first: Tensor, stop: Tensor, length: int) -> Tensor:
+    def between(self, first: Tensor, stop: Tensor, length: int) -> Tensor:
+        """The items of the events from ``first`` up to, without, ``stop``: int64 ``[B, L]`` of rows ``[B]`` of one user
+        each, as :meth:`upto`."""
         first = torch.maximum(first, stop - length)
         count = stop - first
         width = max(int(count.max()), 1) if len(count) else 1
