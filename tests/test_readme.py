@@ -34,7 +34,8 @@ def quick(command: str) -> list[str]:
     words += ["teacher.fit.epochs=2", "student.fit.epochs=2"]
     if not any(word.startswith("task=") and word != "task=ranking" for word in words):
         words += ["teacher=mf", "teacher.net.dim=16"]
-    own_data = any(word.startswith(("data=", "experiment=", "task=ctr")) for word in words)
+    chosen = ("data=", "experiment=", "task=ctr")
+    own_data = any(word.startswith(chosen) and word != "experiment=quickstart" for word in words)
     if not own_data:
         words += ["data.source.n_users=150", "data.source.n_items=120", "data.source.niches=16"]
     if any("rrd" in word for word in words) and "-m" not in words:

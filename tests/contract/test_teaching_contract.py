@@ -23,6 +23,7 @@ from recdistill.modules.mean_teacher import MeanTeacher, MeanTeacherModule
 from recdistill.modules.mutual import Mutual, MutualModule
 from recdistill.modules.supervised import weighted_sum
 from recdistill.stages.teaching import self_taught, taught_along
+from recdistill.tasks.sequence import Sequence
 
 FIT = Fit(batch_size=64, queries=16, lr=0.01)
 COMMON: dict[str, Any] = {"weighting": None, "seed": 1, "ks": [10]}
@@ -122,6 +123,33 @@ def test_nothing_comes_back_at_0(task: str) -> None:
         peer.model.eval(), module.model.eval()  # dropout was the student's first
         expected = alone.loss_terms(alone.plan(0).batch(0))[peer.objective.name]
         assert torch.equal(terms_of(module)[f"teacher.{peer.objective.name}"], expected)
+
+
+@pytest.mark.parametrize("task", ["ctr", "sequence"])
+@pytest.mark.parametrize("option", ["hint_layers", "consistency"])
+def test_the_other_model_answers_once_a_step(option: str, task: str) -> None:
+    """A second pass for a few rows would draw dropout anew and move the statistics of its batch normalisation."""
+    distiller: Any = make(option)
+    distiller.rows = 4
+    module = along(task, lambda: {option: distiller}, Mutual(0.0))
+    answered: list[object] = []
+    module.peer.model.register_forward_hook(lambda model, *_: answered.append(model))
+    terms_of(module)
+    assert answered == [module.peer.model]
+
+
+@pytest.mark.parametrize("task", ["ranking", "sequence"])
+def test_a_teacher_that_learns_is_looked_at_as_the_student_is(task: str) -> None:
+    """The average is the student before the first step: both rank alike, of histories longer than a window too."""
+    data, student, objective, _, _ = parts_of(task)
+    own: Any = Sequence(max_length=3) if task == "sequence" else task_of(task)
+    module = begun(self_taught(
+        MeanTeacher(0.9), student, objective, FIT, data, losses=lambda: {"bidirectional": make("bidirectional")},
+        task=own, **COMMON, alpha=0.5,
+    ))  # fmt: skip
+    target: Any = module.soft["bidirectional"].target
+    assert bool((target.items >= 0).any())
+    assert not target.behind.any()
 
 
 @pytest.mark.parametrize("task", MODELS)

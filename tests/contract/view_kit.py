@@ -47,8 +47,8 @@ class Answers:
     def scores(self) -> Tensor:
         return self.all[self.users]
 
-    def layer(self, name: str) -> Tensor:
-        return self.layers[name][self.users]
+    def layer(self, name: str, rows: Tensor | None = None) -> Tensor:
+        return self.layers[name][self.users if rows is None else self.users[rows]]
 
     def target(self) -> Tensor:
         return self.label[self.users]
@@ -119,8 +119,8 @@ class Ranked:
     def item_vectors(self, items: Tensor) -> Tensor:
         return self.item[items]
 
-    def layer(self, name: str) -> Tensor:
-        return self.layers[name][self.users]
+    def layer(self, name: str, rows: Tensor | None = None) -> Tensor:
+        return self.layers[name][self.users if rows is None else self.users[rows]]
 
     def target(self) -> Tensor:
         return self.label[self.users]

@@ -17,7 +17,14 @@ from recdistill.models.build import instantiate
 
 CONF = Path(__file__).parents[2] / "conf" / "distiller"
 GIB = 2**30
-LOOKERS = ("bidirectional", "cd_student", "dcd", "rce_kd", "unkd")  # lists of all queries at the start of an epoch
+LOOKERS = (
+    "bidirectional",
+    "cd_student",
+    "dcd",
+    "dllm2rec",
+    "rce_kd",
+    "unkd",
+)  # lists of all queries at the start of an epoch
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no module resource")
 

@@ -119,15 +119,15 @@ class Clicks:
     regression = False
 
     def __init__(self, hidden: Tensor):
-        self.hidden = hidden
+        self.hidden, self.users = hidden, torch.arange(len(hidden))
 
     def scores(self) -> Tensor:
         z = self.hidden.sum(-1)
         return torch.stack([torch.zeros_like(z), z], -1)
 
-    def layer(self, name: str) -> Tensor:
+    def layer(self, name: str, rows: Tensor | None = None) -> Tensor:
         assert name == "trunk"
-        return self.hidden
+        return self.hidden if rows is None else self.hidden[rows]
 
 
 def test_distillers_take_the_logit_of_yes() -> None:

@@ -231,10 +231,8 @@ def test_the_student_is_looked_at_every_few_epochs(
     student: FactorModel, teacher: FactorModel, train: Interactions
 ) -> None:
     """In between, what it agreed to before counts; without a share for it there is nothing to look at."""
-    distiller, other = (
-        DLLM2Rec(5, 0.1, 0.1, 5.0, negatives=0, every=3),
-        make_mf(Schema(train.n_users, train.n_items), 9),
-    )
+    distiller = DLLM2Rec(5, 0.1, 0.1, 5.0, negatives=0, every=3)
+    other = make_mf(Schema(train.n_users, train.n_items), 9)
     z_t = teacher.scores(torch.arange(train.n_users)).double()
     lists = [(ranking(z_t, train, u, 5), softmax([z_t[u][i].item() for i in ranking(z_t, train, u, 5)]))
              for u in USERS.tolist()]  # fmt: skip

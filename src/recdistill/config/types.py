@@ -68,7 +68,7 @@ def _nearest_miss(error: ValidationError) -> Any:
     """Of a type that is one of several, what is wrong with the value as that of its own kind: of ``[]`` that it is
     empty, and not that it is no number."""
     found = error.errors(include_url=False)
-    return next((item for item in found if not item["type"].endswith("_type")), found[0])
+    return next((item for item in found if not item["type"].endswith(("_type", "missing"))), found[0])
 
 
 def _adapter(annotation: Any) -> TypeAdapter[Any] | None:

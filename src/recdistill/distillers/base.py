@@ -94,8 +94,9 @@ class View(Protocol):
         """Names of the submodules that :meth:`layer` can be asked for, by asking the model once more."""
         ...
 
-    def layer(self, name: str) -> Tensor:
-        """The output ``[Q, d]`` of a watched submodule; of a sequence model at the last place of each history.
+    def layer(self, name: str, rows: Tensor | None = None) -> Tensor:
+        """The output ``[Q, d]`` of a watched submodule, ``[n, d]`` of the queries at the places ``rows``; of a sequence
+        model at the last place of each history.
 
         Raises:
             InputError: it gives nothing of each query.
@@ -178,12 +179,13 @@ def on_list(top_scores: Tensor) -> Tensor:
     return top_scores > -torch.inf
 
 
-def some_of(queries: int, rows: int, rng: torch.Generator) -> Tensor:
-    """Random places of a step's queries, int64 ``[n]``: ``rows`` of them, or all in their order where there are no
-    more. Not the first ones, which are those with a label where others have none."""
-    if queries <= rows:
-        return torch.arange(queries, device=rng.device)
-    return torch.randperm(queries, generator=rng, device=rng.device)[:rows]
+def some_of(queries: int, rows: int, device: torch.device) -> Tensor:
+    """Places of a part of a step, int64 ``[n]``, at even distances: ``rows`` of them, or all where there are no more.
+
+    The order of an epoch is random, and of a step that begins with the rows that have a label all kinds are among them.
+    Nothing is drawn, so that processes whose parts differ by a row go on drawing alike."""
+    n = min(queries, rows)
+    return torch.arange(n, device=device) * queries // n
 
 
 def spread(loss: Tensor, chosen: Tensor, queries: int) -> Tensor:

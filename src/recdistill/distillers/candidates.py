@@ -28,6 +28,11 @@ class Candidates:
     others: Tensor | None = None
     hidden: Tensor | None = None
 
+    def at(self, places: Tensor) -> Candidates:
+        """Those of some of the queries, at the places int64 ``[n]``."""
+        items, hidden = (part if part is None else part[places] for part in (self.items, self.hidden))
+        return Candidates(self.teacher[places], items, self.others, hidden)
+
     def of(self, view: Any) -> Tensor:
         """The logits ``[Q, C]`` of another model for the same candidates."""
         if self.items is None or self.hidden is None:

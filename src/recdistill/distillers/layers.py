@@ -75,7 +75,7 @@ class LayerHints(LayerDistiller):
     Args:
         layers: submodules of the student, and which of the teacher's each learns from.
         mapper: what g is: linear, "mlp" with a hidden layer of the mean width, or "none" between outputs of one width.
-        rows: most queries per step, drawn at random.
+        rows: most queries of a step, or of a process's part of it.
         weight: factor among the distillers.
 
     Raises:
@@ -95,15 +95,13 @@ class LayerHints(LayerDistiller):
             mapper_of(self.mapper, setting.student_layers[own], setting.teacher_layers[its]) for own, its in self.pairs
         )
 
-    def forward(self, student: View, teacher: View, rng: torch.Generator) -> Tensor:
-        queries = len(student.users)
-        chosen = some_of(queries, self.rows, rng)
-        teacher = teacher if len(chosen) == queries else teacher.of(student.users[chosen])
+    def forward(self, student: View, teacher: View, rng: torch.Generator) -> Tensor:  # noqa: ARG002
+        chosen = some_of(len(student.users), self.rows, student.users.device)
         gaps = [
-            (teacher.layer(its) - mapping(student.layer(own)[chosen])).square().mean(-1)
+            (teacher.layer(its, chosen) - mapping(student.layer(own, chosen))).square().mean(-1)
             for mapping, (own, its) in zip(self.maps, self.pairs, strict=True)
         ]
-        return spread(torch.stack(gaps).mean(0), chosen, queries)
+        return spread(torch.stack(gaps).mean(0), chosen, len(student.users))
 
 
 class AttentionHints(LayerDistiller):

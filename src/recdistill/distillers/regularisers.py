@@ -79,7 +79,7 @@ class Consistency(Distiller):
         teacher: share of the teacher, 0 for a term on the student alone.
         k: length of the teacher's list, where a catalogue is ranked.
         temperature: softens the distributions.
-        rows: most queries per step, drawn at random: each is answered twice more.
+        rows: most queries of a step, or of a process's part of it: each is answered twice more.
         weight: factor among the distillers.
     """
 
@@ -109,11 +109,10 @@ class Consistency(Distiller):
         return Needs(top_k=self.k)
 
     def forward(self, student: Any, teacher: Any, rng: torch.Generator) -> Tensor:
-        queries = len(student.users)
-        chosen = some_of(queries, self.rows, rng)
-        if len(chosen) < queries:
-            student, teacher = (view.of(view.users[chosen]) for view in (student, teacher))
-        both = candidates(student, teacher, self.k)
+        queries = student.users
+        chosen = some_of(len(queries), self.rows, queries.device)
+        both = candidates(student, teacher, self.k).at(chosen)
+        student = student.of(queries[chosen])
         first, second = (both.of(student.augmented(self.share, self.noise, rng)) for _ in range(2))
         if student.regression:
             own = number_loss(first, second)
@@ -122,4 +121,4 @@ class Consistency(Distiller):
             own = consistency_loss(first, second, self.temperature)
             taught = soft_label_loss(first, both.teacher, self.temperature)
             taught = taught + soft_label_loss(second, both.teacher, self.temperature)
-        return spread((1 - self.teacher) * own + self.teacher * taught / 2, chosen, queries)
+        return spread((1 - self.teacher) * own + self.teacher * taught / 2, chosen, len(queries))

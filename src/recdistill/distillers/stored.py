@@ -127,8 +127,9 @@ class _StoredView:
         parts.pop(-1, None)
         return [_StoredView(parts[n], self.users, self.n_items, self.queries) for n in sorted(parts)] or [self]
 
-    def layer(self, name: str) -> Tensor:
-        return self._own(self.tensors[f"layer.{name}"])
+    def layer(self, name: str, rows: Tensor | None = None) -> Tensor:
+        view = self if rows is None else self.of(self.users[rows])
+        return view._own(self.tensors[f"layer.{name}"])
 
     def log_normaliser(self, temperature: float = 1.0) -> Tensor:
         return (self.scores() / temperature).logsumexp(-1)

@@ -132,8 +132,8 @@ class QuietView:
         with quiet(self.users.device):
             return [QuietView(view) for view in self.inner.members()]
 
-    def layer(self, name: str) -> Any:
-        return self._quietly("layer", name)
+    def layer(self, name: str, *rows: Tensor) -> Any:
+        return self._quietly("layer", name, *rows)
 
     def scores(self, *items: Tensor) -> Any:
         return self._quietly("scores", *items)

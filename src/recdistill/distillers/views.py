@@ -57,7 +57,7 @@ class ModelView:
     def layers(self) -> list[str]:
         return []
 
-    def layer(self, name: str) -> Tensor:
+    def layer(self, name: str, rows: Tensor | None = None) -> Tensor:
         raise NotImplementedError
 
     def target(self) -> Tensor:

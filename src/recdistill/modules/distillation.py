@@ -14,7 +14,7 @@ from recdistill.config.schedules import schedule_problem
 from recdistill.config.types import annotations_of
 from recdistill.distillers.base import Distiller, Moment, Setting
 from recdistill.distillers.schedules import Mix, Schedule, at
-from recdistill.distillers.teacher import FrozenTeacher, QuietView, quiet
+from recdistill.distillers.teacher import FrozenTeacher, LiveTeacher, QuietView, quiet
 from recdistill.distillers.weighting import Adaptive, Weighting, effective_share
 from recdistill.errors import InputError
 from recdistill.models.base import vector_size
@@ -122,7 +122,10 @@ class DistillationModule(StudentModule):
             return
         self.model.eval()
         first = torch.zeros(1, dtype=torch.int64, device=self.device)
-        student, teacher = self.answer(first), self.teacher.view(first)  # what depends on no query is computed once
+        # Of these views, what depends on no query is computed once. A teacher that learns too is looked at alike.
+        student, teacher = self.look(self.model, first), self.teacher.view(first)
+        if isinstance(self.teacher, LiveTeacher) and self.teacher.changes:
+            teacher = self.look(self.teacher.model, first)
         moment = Moment(
             epoch, self.fit_config.epochs, self.task.queries(self.train_part), student.of, teacher.of,
             generator(self.device, self.seed, epoch, 0xE90), self.teacher.changes,
@@ -131,10 +134,10 @@ class DistillationModule(StudentModule):
             distiller.start_epoch(moment)
         self.model.train()
 
-    def answer(self, queries: Tensor) -> QuietView:
-        """The student's answers at a look, without gradients."""
+    def look(self, model: Any, queries: Tensor) -> QuietView:
+        """The answers of a model in training at a look, without gradients."""
         with quiet(self.device):
-            return QuietView(self.task.look(self.model, self.train_part, queries))
+            return QuietView(self.task.look(model, self.train_part, queries))
 
     def advance(self, progress: float) -> None:
         alpha = at(self.alpha, progress)

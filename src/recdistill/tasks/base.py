@@ -149,8 +149,8 @@ class Task:
         raise NotImplementedError
 
     def look(self, model: Any, train: Any, query: Tensor) -> View:
-        """The student's answers where all queries are looked at, many numbers in a row at a time. They may be those that
-        :meth:`batch_view` would give, where those of :meth:`view` are dearer."""
+        """The answers of a model in training where all queries are looked at, many numbers in a row at a time. They may
+        be such as :meth:`batch_view` gives, where those of :meth:`view` are dearer."""
         return self.view(model, train, query)
 
     # Evaluation.

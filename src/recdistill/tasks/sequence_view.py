@@ -112,7 +112,7 @@ class SequenceView(ModelView):
         history = self._history()
         return giving(self.net, lambda: self.net.query(history), history.shape)
 
-    def layer(self, name: str) -> Tensor:
+    def layer(self, name: str, rows: Tensor | None = None) -> Tensor:
         """Raises InputError for a model whose places see what comes after them, and for a layer that gives nothing of
         each place."""
         self._require_causal()
@@ -123,9 +123,10 @@ class SequenceView(ModelView):
             raise silent(self.net, name, self.layers())
         output = found.unsqueeze(-1).flatten(2).float()  # [B, L, d]
         if self.batch is not None:
-            return embedding(self.batch.place, output.flatten(0, 1))
+            return embedding(self.batch.place if rows is None else self.batch.place[rows], output.flatten(0, 1))
         last = (history < self.n_items).sum(1) - 1
-        return output[torch.arange(len(output), device=output.device), last]
+        rows = self.rows if rows is None else rows
+        return output[rows, last[rows]]
 
     def _require_causal(self) -> None:
         if not self.net.causal:
@@ -143,7 +144,7 @@ class SequenceView(ModelView):
 
 class WindowView(SequenceView):
     """The answers for many events in a row: one pass of a causal model reads the events of a user in windows, and
-    answers for all places of each. As in training, the last window of a user ends with the last event, and a place near
+    answers for all places of each. Much as in training, a user's last window ends with the last event, and a place near
     the start of a window sees less than its history: an event among the first ``max_length`` of a user sees all."""
 
     def _queries(self) -> Tensor:
@@ -153,5 +154,5 @@ class WindowView(SequenceView):
         begin = torch.minimum(begin + (self.users - begin) // length * length, torch.maximum(begin, end - length))
         first, window = torch.unique(begin, return_inverse=True)
         last = torch.zeros_like(first).scatter_reduce(0, window, self.users, "amax", include_self=False)
-        hidden = self.net(timeline.between(first, last + 1, length))
+        hidden: Tensor = self.net(timeline.between(first, last + 1, length))
         return hidden[window, self.users - begin]

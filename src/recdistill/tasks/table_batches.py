@@ -149,11 +149,12 @@ class TableView:
     def layers(self) -> list[str]:
         return giving(self.model, lambda: self.model(self.rows), [len(self.users)])
 
-    def layer(self, name: str) -> Tensor:
+    def layer(self, name: str, rows: Tensor | None = None) -> Tensor:
         self.output()
         found = self._layers.get(name)
         if found is None or not of_each(found, [len(self.users)]):
             raise silent(self.model, name, self.layers())
+        found = found if rows is None else found[rows]
         return found.unsqueeze(-1).flatten(1).float()  # a number for each row is a vector of one
 
     def target(self) -> Tensor:
