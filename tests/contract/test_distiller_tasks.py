@@ -130,7 +130,7 @@ def test_ratings_are_weighted_by_their_gaps_and_by_closeness() -> None:
         plan = module.task.epoch(module.train_part, module.objective, seed=1, epoch=0, batch_size=64, queries=16)
         batch = plan.batch(0)
         module.model.eval()  # without dropout, so that both sides see the same numbers
-        views = module.teacher.view(batch.query), module.answer(batch.query)
+        views = module.teacher.view(batch.query), module.look(module.model, batch.query)
         gaps = [(t - s) ** 2 / 2 for t, s in zip(*(view.scores().double().flatten().tolist() for view in views),
                                                  strict=True)]  # fmt: skip
         factors = [gap**2 for gap in gaps] if isinstance(weighting, Gap) else close[batch.query].double().tolist()
